@@ -1,0 +1,2 @@
+"""topocompress"""
+__version__ = "0.1.0"

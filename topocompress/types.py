@@ -1,0 +1,320 @@
+"""The values that flow down the data path: frozen, keyword-only, inert.
+
+Nothing here knows torch. Arrays are numpy; everything but :class:`Scores` is plain data that JSON can carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topocompress.errors import CriterionError, PlanError
+
+Direction = Literal["keep", "remove"]
+"""What a *higher* score means: the filter should be kept, or removed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How to build a network again without unpickling anything.
+
+    Attributes:
+        kind: ``torchvision`` (``name`` is a key of its model registry), ``builtin`` (shipped with topocompress),
+            ``factory`` (``name`` is ``pkg.module:callable``) or ``object`` (the caller's own module, which only the
+            caller can build again).
+        name: Name within that kind.
+        options: Keyword arguments for the builder, for example ``{"num_classes": 10}``.
+    """
+
+    kind: Literal["torchvision", "builtin", "factory", "object"]
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes a model input: resize the short side, centre-crop, scale to 0..1, normalise.
+
+    Attributes:
+        input_shape: (channels, height, width) of one model input.
+        resize: Length of the short side in pixels before the crop; ``None`` resizes to the input size directly.
+        mean: Per-channel mean, in units of the 0..1 range.
+        std: Per-channel standard deviation, same units.
+    """
+
+    input_shape: tuple[int, int, int]
+    resize: int | None = None
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerScores:
+    """One layer's filter scores.
+
+    Attributes:
+        values: (filters,) float64, one finite score per output channel.
+        parts: Named summands of ``values``, each (filters,); for ``betti`` the Betti numbers per dimension.
+        dead: (filters,) bool, True where the filter's map is the same for every sample.
+    """
+
+    values: NDArray[np.float64]
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    dead: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or self.values.shape != self.dead.shape:
+            raise CriterionError(
+                f"a layer's scores must be one number per filter; got shape {self.values.shape} "
+                f"for {self.dead.shape[0]} filters"
+            )
+        if not np.isfinite(self.values).all():
+            raise CriterionError("a layer's scores must be finite; got NaN or infinity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a criterion says of every scored filter of one model.
+
+    Attributes:
+        criterion: Registered name of the criterion.
+        higher: Whether a higher score speaks for keeping or for removing the filter.
+        settings: The criterion's settings, as given.
+        layers: Module name → scores, in the order in which the layers run.
+        samples: Number of calibration samples N; 0 where none were used.
+        model: Fingerprint of the scored model.
+        run: How it was computed: ``passes`` over the samples and ``peak_cloud_bytes`` held at once.
+    """
+
+    criterion: str
+    higher: Direction
+    settings: Mapping[str, Any]
+    layers: Mapping[str, LayerScores]
+    samples: int
+    model: str
+    run: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelGroup:
+    """Output channels of several layers that can only be removed together.
+
+    A *unit* is the smallest set that can go: one channel of the root, and in every coupled layer the channels that
+    must go with it. With a grouped convolution a unit is one channel of each of its groups.
+
+    Attributes:
+        root: Name of the layer whose output channels count the group's width.
+        width: Output channels of the root.
+        units: units[u] = the root's channels in unit u. Together they are all channels, each once.
+        filters: filters[layer][u] = the output channels of a coupled convolution or linear layer in unit u.
+        readers: readers[layer][u] = how many *input* channels (or features) of a layer read unit u.
+        coupled: Names of all modules that change when the group is pruned, norms included, for the reader.
+        protected: Why the group must stay whole; empty if it may be pruned.
+    """
+
+    root: str
+    width: int
+    units: tuple[tuple[int, ...], ...]
+    filters: Mapping[str, tuple[tuple[int, ...], ...]]
+    readers: Mapping[str, tuple[int, ...]]
+    coupled: tuple[str, ...] = ()
+    protected: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """Multiply-accumulates of one layer for one sample, and what they scale with.
+
+    Attributes:
+        macs: Multiply-accumulates for one sample.
+        outputs: Output channels.
+        inputs: Input channels read by each filter's group in total (``in_channels``); 0 where the cost does not scale
+            with them (depthwise convolutions).
+    """
+
+    macs: int
+    outputs: int
+    inputs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPlan:
+    """What happens to one channel group.
+
+    Attributes:
+        root: The group's root layer.
+        width: Its output channels before.
+        remove: Root channels to remove, sorted, each once.
+        dead: Those of ``remove`` that are constant over all samples.
+        above: How many channels the rule asked for, before floor, ceiling and alignment.
+        coupled: Names of all modules that change.
+        protected: Why nothing may be removed; empty otherwise.
+    """
+
+    root: str
+    width: int
+    remove: tuple[int, ...] = ()
+    dead: tuple[int, ...] = ()
+    above: int = 0
+    coupled: tuple[str, ...] = ()
+    protected: str = ""
+
+    def __post_init__(self) -> None:
+        if tuple(sorted(set(self.remove))) != tuple(self.remove):
+            raise PlanError(f"{self.root}: channels to remove must be sorted and unique")
+        if self.remove and not 0 <= self.remove[0] <= self.remove[-1] < self.width:
+            raise PlanError(f"{self.root}: a channel to remove lies outside 0..{self.width - 1}")
+        if len(self.remove) >= self.width:
+            raise PlanError(f"{self.root}: all {self.width} channels would be removed; at least one must stay")
+        if self.remove and self.protected:
+            raise PlanError(f"{self.root} is protected ({self.protected}) and cannot lose channels")
+        if not set(self.dead) <= set(self.remove):
+            raise PlanError(f"{self.root}: dead channels must be among those removed")
+
+    @property
+    def kept(self) -> int:
+        """Root channels that stay."""
+        return self.width - len(self.remove)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningPlan:
+    """Which channels of which group go. Inert: applying it is :func:`topocompress.apply`.
+
+    Attributes:
+        model: Fingerprint of the model the plan fits.
+        rule: The rule and its limits, as given, for example ``{"max_betti": 300, "max_ratio": 0.5}``.
+        criterion: Name of the criterion whose scores were used.
+        groups: One entry per channel group, protected ones included.
+        macs_before: Multiply-accumulates for one sample before.
+        macs_after: The same after the plan, predicted from the widths.
+    """
+
+    model: str
+    rule: Mapping[str, Any]
+    criterion: str
+    groups: tuple[GroupPlan, ...]
+    macs_before: int
+    macs_after: int
+
+    @property
+    def removed(self) -> int:
+        """Root channels removed in total."""
+        return sum(len(group.remove) for group in self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Inference time of one batch.
+
+    Attributes:
+        batch: Samples per inference.
+        median_ms: Median over the runs, milliseconds.
+        p95_ms: 95th percentile, milliseconds.
+        runs: Counted runs, after warm-up.
+    """
+
+    batch: int
+    median_ms: float
+    p95_ms: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One side of the before/after table.
+
+    Attributes:
+        parameters: Number of trainable parameters.
+        macs: Multiply-accumulates of convolutions, linear layers and attention for one sample.
+        file_bytes: Size of the ONNX file, bytes; ``None`` if not exported.
+        accuracy: Top-1 accuracy in 0..1 on held-out samples; ``None`` without labels.
+        agreement: Share in 0..1 of held-out samples on which the top-1 class equals the original model's.
+        latency: Inference times in ONNX Runtime, one per batch size.
+        peak_bytes: Peak resident memory of a fresh process that runs the ONNX file once, bytes; ``None`` if this
+            system does not tell.
+    """
+
+    parameters: int
+    macs: int
+    file_bytes: int | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+    latency: tuple[Latency, ...] = ()
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCheck:
+    """How closely ONNX Runtime follows PyTorch on real samples.
+
+    Attributes:
+        samples: Number of samples compared.
+        max_abs: Largest absolute difference of any output.
+        max_rel: ``max_abs`` divided by the largest absolute PyTorch output.
+        top1_agreement: Share in 0..1 of samples with the same top-1 class.
+        opset: ONNX opset of the file.
+    """
+
+    samples: int
+    max_abs: float
+    max_rel: float
+    top1_agreement: float
+    opset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """Another choice of as many channels per group, for comparison, before any fine-tuning.
+
+    Attributes:
+        criterion: How the channels were chosen.
+        accuracies: Top-1 accuracy in 0..1, one per seed.
+    """
+
+    criterion: str
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return float(np.mean(self.accuracies))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a run says about itself; ``report.json`` is this, field by field.
+
+    Attributes:
+        model: ``source``, ``architecture``, ``fingerprint`` and ``input_shape``.
+        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
+        scoring: Criterion, settings, samples, and per-layer quartiles.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group.
+        before: The original model.
+        removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
+        after: The finished model.
+        export: ONNX parity of the finished model.
+        controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
+        finetune: Epochs, learning rate and per-epoch history; empty if there was none.
+        warnings: Sentences the user should read.
+        remedies: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
+        environment: Versions, machine, threads, seed, command, seconds per step.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    scoring: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    before: Measurement
+    removed: Mapping[str, float | None]
+    after: Measurement
+    export: ExportCheck
+    controls: tuple[Control, ...] = ()
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
