@@ -1,2 +1,3 @@
 """topocompress"""
+
 __version__ = "0.1.0"

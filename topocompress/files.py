@@ -31,7 +31,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -62,11 +62,11 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
         staging.mkdir()
         yield staging
         if target.exists():
-            os.replace(target, retired)
-        os.replace(staging, target)
+            target.replace(retired)
+        staging.replace(target)
     except OSError as error:
         if retired.exists() and not target.exists():
-            os.replace(retired, target)
+            retired.replace(target)
         if isinstance(error, OutputError):
             raise
         raise _refusal(target, error) from error
