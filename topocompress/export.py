@@ -1,0 +1,278 @@
+"""ONNX export, checked against PyTorch on real samples before the file takes its place."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
+
+from topocompress.errors import DataError, ExportError
+from topocompress.files import atomic_file
+from topocompress.inference import all_outputs, evaluating, first_line
+from topocompress.types import ExportCheck
+
+SINGLE_FILE_LIMIT = 2**31 - 2**20
+"""Bytes of weights that fit one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
+
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    # ONNX Runtime's own exceptions share no base class but Exception.
+    *(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+"""Everything that ONNX Runtime raises when it cannot load or run a file."""
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    samples: Tensor,
+    tolerance: float = 1e-3,
+    opset: int | None = None,
+) -> ExportCheck:
+    """Write the model as one ONNX file with a free batch axis, and prove that it computes what PyTorch computes.
+
+    The file has one input, ``input`` (batch, C, H, W), and ``output`` as the first of its outputs; weights are
+    inside. What the exporter notes about the source code, paths included, is taken out. ``samples`` run through
+    PyTorch and ONNX Runtime (CPU) all at once and one by one; only then does the file appear at ``path``.
+
+    Args:
+        model: The network; not changed, exported in evaluation mode from a copy on the CPU.
+        path: Where the file goes; an existing file is replaced.
+        samples: (N, C, H, W) preprocessed real inputs; their size is the size the file accepts.
+        tolerance: Largest accepted difference, relative to the largest absolute PyTorch output.
+        opset: ONNX opset; the exporter's default if ``None``.
+
+    Returns:
+        The differences found. With several outputs each is compared relative to its own largest value, and the
+        worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
+
+    Raises:
+        DataError: ``samples`` is empty, not (N, C, H, W), or not finite.
+        ExportError: The model cannot be exported, fixes its batch size, exceeds 2 GiB, or the file is invalid,
+            cannot be run or differs by more than ``tolerance``. No file is written.
+        OutputError: The file cannot be written.
+    """
+    if samples.ndim != 4 or len(samples) == 0:
+        raise DataError(f"the export check needs samples of shape (N, C, H, W); got {tuple(samples.shape)}")
+    if not torch.isfinite(samples).all():
+        raise DataError("NaN or infinity among the samples of the export check")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    if size > SINGLE_FILE_LIMIT:
+        raise ExportError(
+            f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB",
+            hint="Remove more filters, or convert the model to half precision first.",
+        )
+    exported = copy.deepcopy(model).cpu()
+    samples = samples.detach().cpu()
+    # One sample would make the tracer take the batch axis for a constant 1.
+    batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)
+    with evaluating(exported):
+        proto = _to_onnx(exported, batch[:2], opset)
+        expected = [tensor.numpy() for tensor in all_outputs(exported(batch))]
+    with atomic_file(path) as temporary:
+        onnx.save(proto, temporary)
+        _validate(temporary)
+        found = _parity(temporary, batch.numpy(), expected)
+        _judge(found, tolerance)
+    return ExportCheck(
+        samples=len(samples),
+        max_abs=found.max_abs,
+        max_rel=found.max_rel,
+        top1_agreement=found.top1_agreement,
+        opset=_opset(proto),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    max_abs: float
+    max_rel: float
+    top1_agreement: float
+    finite: bool
+
+
+def open_session(path: Path, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """Load an ONNX file for the CPU.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load it.
+    """
+    if options is None:
+        options = ort.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; warnings on stderr would break a progress bar
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except ORT_ERRORS as error:
+        raise ExportError(f"ONNX Runtime cannot load {path.name}: {first_line(error)}") from error
+
+
+def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    """Run one batch.
+
+    Raises:
+        ExportError: ONNX Runtime refuses the batch or fails on it.
+    """
+    try:
+        outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: inputs})
+    except ORT_ERRORS as error:
+        raise ExportError(
+            f"ONNX Runtime cannot run a batch of shape {inputs.shape}: {first_line(error)}",
+            hint="Inputs must have the size that the file was exported with.",
+        ) from error
+    return outputs
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter off the terminal, for the time of the export only.
+
+    It prints graphs, logs through handlers that hold the real stderr (so redirecting alone does not reach them), and
+    warns about its own internals, differently in each release; nothing of it helps a user. Errors still arrive as
+    exceptions.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["input"],
+                output_names=["output"],
+                opset_version=opset,
+                verbose=False,
+            )
+    except OnnxExporterError as error:  # the exporter wraps whatever goes wrong in it, the model's own errors included
+        raise ExportError(
+            f"the model cannot be exported to ONNX: {_reason(error)}",
+            hint="Control flow that depends on values, and operators that ONNX lacks, must be rewritten in the model.",
+        ) from error
+    if program is None:
+        raise ExportError("the ONNX exporter returned nothing")
+    proto: onnx.ModelProto = program.model_proto
+    axis = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
+        raise ExportError(
+            f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
+            hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
+        )
+    if opset is not None and _opset(proto) != opset:
+        raise ExportError(
+            f"the model cannot be expressed in ONNX opset {opset}; the exporter needs {_opset(proto)}",
+            hint=f"Use opset {_opset(proto)}.",
+        )
+    _strip(proto)
+    return proto
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove stack traces and the like: they hold paths of this machine and make the same model differ in bytes."""
+    graph = proto.graph
+    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")
+    for function in proto.functions:
+        function.ClearField("metadata_props")
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in proto.opset_import if entry.domain in {"", "ai.onnx"})
+
+
+def _reason(error: OnnxExporterError) -> str:
+    """The cause, without the colours and the advice to open a ticket that surround it."""
+    cause: BaseException = error
+    while isinstance(cause, OnnxExporterError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", f"{type(cause).__name__}: {first_line(cause)}")
+
+
+def _validate(path: Path) -> None:
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported file is no valid ONNX model: {first_line(error)}") from error
+
+
+def _parity(path: Path, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _Difference:
+    session = open_session(path)
+    together = run_session(session, batch)
+    singles = [run_session(session, sample[np.newaxis]) for sample in batch]
+    one_by_one = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
+    found = [_compare(outputs, expected) for outputs in (together, one_by_one)]
+    return _Difference(
+        max_abs=max(each.max_abs for each in found),
+        max_rel=max(each.max_rel for each in found),
+        top1_agreement=min(each.top1_agreement for each in found),
+        finite=all(each.finite for each in found),
+    )
+
+
+def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]]) -> _Difference:
+    shapes, wanted = [each.shape for each in outputs], [each.shape for each in expected]
+    if shapes != wanted:
+        raise ExportError(f"the ONNX file returns outputs of shapes {shapes}, PyTorch {wanted}")
+    max_abs = max_rel = 0.0
+    agreement, finite = 1.0, True
+    for output, reference in zip(outputs, expected, strict=True):
+        finite = finite and bool(np.isfinite(output).all() and np.isfinite(reference).all())
+        with np.errstate(invalid="ignore"):  # infinity minus infinity; reported as non-finite
+            difference = float(np.abs(output.astype(np.float64) - reference).max())
+        scale = float(np.abs(reference).max())
+        max_abs = max(max_abs, difference)
+        max_rel = max(max_rel, difference / scale if scale else float(difference > 0) * np.inf)
+        if reference.ndim > 1:
+            agreement = min(agreement, float(np.mean(output.argmax(1) == reference.argmax(1))))
+    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
+
+
+def _judge(found: _Difference, tolerance: float) -> None:
+    if not found.finite:
+        raise ExportError(
+            "the model's outputs hold NaN or infinity, in PyTorch or in ONNX Runtime",
+            hint="Check the weights, and that inputs are normalised as in training (--mean, --std).",
+        )
+    if not found.max_rel <= tolerance:
+        raise ExportError(
+            f"the ONNX file differs from PyTorch by {found.max_rel:.2e} relative ({found.max_abs:.2e} absolute); "
+            f"the tolerance is {tolerance:.2e}",
+            hint="Accept it with a larger tolerance only if the top-1 agreement "
+            f"({found.top1_agreement:.1%}) is good enough.",
+        )

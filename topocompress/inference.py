@@ -1,0 +1,87 @@
+"""Running a network without leaving a trace on it, and reading what it returns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from topocompress.errors import ModelError
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter or buffer; the CPU for a model that has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Restore on the way out each module's training flag, and the random state of the CPU and of the model's GPU."""
+    modes = [(module, module.training) for module in model.modules()]
+    device = device_of(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """The model in evaluation mode without gradients; yields its device, restores what :func:`preserved` does."""
+    with preserved(model), torch.no_grad():
+        model.eval()
+        yield device_of(model)
+
+
+def all_outputs(output: Any) -> list[Tensor]:
+    """Every tensor in a model's output, in the order in which it is returned; dicts, tuples and lists may nest."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = output.values()
+    if isinstance(output, Iterable) and not isinstance(output, (str, bytes)):
+        return [tensor for part in output for tensor in all_outputs(part)]
+    return []
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that carries the class scores: the output itself, its ``out`` entry, or its first tensor.
+
+    Returns:
+        (samples, classes) or (samples, classes, h, w).
+
+    Raises:
+        ModelError: No tensor among the outputs, or one without a class axis.
+    """
+    if isinstance(output, Mapping) and isinstance(output.get("out"), Tensor):
+        output = output["out"]
+    tensors = all_outputs(output)
+    if not tensors or tensors[0].ndim < 2:
+        found = (
+            f"a tensor of shape {tuple(tensors[0].shape)}" if tensors else f"{type(output).__name__} without a tensor"
+        )
+        raise ModelError(
+            f"the model returns {found}; expected (samples, classes, ...)",
+            hint="Wrap the model so that it returns its class scores.",
+        )
+    return tensors[0]
+
+
+def batch_parts(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """Split what a loader yields into inputs and labels; labels are ``None`` where it yields inputs only."""
+    if isinstance(batch, (tuple, list)):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    return batch, None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
