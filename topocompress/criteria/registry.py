@@ -1,0 +1,119 @@
+"""Finding criteria: the built-in ones and those that installed packages offer as ``topocompress.criteria``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from topocompress.criteria.base import CloudCriterion, Criterion, WeightCriterion
+from topocompress.errors import CriterionError
+
+GROUP = "topocompress.criteria"
+
+_BUILT_IN = {
+    "betti": "topocompress.criteria.betti:Betti",
+    "l1": "topocompress.criteria.l1:L1",
+    "random": "topocompress.criteria.random:Random",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriterionInfo:
+    """One line of ``topocompress criteria``.
+
+    Attributes:
+        name: What ``--criterion`` takes.
+        distribution: The installed package it comes from.
+        summary: First line of its docstring; empty if it cannot be imported.
+        error: Why it cannot be used; empty otherwise.
+    """
+
+    name: str
+    distribution: str
+    summary: str = ""
+    error: str = ""
+
+
+def _entries() -> list[tuple[str, str, EntryPoint]]:
+    """(name, distribution, entry point) of everything on offer, built-in first.
+
+    Raises:
+        CriterionError: Two distributions offer one name.
+    """
+    built_in = [(name, "topocompress", EntryPoint(name, value, GROUP)) for name, value in _BUILT_IN.items()]
+    plugins = [(entry.name, entry.dist.name if entry.dist else "unknown", entry) for entry in entry_points(group=GROUP)]
+    owners: dict[str, str] = {}
+    for name, distribution, _ in (*built_in, *plugins):
+        if name in owners:
+            raise CriterionError(
+                f"two packages offer a criterion named {name!r}: {owners[name]} and {distribution}",
+                hint=f"Uninstall one of them: pip uninstall {distribution}",
+            )
+        owners[name] = distribution
+    return built_in + sorted(plugins, key=lambda entry: entry[0])
+
+
+def _load(name: str, distribution: str, entry: EntryPoint) -> type[Criterion]:
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        raise CriterionError(
+            f"criterion {name!r} from {distribution} cannot be imported: {type(error).__name__}: {error}",
+            hint=f"Reinstall or uninstall it: pip uninstall {distribution}",
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, (WeightCriterion, CloudCriterion))):
+        raise CriterionError(
+            f"criterion {name!r} from {distribution} is not a WeightCriterion or CloudCriterion: {loaded!r}",
+            hint="Its entry point must name the class.",
+        )
+    if getattr(loaded, "name", None) != name or getattr(loaded, "higher", None) not in ("keep", "remove"):
+        raise CriterionError(
+            f"criterion {name!r} from {distribution} must set name = {name!r} and higher = 'keep' or 'remove'"
+        )
+    return loaded
+
+
+def available() -> list[CriterionInfo]:
+    """Every criterion on offer; one that cannot be used carries its error instead of a summary.
+
+    Raises:
+        CriterionError: Two distributions offer one name.
+    """
+    found = []
+    for name, distribution, entry in _entries():
+        try:
+            summary = (_load(name, distribution, entry).__doc__ or "").strip().partition("\n")[0]
+            found.append(CriterionInfo(name=name, distribution=distribution, summary=summary))
+        except CriterionError as error:
+            found.append(CriterionInfo(name=name, distribution=distribution, error=error.what))
+    return found
+
+
+def create(name: str, **options: Any) -> Criterion:
+    """A criterion by name.
+
+    Args:
+        name: Registered name.
+        options: Keyword arguments of its class.
+
+    Raises:
+        CriterionError: The name is unknown or ambiguous, the plugin is broken, or an option does not exist.
+    """
+    entries = _entries()
+    for known, distribution, entry in entries:
+        if known == name:
+            cls = _load(known, distribution, entry)
+            try:
+                return cls(**options)
+            except TypeError as error:
+                raise CriterionError(f"criterion {name!r}: {error}") from error
+    raise CriterionError(f"unknown criterion {name!r}", hint=_suggest(name, [known for known, _, _ in entries]))
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Available: {', '.join(names)}."

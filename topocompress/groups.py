@@ -1,0 +1,187 @@
+"""Channels that can only be removed together, read off torch-pruning's dependency graph.
+
+Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv:2301.12900.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from topocompress.errors import ModelError, PlanError
+from topocompress.types import ChannelGroup
+
+_ROOTS = (nn.Conv2d, nn.Linear)
+_SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
+_ATTENTION = "read by an attention layer"
+_OUTPUT = "feeds the model's output"
+_LINEAR = "linear layers are pruned on request only (--linear)"
+
+
+def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
+    """The dependency graph of ``model``, which is put into eval mode and must be the caller's own copy.
+
+    Args:
+        model: A copy: tracing leaves hooks on it when its forward pass fails.
+        example: (1, C, H, W) input.
+
+    Raises:
+        ModelError: The model cannot be traced.
+    """
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)  # the trace follows gradients
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            return tp.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)
+    except Exception as error:
+        raise ModelError(
+            f"cannot trace {type(model).__name__} on an input of shape {tuple(example.shape)}: "
+            f"{type(error).__name__}: {(str(error).splitlines() or ['no details'])[0]}",
+            hint="Check the input size (--input-size); models with data-dependent control flow are not supported.",
+        ) from error
+
+
+def find_groups(
+    model: nn.Module, example: Tensor, *, ignore: Sequence[str] = (), linear: bool = False
+) -> tuple[ChannelGroup, ...]:
+    """All channel groups of a model, those that must stay whole marked with the reason.
+
+    Args:
+        model: The network; left as it was.
+        example: (1, C, H, W) input on the model's device.
+        ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
+        linear: Whether groups of linear layers alone may be pruned.
+
+    Returns:
+        One group per root layer, in the order of the model's modules.
+
+    Raises:
+        ModelError: The model cannot be traced.
+        PlanError: A pattern matches no layer.
+    """
+    copied = copy.deepcopy(model)
+    names = {module: name for name, module in copied.named_modules()}
+    patterns = list(ignore)
+    if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
+        raise PlanError(
+            f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
+        )
+    graph = trace(copied, example)
+    groups: list[ChannelGroup] = []
+    covered: set[nn.Module] = set()
+    for root in [module for module in names if isinstance(module, _ROOTS) and module in graph.module2node]:
+        if root in covered or _is_depthwise(root):  # a depthwise layer is in its producer's group
+            continue
+        full = graph.get_pruning_group(
+            root, graph.get_pruner_of_module(root).prune_out_channels, list(range(_outputs(root)))
+        )
+        covered |= {d.target.module for d, _ in full.items if graph.is_out_channel_pruning_fn(d.handler)}
+        groups.append(_describe(full, graph, names, patterns, linear=linear))
+    return tuple(groups)
+
+
+def _describe(
+    full: tp.Group, graph: tp.DependencyGraph, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool
+) -> ChannelGroup:
+    root = full[0].dep.target.module
+    width = _outputs(root)
+    union = _Union(width)
+    filters: dict[str, list[list[int]]] = {}
+    readers: dict[str, list[int]] = {}
+    coupled: list[str] = []
+    reasons: list[str] = []
+    for item in full.items:
+        module, out = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
+        if out and not item.dep.target.outputs:
+            reasons.append(_OUTPUT)
+        if isinstance(module, nn.MultiheadAttention):
+            reasons.append(_ATTENTION)
+        if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
+            reasons.append(_SEVERAL_CHANNEL_DIMS)
+        name = names.get(module)
+        if name is None:
+            continue
+        coupled.append(name)
+        if any(fnmatchcase(name, pattern) for pattern in ignore):
+            reasons.append(f"ignored: {name}")
+        _join_channel_groups(module, item, union, out=out)
+        if isinstance(module, _ROOTS):
+            if out:
+                channels = filters.setdefault(name, [[] for _ in range(width)])
+                for channel, source in zip(item.idxs, item.root_idxs, strict=True):
+                    channels[source].append(channel)
+            if not out and not _is_depthwise(module):
+                counts = readers.setdefault(name, [0] * width)
+                for source in item.root_idxs:
+                    counts[source] += 1
+    if not linear and not any(isinstance(graph.model.get_submodule(name), nn.Conv2d) for name in filters):
+        reasons.append(_LINEAR)
+    units = union.sets()
+    return ChannelGroup(
+        root=names[root],
+        width=width,
+        units=units,
+        filters={
+            name: tuple(tuple(sorted(c for source in unit for c in channels[source])) for unit in units)
+            for name, channels in filters.items()
+        },
+        readers={
+            name: tuple(sum(counts[source] for source in unit) for unit in units) for name, counts in readers.items()
+        },
+        coupled=tuple(dict.fromkeys(coupled)),
+        protected=reasons[0] if reasons else "",
+    )
+
+
+def _join_channel_groups(module: nn.Module, item: tp._helpers.GroupItem, union: _Union, *, out: bool) -> None:
+    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
+    if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
+        size = (module.out_channels if out else module.in_channels) // module.groups
+    elif isinstance(module, nn.GroupNorm):
+        size = module.num_channels // module.num_groups
+    else:
+        return
+    places: dict[int, int] = {}
+    for channel, source in zip(item.idxs, item.root_idxs, strict=True):
+        union.join(places.setdefault(channel % size, source), source)
+
+
+class _Union:
+    """Disjoint sets over 0..n-1."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def find(self, element: int) -> int:
+        while self._parent[element] != element:
+            self._parent[element] = self._parent[self._parent[element]]
+            element = self._parent[element]
+        return element
+
+    def join(self, first: int, second: int) -> None:
+        low, high = sorted((self.find(first), self.find(second)))
+        self._parent[high] = low
+
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        members: dict[int, list[int]] = {}
+        for element in range(len(self._parent)):
+            members.setdefault(self.find(element), []).append(element)
+        return tuple(tuple(found) for found in members.values())
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.out_channels and module.out_channels > 1
+
+
+def _outputs(module: nn.Module) -> int:
+    return module.out_features if isinstance(module, nn.Linear) else int(module.out_channels)  # type: ignore[arg-type]
+
+
+def _some(names: Iterable[str], count: int = 4) -> str:
+    return ", ".join([name for name in names if name][:count])

@@ -1,0 +1,245 @@
+"""Scores + groups + rule → :class:`~topocompress.types.PruningPlan`. Pure numpy, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from topocompress.errors import PlanError
+from topocompress.ranking import Limits, RankedGroup, rank
+from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
+
+DEFAULT_MAX_RATIO = 0.5
+_BISECTIONS = 40
+
+
+def make_plan(
+    scores: Scores,
+    groups: Sequence[ChannelGroup],
+    costs: Mapping[str, LayerCost],
+    *,
+    max_betti: float | None = None,
+    ratio: float | None = None,
+    target_macs: float | None = None,
+    limits: Limits | None = None,
+) -> PruningPlan:
+    """Decide which channels go. Exactly one rule must be given.
+
+    A unit of coupled channels is judged by the mean score of its filters. Dead units go first under every rule.
+
+    Args:
+        scores: Scores of the filters; layers that are missing protect their group.
+        groups: Channel groups of the same model.
+        costs: Multiply-accumulates per layer of the same model.
+        max_betti: Remove the units whose score lies above this; for criteria with ``higher="remove"``.
+        ratio: Remove this share of every group's channels, 0..1.
+        target_macs: Remove the same share of every group's channels, as small as leaves this share of the MACs, 0..1.
+        limits: Floor, ceiling and alignment.
+
+    Raises:
+        PlanError: The rule is not usable, removes nothing or everything, or cannot reach its target.
+    """
+    bounds = limits or Limits()
+    given = {"max_betti": max_betti, "ratio": ratio, "target_macs": target_macs}
+    rules = {name: value for name, value in given.items() if value is not None}
+    if len(rules) != 1:
+        raise PlanError(
+            "give exactly one of --max-betti, --ratio and --target-macs", hint="For example: --max-betti 300"
+        )
+    reasons = {group.root: _reason(group, scores) for group in groups}
+    ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
+    if not ranked:
+        why = "; ".join(sorted(set(reasons.values()))) or "the model has no convolution"
+        raise PlanError(f"nothing can be pruned: every channel group is kept ({why})")
+    if max_betti is not None:
+        removals = _by_threshold(ranked, scores, max_betti, bounds)
+    elif ratio is not None:
+        removals = _by_ratio(ranked, _share("--ratio", ratio), bounds)
+    else:
+        removals = _by_macs(ranked, groups, costs, _share("--target-macs", rules["target_macs"]), bounds)
+    if not any(removals.values()):
+        raise _nothing_removed(ranked, scores, max_betti, bounds)
+    entries = {entry.group.root: entry for entry in ranked}
+    return PruningPlan(
+        model=scores.model,
+        rule={
+            **rules,
+            "min_channels": bounds.min_channels,
+            "max_ratio": _ceiling(bounds, max_betti),
+            "round_to": bounds.round_to,
+        },
+        criterion=scores.criterion,
+        groups=tuple(
+            _group_plan(group, entries[group.root], removals[group.root], max_betti)
+            if group.root in entries
+            else GroupPlan(root=group.root, width=group.width, coupled=group.coupled, protected=reasons[group.root])
+            for group in groups
+        ),
+        macs_before=sum(cost.macs for cost in costs.values()),
+        macs_after=predict_macs(costs, groups, removals),
+    )
+
+
+def check_samples(samples: int, max_betti: float | None) -> None:
+    """Refuse a threshold that the number of samples cannot reach.
+
+    Raises:
+        PlanError: ``samples`` does not exceed ``max_betti``: β0 is at most N, so nothing could be above it.
+    """
+    if max_betti is not None and samples <= max_betti:
+        raise PlanError(
+            f"{samples} calibration samples cannot give a Betti number above {max_betti:g}",
+            hint=f"Raise --samples above {max_betti:g} (default 1000) or lower --max-betti.",
+        )
+
+
+def removal_counts(scores: Scores, thresholds: Sequence[float]) -> dict[str, list[int]]:
+    """How many filters of each layer lie above each threshold (below it where a higher score means keep)."""
+    sign = 1 if scores.higher == "remove" else -1
+    return {
+        name: [int((sign * layer.values > sign * threshold).sum()) for threshold in thresholds]
+        for name, layer in scores.layers.items()
+    }
+
+
+def predict_macs(
+    costs: Mapping[str, LayerCost], groups: Sequence[ChannelGroup], removals: Mapping[str, Sequence[int]]
+) -> int:
+    """Multiply-accumulates for one sample once some units are gone.
+
+    Args:
+        costs: Cost per layer before.
+        groups: Channel groups.
+        removals: Root layer → indices of the units removed.
+    """
+    outputs = {name: cost.outputs for name, cost in costs.items()}
+    inputs = {name: cost.inputs for name, cost in costs.items()}
+    for group in groups:
+        for unit in removals.get(group.root, ()):
+            for name, channels in group.filters.items():
+                if name in outputs:
+                    outputs[name] -= len(channels[unit])
+            for name, counts in group.readers.items():
+                if inputs.get(name):
+                    inputs[name] -= counts[unit]
+    total = 0.0
+    for name, cost in costs.items():
+        share = outputs[name] / cost.outputs if cost.outputs else 1.0
+        total += cost.macs * share * (inputs[name] / cost.inputs if cost.inputs else 1.0)
+    return round(total)
+
+
+def _share(option: str, value: float) -> float:
+    if not 0 < value < 1:
+        raise PlanError(f"{option} {value:g} must lie between 0 and 1", hint=f"For example: {option} 0.5")
+    return value
+
+
+def _reason(group: ChannelGroup, scores: Scores) -> str:
+    """Why a group stays whole; empty if it can be pruned."""
+    if group.protected:
+        return group.protected
+    if not any(layer in scores.layers for layer in group.filters):
+        return "not scored"
+    if len(group.units) < 2:
+        return "its channels can only be removed all together"
+    return ""
+
+
+def _ceiling(limits: Limits, max_betti: float | None) -> float | None:
+    return DEFAULT_MAX_RATIO if limits.max_ratio is None and max_betti is not None else limits.max_ratio
+
+
+def _by_threshold(
+    ranked: Sequence[RankedGroup], scores: Scores, threshold: float, limits: Limits
+) -> dict[str, tuple[int, ...]]:
+    if scores.higher != "remove":
+        raise PlanError(
+            f"--max-betti needs a criterion whose high scores mean remove; {scores.criterion!r} is not one",
+            hint="Use --ratio or --target-macs with it.",
+        )
+    if scores.criterion == "betti":
+        check_samples(scores.samples, threshold)
+    alive = np.concatenate([entry.priority[~entry.dead] for entry in ranked])
+    if len(alive) and (alive > threshold).all():
+        raise PlanError(
+            f"every one of the {len(alive)} channels scores above {threshold:g} (lowest {alive.min():g}): "
+            "the rule would remove everything",
+            hint=f"--max-betti {np.quantile(alive, 0.9):.0f} would remove about 10 % of them.",
+        )
+    result = {}
+    for entry in ranked:
+        wanted = min(entry.above(threshold), entry.most(_ceiling(limits, threshold)))
+        keep = entry.aligned(entry.units - wanted, limits)
+        result[entry.group.root] = entry.first(entry.units - keep)
+    return result
+
+
+def _by_ratio(ranked: Sequence[RankedGroup], ratio: float, limits: Limits) -> dict[str, tuple[int, ...]]:
+    result = {}
+    for entry in ranked:
+        step = entry.step(limits)
+        nearest = step * round(entry.units * (1 - ratio) / step)  # so that the ratio is met on average
+        keep = entry.aligned(max(nearest, entry.units - entry.most(limits.max_ratio)), limits)
+        result[entry.group.root] = entry.first(entry.units - keep)
+    return result
+
+
+def _by_macs(
+    ranked: Sequence[RankedGroup],
+    groups: Sequence[ChannelGroup],
+    costs: Mapping[str, LayerCost],
+    target: float,
+    limits: Limits,
+) -> dict[str, tuple[int, ...]]:
+    whole = sum(cost.macs for cost in costs.values())
+
+    def macs(ratio: float) -> int:
+        return predict_macs(costs, groups, _by_ratio(ranked, ratio, limits))
+
+    if macs(1.0) > target * whole:
+        raise PlanError(
+            f"--target-macs {target:g} is out of reach: {macs(1.0) / whole:.3f} of the MACs stay at the least",
+            hint="Raise it, or relax --min-channels, --max-ratio, --round-to or --ignore.",
+        )
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if macs(middle) <= target * whole else (middle, high)
+    return _by_ratio(ranked, high, limits)
+
+
+def _group_plan(group: ChannelGroup, entry: RankedGroup, units: Sequence[int], max_betti: float | None) -> GroupPlan:
+    wanted = len(units) if max_betti is None else entry.above(max_betti)
+    return GroupPlan(
+        root=group.root,
+        width=group.width,
+        remove=tuple(sorted(channel for unit in units for channel in group.units[unit])),
+        dead=tuple(sorted(channel for unit in units if entry.dead[unit] for channel in group.units[unit])),
+        above=sum(len(group.units[unit]) for unit in entry.first(wanted)),
+        coupled=group.coupled,
+    )
+
+
+def _nothing_removed(
+    ranked: Sequence[RankedGroup], scores: Scores, max_betti: float | None, limits: Limits
+) -> PlanError:
+    what = "the plan removes nothing: "
+    if max_betti is None:
+        return PlanError(
+            f"{what}no group can lose so small a share with --min-channels {limits.min_channels} and "
+            f"--round-to {limits.round_to}",
+            hint="Ask for a larger share, or give --round-to 1.",
+        )
+    if above := sum(entry.above(max_betti) for entry in ranked):
+        return PlanError(
+            f"{what}{above} channels score above {max_betti:g}, but --min-channels {limits.min_channels}, --max-ratio "
+            f"and --round-to {limits.round_to} keep them all",
+            hint="Give --round-to 1 or a lower --max-betti.",
+        )
+    values = np.concatenate([entry.priority for entry in ranked])
+    return PlanError(
+        f"{what}no score of {scores.criterion!r} is above {max_betti:g} (highest {values.max():g})",
+        hint=f"--max-betti {np.quantile(values, 0.9):.0f} would remove about 10 % of the channels.",
+    )

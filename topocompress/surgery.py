@@ -1,0 +1,142 @@
+"""A plan applied to a copy of the model, then verified."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from topocompress.errors import SurgeryError
+from topocompress.groups import trace
+from topocompress.types import PruningPlan
+
+_Layer = nn.Conv2d | nn.Linear
+_TOLERANCE = 1e-3
+_NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+
+
+def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
+    """Remove a plan's channels from a copy of the model.
+
+    The result is verified: widths are as planned, outputs have the shape they had, and on ``example`` it computes what
+    the original computes when the removed channels are not read by anyone (where no norm over channels makes the two
+    differ by design).
+
+    Args:
+        model: The network; left as it was.
+        plan: A plan made for it.
+        example: (1, C, H, W) input on the model's device.
+
+    Returns:
+        The smaller network, in the mode of ``model``, with gradients required where ``model`` required them.
+
+    Raises:
+        SurgeryError: The plan does not fit the model, or the result fails the verification.
+        ModelError: The model cannot be traced.
+    """
+    smaller = copy.deepcopy(model)
+    required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
+    layers = _layers(smaller)
+    graph = trace(smaller, example)
+    masked = copy.deepcopy(model).eval()
+    unread, left, comparable = _layers(masked), dict[str, list[int]](), True
+    for entry in plan.groups:
+        root = layers.get(entry.root)
+        if root is None or _width(root) != entry.width:
+            raise SurgeryError(
+                f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
+                hint="Make the plan for this very model.",
+            )
+        if not entry.remove:
+            continue
+        group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
+        if not graph.check_pruning_group(group):
+            raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
+        comparable &= not any(isinstance(dep.target.module, _NORMS_OVER_CHANNELS) for dep, _ in group.items)
+        _mask(unread, left, graph, group)
+        group.prune()
+    for name, parameter in smaller.named_parameters():
+        parameter.requires_grad_(required[name])
+        parameter.grad = None
+    _verify(model, smaller, masked if comparable else None, plan, example)
+    for before, after in zip(model.modules(), smaller.modules(), strict=True):
+        after.training = before.training
+    return smaller
+
+
+def _layers(model: nn.Module) -> dict[str, _Layer]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+
+
+def _width(module: _Layer) -> int:
+    return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+
+
+def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], graph: tp.DependencyGraph, group: tp.Group) -> None:
+    """In the unpruned network, let no layer read the channels that go.
+
+    Channels already pruned from ``graph`` shift the indices of those still there, so ``left`` remembers which of its
+    original inputs each layer still has.
+    """
+    for dep, idxs in group.items:
+        module = dep.target.module
+        if graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        name = graph._module2name[module]
+        twin = modules[name]
+        before = left.setdefault(
+            name, list(range(twin.in_channels if isinstance(twin, nn.Conv2d) else twin.in_features))
+        )
+        gone = {before[index] for index in idxs}
+        left[name] = [index for index in before if index not in gone]
+        groups = twin.groups if isinstance(twin, nn.Conv2d) else 1
+        rows, columns = twin.weight.shape[0] // groups, twin.weight.shape[1]
+        with torch.no_grad():
+            for index in gone:
+                block = index // columns  # the convolution group that reads this input
+                twin.weight[block * rows : (block + 1) * rows, index % columns] = 0
+
+
+def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> None:
+    layers = _layers(smaller)
+    for entry in plan.groups:
+        root = layers[entry.root]
+        if _width(root) != entry.kept:
+            raise SurgeryError(f"{entry.root} has {_width(root)} channels after removal, planned were {entry.kept}")
+    expected = _outputs(masked or copy.deepcopy(model).eval(), example)
+    try:
+        actual = _outputs(smaller.eval(), example)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise SurgeryError(
+            f"the pruned model fails on an input of shape {tuple(example.shape)}: {str(error).splitlines()[0]}",
+            hint="Keep the layer it names out with --ignore, and please report the model.",
+        ) from error
+    if [part.shape for part in actual] != [part.shape for part in expected]:
+        raise SurgeryError(
+            f"outputs change shape from {[tuple(p.shape) for p in expected]} to {[tuple(p.shape) for p in actual]}"
+        )
+    for before, after in zip(expected, actual, strict=True):
+        if not torch.isfinite(after).all():
+            raise SurgeryError("the pruned model gives NaN or infinity")
+        size = float(before.abs().max())
+        difference = float((before - after).abs().max())
+        if masked is not None and difference > _TOLERANCE * max(size, 1e-6):
+            raise SurgeryError(
+                f"the pruned model does not compute what the original computes without these channels: outputs differ "
+                f"by {difference:.3g} where the largest is {size:.3g}",
+                hint="A layer's channels are wired in a way that was not recognised; keep it whole with --ignore.",
+            )
+
+
+def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return list(_flat(model(example)))
+
+
+def _flat(output: object) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    return [tensor for value in values for tensor in _flat(value)]
