@@ -1,0 +1,85 @@
+"""Importing what a user names as ``pkg.module:callable``."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from topocompress.errors import TopocompressError
+
+_SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def is_factory(text: str) -> bool:
+    """Whether ``text`` has the form ``pkg.module:callable``."""
+    return _SPEC.fullmatch(text) is not None
+
+
+@contextlib.contextmanager
+def current_directory_importable() -> Iterator[None]:
+    """Make modules in the current directory importable, as ``python -m`` does, for the time of the block."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the imported code may have edited the path itself
+            sys.path.remove(here)
+
+
+def load_factory(spec: str, error: type[TopocompressError]) -> Callable[..., Any]:
+    """Import the callable that ``spec`` (``pkg.module:callable``) names.
+
+    Args:
+        spec: The name as the user wrote it.
+        error: The class of error to raise, since models and data share this function.
+
+    Raises:
+        TopocompressError: As ``error``: not of this form, cannot be imported, no such name, or not callable.
+    """
+    if not is_factory(spec):
+        raise error(f"{spec!r} is not of the form pkg.module:callable", hint="Example: mynets.small:build")
+    module_name, _, attribute = spec.partition(":")
+    with current_directory_importable():
+        try:
+            found: Any = importlib.import_module(module_name)
+        except Exception as failure:  # importing runs the user's code, which may raise anything
+            raise error(
+                f"cannot import {module_name} for {spec}: {type(failure).__name__}: {failure}",
+                hint="Run in the directory that holds the module, or install its package.",
+            ) from failure
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as failure:
+            raise error(
+                f"{module_name} has no {attribute}", hint=f"Check the name after the colon in {spec}."
+            ) from failure
+    if not callable(found):
+        raise error(f"{spec} is a {type(found).__name__}, not a callable", hint="Name a function or a class.")
+    return found  # type: ignore[no-any-return]
+
+
+def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> Any:
+    """Import and call ``spec`` with ``options``; whatever it raises becomes ``error``.
+
+    Raises:
+        TopocompressError: As ``error``, or any of ours that the factory raises itself.
+    """
+    factory = load_factory(spec, error)
+    try:
+        with current_directory_importable():
+            return factory(**options)
+    except TopocompressError:
+        raise
+    except Exception as failure:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise error(
+            f"{spec}({given}) failed: {type(failure).__name__}: {failure}",
+            hint="Fix the factory; it must work when called with just these arguments.",
+        ) from failure

@@ -1,0 +1,111 @@
+"""How an image becomes a model input: what fits an architecture, and what the user sets instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from topocompress.digits import DigitsNet
+from topocompress.errors import ModelError
+from topocompress.types import Architecture, Preprocessing
+
+_IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
+_DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3376,))
+
+
+def published_weights(name: str) -> dict[str, Any]:
+    """Torchvision's published weights for an architecture, by name, the oldest first."""
+    from torchvision import models
+
+    return {member.name: member for member in models.get_model_weights(name)}
+
+
+def published_preprocessing(member: Any) -> Preprocessing:
+    """The preset transforms that belong to published weights; reading them needs no download."""
+    preset = member.transforms()
+    side = int(preset.crop_size[0])
+    return Preprocessing(
+        input_shape=(3, side, side), resize=int(preset.resize_size[0]), mean=tuple(preset.mean), std=tuple(preset.std)
+    )
+
+
+def default_preprocessing(architecture: Architecture, module: nn.Module) -> Preprocessing:
+    """What fits without being told: that of torchvision's first published weights, or the module's ``input_shape``.
+
+    Raises:
+        ModelError: The module has an ``input_shape`` that is none.
+    """
+    if architecture.kind == "builtin":
+        return _DIGITS
+    if architecture.kind == "torchvision":
+        found = published_preprocessing(next(iter(published_weights(architecture.name).values())))
+        size = int(architecture.options.get("image_size", 0 if not architecture.name.startswith("vit_") else 224))
+        if size and size != found.input_shape[1]:
+            return replace(found, input_shape=(3, size, size), resize=None)
+        return found
+    shape = getattr(module, "input_shape", None)
+    if shape is None:
+        first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+        shape = (3 if first is None else first.in_channels, 224, 224)
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ModelError(
+            f"{architecture.name}.input_shape is {shape!r}", hint="It must be (channels, height, width), whole numbers."
+        )
+    channels = shape[0]
+    default = _IMAGENET if tuple(shape) == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
+    if channels == 3:
+        return replace(default, input_shape=tuple(shape))
+    # Grey images: ImageNet's statistics, averaged over the colours.
+    return replace(default, input_shape=tuple(shape), mean=(0.449,) * channels, std=(0.226,) * channels)
+
+
+def overridden(
+    base: Preprocessing,
+    *,
+    input_size: int | tuple[int, int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    resize: int | None,
+) -> Preprocessing:
+    """``base`` with the user's own settings; see :func:`topocompress.models.load_model`.
+
+    Raises:
+        ModelError: Impossible, or not fitting the number of channels.
+    """
+    channels, *size = base.input_shape
+    if input_size is not None:
+        given = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(given) != 2 or min(given) < 1:
+            raise ModelError(f"input size {input_size} is not possible", hint="Give pixels, such as 224.")
+        if list(given) != size:
+            base = replace(base, input_shape=(channels, given[0], given[1]), resize=None)
+    if resize is not None:
+        if resize < max(base.input_shape[1:]):
+            raise ModelError(
+                f"a short side of {resize} pixels is smaller than the input {base.input_shape[1:]}",
+                hint="Raise --resize or lower --input-size.",
+            )
+        base = replace(base, resize=resize)
+    if mean is not None:
+        base = replace(base, mean=_per_channel("mean", mean, channels))
+    if std is not None:
+        base = replace(base, std=_per_channel("std", std, channels))
+        if min(base.std) <= 0:
+            raise ModelError(f"std {base.std} must be above 0", hint="Units are those of the 0..1 range.")
+    return base
+
+
+def _per_channel(what: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels or not all(math.isfinite(value) for value in numbers):
+        raise ModelError(
+            f"{what} {tuple(values)} does not fit a model with {channels} input channels",
+            hint=f"Give one number, or {channels}.",
+        )
+    return numbers
