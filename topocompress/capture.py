@@ -11,8 +11,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import DataError, ModelError
+from topocompress.inference import evaluating, run_forward
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Batches of (images (B, C, H, W), labels (B,)) that give the same samples every time they are iterated."""
@@ -130,57 +130,35 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-class _Tapped:
-    """Context manager: ``model`` in eval mode with taps on ``layers``; everything is restored on the way out."""
+@contextlib.contextmanager
+def _tapped(
+    model: nn.Module, layers: Iterable[str], deliver: Callable[[str, Tensor], None]
+) -> Iterator[Callable[[Tensor], None]]:
+    """Yield a function that runs a batch and delivers each layer's maps as (batch, channels, features).
 
-    def __init__(self, model: nn.Module, layers: Iterable[str], deliver: Callable[[str, Tensor], None]) -> None:
-        self._model = model
-        self._layers = list(layers)
-        self._deliver = deliver
-        self._taps = _Taps(self._deliver_maps)
-        self._linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        self._stack = contextlib.ExitStack()
+    The model runs in evaluation mode; mode, random state and hooks are as before on the way out.
+    """
+    modules = dict(model.named_modules())
 
-    def __enter__(self) -> Self:
-        modules = dict(self._model.named_modules())
-        self._stack.callback(_restore_modes, {module: module.training for module in modules.values()})
-        self._stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(self._model)))
-        self._stack.enter_context(torch.no_grad())
-        self._model.eval()
-        for layer in self._layers:
-            self._stack.enter_context(self._hook(layer, modules[layer]))
-        return self
+    def deliver_maps(layer: str, output: Tensor) -> None:
+        maps = output.movedim(-1, 1) if isinstance(modules[layer], nn.Linear) else output
+        deliver(layer, maps.reshape(*maps.shape[:2], -1))
 
-    @contextlib.contextmanager
-    def _hook(self, layer: str, module: nn.Module) -> Iterator[None]:
-        handle = module.register_forward_hook(lambda _module, _inputs, output: self._taps.open(layer, output))
-        try:
-            yield
-        finally:
-            handle.remove()
+    taps = _Taps(deliver_maps)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def hook(layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _module, _inputs, output: taps.open(layer, output)
 
-    def _deliver_maps(self, layer: str, output: Tensor) -> None:
-        maps = output.movedim(-1, 1) if layer in self._linear else output
-        self._deliver(layer, maps.reshape(*maps.shape[:2], -1))
+    def run(images: Tensor) -> None:
+        with taps:
+            run_forward(model, images.to(device))
+            taps.finish()
 
-    def run(self, images: Tensor) -> None:
-        with self._taps:
-            self._model(images.to(next(self._model.parameters()).device))
-            self._taps.finish()
-
-
-def _restore_modes(modes: Mapping[nn.Module, bool]) -> None:
-    for module, training in modes.items():
-        module.training = training
-
-
-def _cuda_devices(model: nn.Module) -> list[int]:
-    return sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(evaluating(model))
+        for layer in layers:
+            stack.callback(modules[layer].register_forward_hook(hook(layer)).remove)
+        yield run
 
 
 def map_shapes(model: nn.Module, layers: Iterable[str], example: Tensor) -> dict[str, tuple[int, int]]:
@@ -202,14 +180,8 @@ def map_shapes(model: nn.Module, layers: Iterable[str], example: Tensor) -> dict
     def deliver(layer: str, maps: Tensor) -> None:
         shapes.setdefault(layer, (maps.shape[1], maps.shape[2]))
 
-    with _Tapped(model, layers, deliver) as tapped:
-        try:
-            tapped.run(example)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise ModelError(
-                f"the model does not accept inputs of shape {tuple(example.shape)}: {str(error).splitlines()[0]}",
-                hint="Give the size it was trained with: --input-size.",
-            ) from error
+    with _tapped(model, layers, deliver) as run:
+        run(example)
     return shapes
 
 
@@ -282,13 +254,13 @@ def collect_clouds(
             clouds[index][:, seen : seen + len(maps)] = maps[:, part.start : part.stop].transpose(0, 1)
         filled[layer] += len(maps)
 
-    with _Tapped(model, wanted, deliver) as tapped:
+    with _tapped(model, wanted, deliver) as run:
         for images, _ in batches:
             if not torch.isfinite(images).all():
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")
             if seen + len(images) > samples:
                 raise DataError(f"the batches hold more than the {samples} samples counted before")
-            tapped.run(images)
+            run(images)
             seen += len(images)
             on_batch(len(images))
     if seen != samples or any(count != samples for count in filled.values()):

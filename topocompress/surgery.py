@@ -8,8 +8,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from topocompress.errors import SurgeryError
+from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import trace
+from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.types import PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
@@ -40,7 +41,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers = _layers(smaller)
     graph = trace(smaller, example)
-    masked = copy.deepcopy(model).eval()
+    masked = copy.deepcopy(model)
     unread, left, comparable = _layers(masked), dict[str, list[int]](), True
     for entry in plan.groups:
         root = layers.get(entry.root)
@@ -105,13 +106,13 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
         root = layers[entry.root]
         if _width(root) != entry.kept:
             raise SurgeryError(f"{entry.root} has {_width(root)} channels after removal, planned were {entry.kept}")
-    expected = _outputs(masked or copy.deepcopy(model).eval(), example)
+    expected = _outputs(masked or model, example)
     try:
-        actual = _outputs(smaller.eval(), example)
-    except (RuntimeError, ValueError, IndexError) as error:
+        actual = _outputs(smaller, example)
+    except ModelError as error:
         raise SurgeryError(
-            f"the pruned model fails on an input of shape {tuple(example.shape)}: {str(error).splitlines()[0]}",
-            hint="Keep the layer it names out with --ignore, and please report the model.",
+            f"the model runs no more after removal: {error.what}",
+            hint="Keep the layer it names whole with --ignore, and please report the model.",
         ) from error
     if [part.shape for part in actual] != [part.shape for part in expected]:
         raise SurgeryError(
@@ -131,12 +132,5 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
 
 
 def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return list(_flat(model(example)))
-
-
-def _flat(output: object) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    values = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
-    return [tensor for value in values for tensor in _flat(value)]
+    with evaluating(model):
+        return [tensor for tensor in all_outputs(run_forward(model, example)) if tensor.is_floating_point()]
