@@ -14,7 +14,7 @@ from topocompress.errors import ModelError
 from topocompress.types import Architecture, Preprocessing
 
 _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
-_DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3376,))
+_DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3189,))
 
 
 def published_weights(name: str) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""Dividing samples into calibration, fine-tuning and evaluation: seeded, disjoint. Pure numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.intp]
+
+HELD_OUT = 0.2
+"""Share of each class kept for evaluation where a source does not come divided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Sample numbers per use, each sorted but ``calibration``; no number occurs twice.
+
+    Attributes:
+        calibration: (samples,) as near to the same number from each class as there are samples for.
+        train: (n,) what is left.
+        evaluation: (m,)
+    """
+
+    calibration: Indices
+    train: Indices
+    evaluation: Indices
+
+
+def split(
+    labels: NDArray[np.int64],
+    *,
+    samples: int,
+    eval_samples: int | None,
+    seed: int,
+    usable: NDArray[np.bool_] | None = None,
+    held_out: Indices | None = None,
+    split_seed: int | None = None,
+) -> Split:
+    """Divide; where fewer than ``samples`` are left for calibration, all of those are taken.
+
+    Args:
+        labels: (total,) class of each sample, -1 where unknown.
+        samples: Calibration samples wanted.
+        eval_samples: At most as many for evaluation; ``None`` for all.
+        seed: Seed of every choice.
+        usable: (total,) False for samples to leave out.
+        held_out: The evaluation samples, where the source says which; else a fifth of each class.
+        split_seed: Seed of the choice of evaluation samples, if not ``seed``.
+    """
+    total = len(labels)
+    alive = np.ones(total, dtype=np.bool_) if usable is None else usable
+    # One key per sample, the same whichever others are usable: leaving one out moves no other between the uses.
+    keys = np.random.default_rng([seed, 1]).permutation(total)
+    split_keys = keys if split_seed is None else np.random.default_rng([split_seed, 1]).permutation(total)
+    candidates = np.flatnonzero(alive)
+    if held_out is None:
+        rank, size = _rank_in_class(labels[candidates], split_keys[candidates])
+        chosen = (rank + 0.5) / size < HELD_OUT
+        if len(candidates) and not chosen.any():
+            chosen[np.argmin(split_keys[candidates])] = True
+        evaluation, pool = candidates[chosen], candidates[~chosen]
+    else:
+        evaluation = held_out[alive[held_out]]
+        pool = np.setdiff1d(candidates, held_out)
+    if eval_samples is not None:
+        evaluation = evaluation[np.argsort(keys[evaluation])][:eval_samples]
+    rank, _ = _rank_in_class(labels[pool], keys[pool])
+    order = np.lexsort((keys[pool], rank))
+    return Split(
+        calibration=pool[order[:samples]], train=np.sort(pool[order[samples:]]), evaluation=np.sort(evaluation)
+    )
+
+
+def _rank_in_class(labels: NDArray[np.int64], keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Place of each sample among those of its class in the order of the keys, and the size of its class."""
+    rank = np.zeros(len(labels), dtype=np.int64)
+    size = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members[np.argsort(keys[members])]] = np.arange(len(members))
+        size[members] = len(members)
+    return rank, size
