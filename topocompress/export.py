@@ -25,7 +25,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from topocompress.errors import DataError, ExportError
 from topocompress.files import atomic_file
-from topocompress.inference import all_outputs, evaluating, first_line
+from topocompress.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.types import ExportCheck
 
 SINGLE_FILE_LIMIT = 2**31 - 2**20
@@ -66,13 +66,16 @@ def export_onnx(
         worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
 
     Raises:
-        DataError: ``samples`` is empty, not (N, C, H, W), or not finite.
+        DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
+        ModelError: PyTorch itself cannot run the model on ``samples``.
         ExportError: The model cannot be exported, fixes its batch size, exceeds 2 GiB, or the file is invalid,
             cannot be run or differs by more than ``tolerance``. No file is written.
         OutputError: The file cannot be written.
     """
-    if samples.ndim != 4 or len(samples) == 0:
-        raise DataError(f"the export check needs samples of shape (N, C, H, W); got {tuple(samples.shape)}")
+    if samples.ndim != 4 or len(samples) == 0 or samples.dtype not in {torch.float32, torch.float16}:
+        raise DataError(
+            f"the export check needs float32 samples of shape (N, C, H, W); got {tuple(samples.shape)}, {samples.dtype}"
+        )
     if not torch.isfinite(samples).all():
         raise DataError("NaN or infinity among the samples of the export check")
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
@@ -86,12 +89,12 @@ def export_onnx(
     # One sample would make the tracer take the batch axis for a constant 1.
     batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)
     with evaluating(exported):
+        expected = [tensor.numpy() for tensor in all_outputs(run_forward(exported, batch))]
         proto = _to_onnx(exported, batch[:2], opset)
-        expected = [tensor.numpy() for tensor in all_outputs(exported(batch))]
     with atomic_file(path) as temporary:
         onnx.save(proto, temporary)
         _validate(temporary)
-        found = _parity(temporary, batch.numpy(), expected)
+        found = _parity(open_session(temporary, name=Path(path).name), batch.numpy(), expected)
         _judge(found, tolerance)
     return ExportCheck(
         samples=len(samples),
@@ -110,8 +113,8 @@ class _Difference:
     finite: bool
 
 
-def open_session(path: Path, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
-    """Load an ONNX file for the CPU.
+def open_session(path: Path, options: ort.SessionOptions | None = None, *, name: str = "") -> ort.InferenceSession:
+    """Load an ONNX file for the CPU; ``name`` is what errors call it.
 
     Raises:
         ExportError: ONNX Runtime cannot load it.
@@ -122,7 +125,7 @@ def open_session(path: Path, options: ort.SessionOptions | None = None) -> ort.I
     try:
         return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except ORT_ERRORS as error:
-        raise ExportError(f"ONNX Runtime cannot load {path.name}: {first_line(error)}") from error
+        raise ExportError(f"ONNX Runtime cannot load {name or path.name}: {first_line(error)}") from error
 
 
 def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -145,9 +148,8 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
 def _silence() -> Iterator[None]:
     """Keep the exporter off the terminal, for the time of the export only.
 
-    It prints graphs, logs through handlers that hold the real stderr (so redirecting alone does not reach them), and
-    warns about its own internals, differently in each release; nothing of it helps a user. Errors still arrive as
-    exceptions.
+    It prints graphs, logs (also to handlers of the caller's, out of reach of a redirected stderr), and warns about its
+    own internals, differently in each release; nothing of it helps a user. Errors still arrive as exceptions.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -192,7 +194,7 @@ def _to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Model
         )
     if opset is not None and _opset(proto) != opset:
         raise ExportError(
-            f"the model cannot be expressed in ONNX opset {opset}; the exporter needs {_opset(proto)}",
+            f"the exporter cannot write this model in ONNX opset {opset}; it would be {_opset(proto)}",
             hint=f"Use opset {_opset(proto)}.",
         )
     _strip(proto)
@@ -231,12 +233,11 @@ def _validate(path: Path) -> None:
         raise ExportError(f"the exported file is no valid ONNX model: {first_line(error)}") from error
 
 
-def _parity(path: Path, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _Difference:
-    session = open_session(path)
+def _parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _Difference:
     together = run_session(session, batch)
     singles = [run_session(session, sample[np.newaxis]) for sample in batch]
     one_by_one = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
-    found = [_compare(outputs, expected) for outputs in (together, one_by_one)]
+    found = [_compare(together, expected, "at once"), _compare(one_by_one, expected, "one by one")]
     return _Difference(
         max_abs=max(each.max_abs for each in found),
         max_rel=max(each.max_rel for each in found),
@@ -245,10 +246,12 @@ def _parity(path: Path, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _D
     )
 
 
-def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]]) -> _Difference:
+def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str) -> _Difference:
     shapes, wanted = [each.shape for each in outputs], [each.shape for each in expected]
     if shapes != wanted:
-        raise ExportError(f"the ONNX file returns outputs of shapes {shapes}, PyTorch {wanted}")
+        raise ExportError(
+            f"run {how}, the samples give outputs of shapes {shapes} in ONNX Runtime, {wanted} in PyTorch"
+        )
     max_abs = max_rel = 0.0
     agreement, finite = 1.0, True
     for output, reference in zip(outputs, expected, strict=True):

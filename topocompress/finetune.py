@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from topocompress.errors import DataError, ModelError, SurgeryError
-from topocompress.inference import batch_parts, evaluating, main_output, preserved
+from topocompress.inference import batch_parts, evaluating, main_output, preserved, run_forward
 from topocompress.training_set import (
     Samples,
     batch_indices,
@@ -69,8 +69,7 @@ class FinetuneResult:
 def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     """Estimate the running statistics of every BatchNorm anew, as the plain average over the batches.
 
-    Only BatchNorm runs in training mode: dropout and stochastic depth stay off. Batches of one sample are skipped,
-    they have no variance.
+    Only BatchNorm trains: dropout and stochastic depth stay off. Batches of one sample, without variance, are skipped.
 
     Args:
         model: The network; not changed.
@@ -81,14 +80,13 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
 
     Raises:
         DataError: No batch holds two samples or more.
-        ModelError: The new statistics are not finite.
+        ModelError: The model does not accept the inputs, or the new statistics are not finite.
     """
     tuned = copy.deepcopy(model)
     norms = {name: m for name, m in tuned.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
     if not norms:
         return tuned
-    used = 0
-    momenta = {name: norm.momentum for name, norm in norms.items()}
+    used, momenta = 0, {name: norm.momentum for name, norm in norms.items()}
     with evaluating(tuned) as device:
         for norm in norms.values():
             norm.reset_running_stats()
@@ -97,11 +95,11 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
         for batch in batches:
             inputs, _ = batch_parts(batch)
             if len(inputs) > 1:
-                tuned(inputs.to(device))
+                run_forward(tuned, inputs.to(device))
                 used += 1
     if not used:
         raise DataError(
-            "BatchNorm statistics need a batch of at least 2 samples; got none", hint="Give more calibration samples."
+            "BatchNorm statistics need a batch of at least 2 samples", hint="Give more calibration samples."
         )
     for name, norm in norms.items():
         norm.momentum = momenta[name]
@@ -155,6 +153,7 @@ def finetune(
     Raises:
         DataError: Fewer than 3 labelled samples, dense labels, labels beyond the model's classes, or a setting out of
             range.
+        ModelError: The model does not accept the samples, or none of its parameters requires gradients.
         SurgeryError: The loss became NaN or infinite.
     """
     _check_settings(epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum)
@@ -247,7 +246,7 @@ def _epoch(
 
 
 def _logits(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    logits = main_output(model(inputs))
+    logits = main_output(run_forward(model, inputs))
     if logits.ndim != 2:
         raise DataError(
             f"fine-tuning needs a classifier's (samples, classes) output; the model returns {tuple(logits.shape)}"

@@ -40,6 +40,21 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
         yield device_of(model)
 
 
+def run_forward(model: nn.Module, inputs: Tensor) -> Any:
+    """The model's output for a batch.
+
+    Raises:
+        ModelError: The model does not accept the batch.
+    """
+    try:
+        return model(inputs)
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+        raise ModelError(
+            f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: {first_line(error)}",
+            hint="Give the size it was trained with: --input-size.",
+        ) from error
+
+
 def all_outputs(output: Any) -> list[Tensor]:
     """Every tensor in a model's output, in the order in which it is returned; dicts, tuples and lists may nest."""
     if isinstance(output, Tensor):
@@ -79,6 +94,11 @@ def batch_parts(batch: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(batch, (tuple, list)):
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
+
+
+def sample_count(samples: Any) -> int:
+    """How many samples a map-style dataset holds."""
+    return len(samples)
 
 
 def first_line(error: BaseException) -> str:

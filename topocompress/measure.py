@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.export import open_session, run_session
-from topocompress.inference import batch_parts, evaluating, first_line, main_output
+from topocompress.inference import batch_parts, evaluating, main_output, run_forward
 from topocompress.types import Latency
 
 MINIMUM_RUNS = 5
@@ -93,14 +93,8 @@ def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
         for name, module in model.named_modules():
             hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
             hooks.callback(module.register_forward_hook(leave).remove)
-        try:
-            with counter:
-                model(example[:1].to(device))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise ModelError(
-                f"the model does not accept inputs of shape {tuple(example.shape)}: {first_line(error)}",
-                hint="Give the size it was trained with: --input-size.",
-            ) from error
+        with counter:
+            run_forward(model, example[:1].to(device))
     return counts
 
 
@@ -133,7 +127,7 @@ def evaluate(
 
     Raises:
         DataError: No samples, labels of another shape than the predictions, or beyond the model's classes.
-        ModelError: The outputs hold NaN or infinity, or have no class axis.
+        ModelError: The model does not accept the inputs; its outputs hold NaN or infinity, or have no class axis.
     """
     total = len(loader) if isinstance(loader, Sized) else 0
     found: list[NDArray[np.int64]] = []
@@ -141,7 +135,7 @@ def evaluate(
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
-            scores = main_output(model(inputs.to(device)))
+            scores = main_output(run_forward(model, inputs.to(device)))
             if not torch.isfinite(scores).all():
                 raise ModelError(
                     f"the model's outputs hold NaN or infinity, first in batch {done}",
