@@ -113,7 +113,7 @@ def build(architecture: Architecture) -> nn.Module:
             module = call_factory(name, ModelError, **options)
             if not isinstance(module, nn.Module):
                 raise ModelError(
-                    f"{name} returned a {type(module).__name__}, not a torch.nn.Module",
+                    f"{name} returned {type(module).__name__}, not a torch.nn.Module",
                     hint="The factory must return the network itself.",
                 )
             return module.eval()

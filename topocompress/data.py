@@ -21,6 +21,9 @@ from topocompress.factories import call_factory, is_factory
 from topocompress.splits import Split, split
 from topocompress.types import Preprocessing
 
+STAND_IN = "photographs"
+"""Source of data where the user named none."""
+
 PHOTO_NOTE = (
     "no --data given: calibrated on random crops of the photographs that ship with scikit-learn; "
     "your own images give a better choice of filters"
@@ -133,7 +136,7 @@ def batches(
 
 
 def _advice(source: str) -> str:
-    if Path(source).is_dir():
+    if source and Path(source).is_dir():
         return f"For a folder of images write imagefolder:{source}"
     return f"Accepted: {sources.FORMS}; or leave out --data."
 
@@ -149,7 +152,7 @@ def _photographs(
     numbers = np.arange(len(crops), dtype=np.intp)
     parts = Split(calibration=numbers[:samples], train=numbers[samples:used], evaluation=numbers[used:])
     pool = sources.Pool(samples=crops, classes=(), note=PHOTO_NOTE)
-    return _data(pool, parts, "photographs", preprocessing, skipped=(), augment=augment)
+    return _data(pool, parts, STAND_IN, preprocessing, skipped=(), augment=augment)
 
 
 def _divide(
