@@ -1,3 +1,63 @@
-"""topocompress"""
+"""topocompress: smaller, faster vision networks by removing filters, chosen by the topology of what they compute.
+
+The names below are the public interface. They are imported on first use, so that ``import topocompress`` (and the
+command line's ``--help``) does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from topocompress.artifact import load, save
+    from topocompress.criteria.betti import Betti
+    from topocompress.errors import TopocompressError
+    from topocompress.export import export_onnx
+    from topocompress.finetune import finetune
+    from topocompress.measure import compare_latency
+    from topocompress.pipeline import compress
+    from topocompress.surgery import apply
+    from topocompress.verbs import measure, plan, score
+
+_HOMES = {
+    "Betti": "criteria.betti",
+    "TopocompressError": "errors",
+    "apply": "surgery",
+    "compare_latency": "measure",
+    "compress": "pipeline",
+    "export_onnx": "export",
+    "finetune": "finetune",
+    "load": "artifact",
+    "measure": "verbs",
+    "plan": "verbs",
+    "save": "artifact",
+    "score": "verbs",
+}
+
+__all__ = [
+    "Betti",
+    "TopocompressError",
+    "apply",
+    "compare_latency",
+    "compress",
+    "export_onnx",
+    "finetune",
+    "load",
+    "measure",
+    "plan",
+    "save",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'topocompress' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"topocompress.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from topocompress.errors import PlanError
 from topocompress.ranking import Limits, RankedGroup, rank
-from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
+from topocompress.types import ChannelGroup, Direction, GroupPlan, LayerCost, PruningPlan, Scores
 
 DEFAULT_MAX_RATIO = 0.5
 _BISECTIONS = 40
@@ -41,12 +42,7 @@ def make_plan(
         PlanError: The rule is not usable, removes nothing or everything, or cannot reach its target.
     """
     bounds = limits or Limits()
-    given = {"max_betti": max_betti, "ratio": ratio, "target_macs": target_macs}
-    rules = {name: value for name, value in given.items() if value is not None}
-    if len(rules) != 1:
-        raise PlanError(
-            "give exactly one of --max-betti, --ratio and --target-macs", hint="For example: --max-betti 300"
-        )
+    rule = check_rule(scores.criterion, scores.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     reasons = {group.root: _reason(group, scores) for group in groups}
     ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
     if not ranked:
@@ -55,16 +51,16 @@ def make_plan(
     if max_betti is not None:
         removals = _by_threshold(ranked, scores, max_betti, bounds)
     elif ratio is not None:
-        removals = _by_ratio(ranked, _share("--ratio", ratio), bounds)
+        removals = _by_ratio(ranked, ratio, bounds)
     else:
-        removals = _by_macs(ranked, groups, costs, _share("--target-macs", rules["target_macs"]), bounds)
+        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds)
     if not any(removals.values()):
         raise _nothing_removed(ranked, scores, max_betti, bounds)
     entries = {entry.group.root: entry for entry in ranked}
     return PruningPlan(
         model=scores.model,
         rule={
-            **rules,
+            **rule,
             "min_channels": bounds.min_channels,
             "max_ratio": _ceiling(bounds, max_betti),
             "round_to": bounds.round_to,
@@ -79,6 +75,40 @@ def make_plan(
         macs_before=sum(cost.macs for cost in costs.values()),
         macs_after=predict_macs(costs, groups, removals),
     )
+
+
+def check_rule(
+    criterion: str,
+    higher: Direction,
+    *,
+    max_betti: float | None = None,
+    ratio: float | None = None,
+    target_macs: float | None = None,
+) -> dict[str, float]:
+    """Refuse a rule that cannot be used, before any work is spent; returns it as {name: value}.
+
+    Raises:
+        PlanError: Not exactly one rule, a share outside 0..1, a negative threshold, or a threshold for a criterion
+            whose high scores mean keep.
+    """
+    given = {"max_betti": max_betti, "ratio": ratio, "target_macs": target_macs}
+    rule = {name: value for name, value in given.items() if value is not None}
+    if len(rule) != 1:
+        raise PlanError(
+            "give exactly one of --max-betti, --ratio and --target-macs", hint="For example: --max-betti 300"
+        )
+    ((name, value),) = rule.items()
+    option = f"--{name.replace('_', '-')}"
+    if name != "max_betti" and not 0 < value < 1:
+        raise PlanError(f"{option} {value:g} must lie between 0 and 1", hint=f"For example: {option} 0.5")
+    if name == "max_betti" and not 0 <= value < math.inf:
+        raise PlanError(f"{option} {value:g} must be 0 or more", hint=f"For example: {option} 300")
+    if name == "max_betti" and higher != "remove":
+        raise PlanError(
+            f"--max-betti needs a criterion whose high scores mean remove; {criterion!r} is not one",
+            hint="Use --ratio or --target-macs with it.",
+        )
+    return rule
 
 
 def check_samples(samples: int, max_betti: float | None) -> None:
@@ -130,12 +160,6 @@ def predict_macs(
     return round(total)
 
 
-def _share(option: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise PlanError(f"{option} {value:g} must lie between 0 and 1", hint=f"For example: {option} 0.5")
-    return value
-
-
 def _reason(group: ChannelGroup, scores: Scores) -> str:
     """Why a group stays whole; empty if it can be pruned."""
     if group.protected:
@@ -154,11 +178,6 @@ def _ceiling(limits: Limits, max_betti: float | None) -> float | None:
 def _by_threshold(
     ranked: Sequence[RankedGroup], scores: Scores, threshold: float, limits: Limits
 ) -> dict[str, tuple[int, ...]]:
-    if scores.higher != "remove":
-        raise PlanError(
-            f"--max-betti needs a criterion whose high scores mean remove; {scores.criterion!r} is not one",
-            hint="Use --ratio or --target-macs with it.",
-        )
     if scores.criterion == "betti":
         check_samples(scores.samples, threshold)
     alive = np.concatenate([entry.priority[~entry.dead] for entry in ranked])

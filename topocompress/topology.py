@@ -2,10 +2,8 @@
 
 The one place that talks to a persistent-homology backend: giotto-ph where it has a wheel, else ripser.
 
-The Betti numbers of the Vietoris–Rips complex at one scale ε depend only on the ε-graph (its clique complex), so
-that graph is the working object here. A strong collapse shrinks it first, exactly: a vertex whose closed
-neighbourhood lies in another's can go without changing the homotopy type (Barmak & Minian, "Strong homotopy types,
-nerves and collapses", Discrete Comput Geom 47, 2012, doi:10.1007/s00454-011-9357-5).
+The Betti numbers of the Vietoris–Rips complex at one scale ε depend only on the ε-graph (the complex is the graph's
+clique complex), so that graph is the working object here: the filtration beyond ε is never built.
 """
 
 from __future__ import annotations
@@ -93,14 +91,15 @@ def pairwise_distances(clouds: Tensor) -> Tensor:
     norms = points.square().sum(dim=2)
     sums = norms[:, :, None] + norms[:, None, :]
     squared = torch.baddbmm(sums, points, points.transpose(1, 2), alpha=-2)
-    squared = torch.triu(squared, diagonal=1)
-    close = torch.triu(squared < _CANCELLED * sums, diagonal=1).nonzero()
+    squared = torch.maximum(squared, squared.transpose(1, 2))  # the product need not round symmetrically
+    torch.diagonal(squared, dim1=1, dim2=2).fill_(torch.inf)
+    close = (squared < sums.mul_(_CANCELLED)).nonzero()
+    torch.diagonal(squared, dim1=1, dim2=2).zero_()
     rows = max(1, _EXACT_ELEMENTS // max(1, points.shape[2]))
     for start in range(0, len(close), rows):
         cloud, first, second = close[start : start + rows].unbind(dim=1)
-        squared[cloud, first, second] = (points[cloud, first] - points[cloud, second]).square().sum(dim=1)
-    distances = squared.clamp_(min=0).sqrt_()
-    return distances + distances.transpose(1, 2)
+        squared[cloud, first, second] = (points[cloud, first] - points[cloud, second]).square_().sum(dim=1)
+    return squared.clamp_(min=0).sqrt_()
 
 
 def mean_distances(distances: Tensor) -> NDArray[np.float64]:
@@ -154,13 +153,15 @@ def choose_epsilon(distances: NDArray[np.float32], scale: Scale, *, layer_mean: 
         if layer_mean is None:
             raise TopologyError("the layer scale needs the mean distance of the whole layer (layer_mean)")
         return value * layer_mean
-    pairs = distances[np.triu_indices(len(distances), k=1)]
-    if not len(pairs):
+    samples = len(distances)
+    pairs = samples * (samples - 1) // 2
+    if not pairs:
         raise TopologyError("a scale needs at least two samples", hint="Give more calibration samples.")
     if scale.kind == "relative":
-        return value * float(pairs.mean(dtype=np.float64))
-    rank = max(0, math.ceil(value * len(pairs)) - 1)
-    return float(np.partition(pairs, rank)[rank])
+        return value * float(distances.sum(dtype=np.float64)) / (2 * pairs)
+    # In the whole matrix the zeros of the diagonal come first, then every pair twice.
+    rank = samples + 2 * max(0, math.ceil(value * pairs) - 1)
+    return float(np.partition(distances, rank, axis=None)[rank])
 
 
 def _hop_graph(distances: NDArray[np.float32], neighbours: int, hops: int) -> NDArray[np.bool_]:
@@ -180,33 +181,6 @@ def _hop_graph(distances: NDArray[np.float32], neighbours: int, hops: int) -> ND
     return np.asarray(reached, dtype=np.bool_)
 
 
-def strong_collapse(graph: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Vertices of a core of the graph whose clique complex has the same homotopy type.
-
-    Each round drops every vertex v dominated by some w, N[v] ⊆ N[w] for closed neighbourhoods; among equals the
-    lowest index stays. All can go at once, because domination is transitive and so some dominator always survives.
-
-    Args:
-        graph: (vertices, vertices) bool adjacency, symmetric, False on the diagonal.
-
-    Returns:
-        (core,) sorted indices into the vertices.
-    """
-    vertices = np.arange(len(graph))
-    while len(vertices) > 1:
-        closed = graph[np.ix_(vertices, vertices)] | np.eye(len(vertices), dtype=np.bool_)
-        numbers = closed.astype(np.float32)  # counts stay below 2**24, so float32 products are exact
-        degree = numbers.sum(axis=1)
-        contained = closed & (numbers @ numbers == degree[:, None])  # [v, w]: N[v] ⊆ N[w]
-        np.fill_diagonal(contained, False)
-        twins = contained & contained.T
-        dominated = ((contained & ~twins) | np.tril(twins)).any(axis=1)
-        if not dominated.any():
-            break
-        vertices = vertices[~dominated]
-    return vertices
-
-
 def betti_numbers(graph: NDArray[np.bool_], dimensions: Sequence[int] = (0, 1)) -> tuple[int, ...]:
     """Betti numbers of the clique complex of a graph, over the field with two elements.
 
@@ -218,27 +192,18 @@ def betti_numbers(graph: NDArray[np.bool_], dimensions: Sequence[int] = (0, 1)) 
         One number per dimension asked for.
 
     Raises:
-        TopologyError: A dimension above 2 or below 0.
+        TopologyError: A dimension above 2 or below 0, or no backend is installed.
     """
     if not dimensions or not set(dimensions) <= {0, 1, 2}:
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
-    components = int(connected_components(csr_array(graph), directed=False)[0])
-    numbers = {0: components}
     highest = max(dimensions)
-    if highest > 0:
-        core = strong_collapse(graph)
-        core = core[graph[np.ix_(core, core)].any(axis=1)]  # a lone vertex carries β0 only, already counted
-        numbers |= _higher_betti_numbers(graph[np.ix_(core, core)], highest)
-    return tuple(numbers[dimension] for dimension in dimensions)
-
-
-def _higher_betti_numbers(core: NDArray[np.bool_], highest: int) -> dict[int, int]:
-    if len(core) < 4:  # the smallest core with homology above 0 is the 4-cycle
-        return dict.fromkeys(range(1, highest + 1), 0)
-    steps = np.where(core, np.float32(1), np.float32(2))
+    if highest == 0:
+        return tuple(int(connected_components(csr_array(graph), directed=False)[0]) for _ in dimensions)
+    # With every edge at filtration value 1 the complex at 1 is the clique complex: a bar that never ends is a class.
+    steps = np.where(graph, np.float32(1), np.float32(2))
     np.fill_diagonal(steps, 0)
     diagrams = persistence_diagrams(steps, highest, threshold=1.0)
-    return {dimension: int(np.isinf(diagrams[dimension][:, 1]).sum()) for dimension in range(1, highest + 1)}
+    return tuple(int(np.isinf(diagrams[dimension][:, 1]).sum()) for dimension in dimensions)
 
 
 def persistence_diagrams(

@@ -1,0 +1,56 @@
+"""The command line: one file per command, one boundary from errors to exit codes.
+
+Each command parses, calls one public function and renders. Nothing here imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from topocompress import __version__, console
+from topocompress.cli.criteria import criteria
+from topocompress.cli.demo import demo
+from topocompress.cli.prune import prune
+from topocompress.cli.score import score
+from topocompress.errors import TopocompressError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a trained vision network smaller and faster by removing filters, chosen by the topology of what they "
+    "compute.",
+)
+for command in (prune, score, criteria, demo):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.note(f"topocompress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C."""
+    try:
+        app()
+    except TopocompressError as error:
+        console.show_error(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.show_interrupted()
+        sys.exit(130)

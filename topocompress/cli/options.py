@@ -1,0 +1,193 @@
+"""Options that several commands share, and how they become what the pipeline takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from topocompress.errors import DataError, PlanError, TopologyError
+
+if TYPE_CHECKING:
+    from topocompress.criteria.base import Criterion
+    from topocompress.data import Data
+    from topocompress.models import LoadedModel
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint (.pt, .pth, .safetensors), a torchvision name with --weights, a factory "
+        "pkg.module:callable, a run directory of topocompress, or 'digits'.",
+        show_default=False,
+    ),
+]
+DataSource = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH or pkg.module:factory. Without it, crops of "
+        "photographs that ship with scikit-learn stand in.",
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", help="Architecture of the checkpoint: a torchvision name or pkg.module:factory."),
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for torchvision's own.")
+]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
+]
+InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size in pixels, S or HxW.", metavar="S|HxW")]
+Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
+Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
+Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
+Samples = Annotated[int, typer.Option("--samples", help="Calibration samples N; must exceed the Betti threshold.")]
+EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.")]
+Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
+CriterionName = Annotated[str, typer.Option("--criterion", help="See 'topocompress criteria'.")]
+ScaleText = Annotated[
+    str, typer.Option("--scale", help="How betti chooses ε: quantile:Q, relative:R, layer:R, absolute:E, knn:K,HOPS.")
+]
+Dims = Annotated[str, typer.Option("--dims", help="Homology dimensions that betti counts, among 0,1,2.")]
+Ignore = Annotated[
+    list[str] | None, typer.Option("--ignore", help="Keep groups with a layer of this pattern whole. Repeatable.")
+]
+Linear = Annotated[bool, typer.Option("--linear", help="Judge and prune linear layers too.")]
+Memory = Annotated[str, typer.Option("--memory", help="Memory for feature clouds at one time, such as 2GB.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+
+DEFAULT_MEMORY = "4GB"
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def open_both(
+    model: str,
+    data: str | None,
+    *,
+    arch: str | None,
+    weights: str | None,
+    trust_pickle: bool,
+    input_size: str | None,
+    resize: int | None,
+    mean: str | None,
+    std: str | None,
+    samples: int,
+    eval_samples: int,
+    download: bool,
+    strict: bool,
+    seed: int,
+) -> tuple[LoadedModel, Data]:
+    """Load model and data.
+
+    Raises:
+        TopocompressError: One of them is not usable.
+    """
+    from topocompress.data import load_data
+    from topocompress.pipeline import open_model
+
+    loaded = open_model(
+        model,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=_size(input_size),
+        resize=resize,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+    )
+    found = load_data(
+        data if data or model != "digits" else "digits",
+        preprocessing=loaded.preprocessing,
+        samples=samples,
+        seed=seed,
+        eval_samples=eval_samples,
+        download=download,
+        strict=strict,
+    )
+    return loaded, found
+
+
+def make_criterion(name: str, scale: str, dims: str) -> Criterion:
+    """The criterion that the options ask for.
+
+    Raises:
+        CriterionError: The name is unknown.
+        TopologyError: The scale or a dimension is not supported.
+    """
+    from topocompress.criteria.registry import create
+
+    options: dict[str, Any] = {"scale": scale, "dimensions": _dimensions(dims)} if name == "betti" else {}
+    return create(name, **options)
+
+
+def bytes_of(text: str) -> int:
+    """Read ``2GB``, ``500MiB`` or a plain number of bytes.
+
+    Raises:
+        DataError: The text is none of these.
+    """
+    stripped = text.strip().upper()
+    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if stripped.endswith(unit)), "")
+    try:
+        value = float(stripped.removesuffix(unit)) * _UNITS.get(unit, 1)
+    except ValueError:
+        value = 0
+    if not 1 <= value < float("inf"):
+        raise DataError(f"cannot read the amount of memory {text!r}", hint="For example: --memory 2GB")
+    return int(value)
+
+
+def alignment(text: str) -> int | Literal["auto"]:
+    """Read ``--round-to``.
+
+    Raises:
+        PlanError: Neither ``auto`` nor a whole number.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise PlanError(f"--round-to {text}: give a whole number or auto") from error
+
+
+def default_out(model: str) -> Path:
+    """``model-pruned`` beside the model file, or in the current directory for a name."""
+    path = Path(model)
+    if path.exists():
+        resolved = path.resolve()
+        return resolved.parent / f"{resolved.stem if resolved.is_file() else resolved.name}-pruned"
+    return Path(f"{model.replace(':', '-')}-pruned")
+
+
+def _dimensions(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise TopologyError(f"cannot read the dimensions {text!r}", hint="For example: --dims 0,1") from error
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        sizes = [int(word) for word in text.lower().split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or min(sizes, default=0) < 1:
+        raise DataError(f"cannot read the input size {text!r}", hint="For example: --input-size 224 or 224x320")
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error

@@ -1,0 +1,111 @@
+"""``topocompress prune``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topocompress.cli import options
+from topocompress.cli.running import run
+
+
+def prune(
+    model: options.Model,
+    max_betti: Annotated[
+        float | None, typer.Option("--max-betti", help="Remove the filters whose Betti number is above this.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option("--ratio", help="Remove this share of each layer's filters.")] = None,
+    target_macs: Annotated[
+        float | None, typer.Option("--target-macs", help="Leave this share of the multiply-accumulates.")
+    ] = None,
+    data: options.DataSource = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory to write.", show_default="MODEL-pruned beside the model")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning; needs labels.", min=0)] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    criterion: options.CriterionName = "betti",
+    scale: options.ScaleText = "quantile:0.2",
+    dims: options.Dims = "0,1",
+    min_channels: Annotated[int, typer.Option("--min-channels", help="Channels that each layer keeps at least.")] = 1,
+    max_ratio: Annotated[
+        float | None,
+        typer.Option("--max-ratio", help="Largest share of a layer that may go.", show_default="0.5 with --max-betti"),
+    ] = None,
+    round_to: Annotated[
+        str, typer.Option("--round-to", help="Kept widths are multiples of this; aligned widths run faster.")
+    ] = "auto",
+    ignore: options.Ignore = None,
+    linear: options.Linear = False,
+    controls: Annotated[
+        bool, typer.Option(help="Measure random and L1 choices of the same widths, where there are labels.")
+    ] = True,
+    samples: options.Samples = 1000,
+    eval_samples: options.EvalSamples = 2000,
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    download: options.Download = False,
+    strict: options.Strict = False,
+    memory: options.Memory = options.DEFAULT_MEMORY,
+    seed: options.Seed = 0,
+) -> None:
+    """Remove filters from a trained network, export it to ONNX and report what it cost."""
+    from topocompress.files import check_free
+    from topocompress.planning import check_rule, check_samples
+
+    target = out or options.default_out(model)
+    if not dry_run:
+        check_free(target, force=force)
+    chosen = options.make_criterion(criterion, scale, dims)
+    check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    check_samples(samples, max_betti)
+    rounding = options.alignment(round_to)
+    budget = options.bytes_of(memory)
+    loaded, found = options.open_both(
+        model,
+        data,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        samples=samples,
+        eval_samples=eval_samples,
+        download=download,
+        strict=strict,
+        seed=seed,
+    )
+    run(
+        loaded,
+        found,
+        out=target,
+        dry_run=dry_run,
+        command=sys.argv[1:],
+        max_betti=max_betti,
+        ratio=ratio,
+        target_macs=target_macs,
+        criterion=chosen,
+        min_channels=min_channels,
+        max_ratio=max_ratio,
+        round_to=rounding,
+        ignore=ignore or (),
+        linear=linear,
+        finetune_epochs=finetune,
+        lr=lr,
+        controls=controls,
+        seed=seed,
+        memory=budget,
+        force=force,
+    )

@@ -1,0 +1,92 @@
+"""``topocompress score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topocompress import console
+from topocompress.cli import options
+from topocompress.errors import PlanError
+
+
+def score(
+    model: options.Model,
+    data: options.DataSource = None,
+    out: Annotated[Path, typer.Option("--out", help="File for all scores.")] = Path("scores.json"),
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the distribution (.png, .svg or .pdf).")] = None,
+    thresholds: Annotated[
+        str, typer.Option("--thresholds", help="Thresholds to count filters above, comma-separated.")
+    ] = "100,200,300,400,500",
+    criterion: options.CriterionName = "betti",
+    scale: options.ScaleText = "quantile:0.2",
+    dims: options.Dims = "0,1",
+    ignore: options.Ignore = None,
+    linear: options.Linear = False,
+    samples: options.Samples = 1000,
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    download: options.Download = False,
+    strict: options.Strict = False,
+    memory: options.Memory = options.DEFAULT_MEMORY,
+    seed: options.Seed = 0,
+) -> None:
+    """Score every filter and show the distribution per layer; nothing is removed."""
+    from topocompress.data import batches
+    from topocompress.describe import layer_rows
+    from topocompress.report import write_scores
+    from topocompress.verbs import score as score_model
+
+    marks = _thresholds(thresholds)
+    chosen = options.make_criterion(criterion, scale, dims)
+    budget = options.bytes_of(memory)
+    loaded, found = options.open_both(
+        model,
+        data,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        samples=samples,
+        eval_samples=1,
+        download=download,
+        strict=strict,
+        seed=seed,
+    )
+    for line in (loaded.note, found.note):
+        if line:
+            console.note(line)
+    with console.progress() as progress:
+        scores = score_model(
+            loaded.module,
+            batches(found.calibration),
+            criterion=chosen,
+            ignore=ignore or (),
+            linear=linear,
+            memory=budget,
+            progress=progress,
+        )
+    write_scores(out, scores)
+    if plot is not None:
+        from topocompress.plots import plot_scores
+
+        plot_scores(plot, scores, marks if scores.criterion == "betti" else ())
+    console.show_layers(layer_rows(scores, marks if scores.higher == "remove" else ()), scores.criterion)
+    console.note(f"Written: {out}" + (f", {plot}" if plot else ""))
+
+
+def _thresholds(text: str) -> list[float]:
+    try:
+        return sorted(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise PlanError(f"cannot read --thresholds {text!r}", hint="For example: --thresholds 100,300") from error

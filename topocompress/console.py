@@ -1,0 +1,125 @@
+"""What the terminal shows: tables, progress bars, errors. The only user of rich."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from topocompress.criteria.registry import CriterionInfo
+    from topocompress.errors import TopocompressError
+    from topocompress.scoring import Progress
+    from topocompress.types import PruningPlan, Report
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def show_error(error: TopocompressError) -> None:
+    """An error and what to do next, on standard error."""
+    _err.print(f"[bold red]Error:[/] {escape(error.what)}", soft_wrap=True)
+    if error.hint:
+        _err.print(escape(error.hint), soft_wrap=True)
+
+
+def show_interrupted() -> None:
+    """What is said after Ctrl-C."""
+    _err.print("Interrupted; nothing was written.")
+
+
+def note(text: str) -> None:
+    """One line of text on standard output."""
+    _out.print(escape(text), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """A callback ``(step, done, total)`` that draws one bar per step on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=_err, transient=True, disable=not sys.stderr.isatty()) as bars:
+
+        def report(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield report
+
+
+def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
+    """Name, source and one line of every criterion."""
+    table = Table("criterion", "from", "what it is")
+    for found in criteria:
+        table.add_row(
+            found.name, found.distribution, escape(found.summary) or f"[red]unusable:[/] {escape(found.error)}"
+        )
+    _out.print(table)
+
+
+def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
+    """One row per layer: quartiles and how many filters each threshold would remove."""
+    thresholds = list(rows[0]["above"]) if rows else []
+    table = Table(title=f"{criterion}: scores per layer", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for heading in ("filters", "dead", "min", "q1", "median", "q3", "max", *(f"> {text}" for text in thresholds)):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        numbers = [f"{row[key]:.4g}" for key in ("min", "q1", "median", "q3", "max")]
+        table.add_row(row["layer"], str(row["filters"]), str(row["dead"]), *numbers, *map(str, row["above"].values()))
+    if thresholds and rows:
+        sums = [str(sum(row["above"][text] for row in rows)) for text in thresholds]
+        total = str(sum(row["filters"] for row in rows))
+        table.add_section()
+        table.add_row("all", total, str(sum(row["dead"] for row in rows)), *[""] * 5, *sums)
+    _out.print(table)
+
+
+def show_plan(plan: PruningPlan) -> None:
+    """Width before and after of every group, and why some stay whole."""
+    table = Table(title="Plan", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for heading in ("before", "after", "asked for", "dead"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept because", overflow="fold")
+    for entry in plan.groups:
+        table.add_row(
+            entry.root,
+            str(entry.width),
+            str(entry.kept),
+            str(entry.above),
+            str(len(entry.dead)),
+            escape(entry.protected),
+        )
+    _out.print(table)
+    _out.print(
+        f"{plan.removed} channels go; {plan.macs_before / 1e6:.1f} M multiply-accumulates become "
+        f"{plan.macs_after / 1e6:.1f} M ({plan.macs_before / max(1, plan.macs_after):.2f}× fewer)."
+    )
+
+
+def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines: Sequence[str]) -> None:
+    """The before/after table, the steps in between, what to read, and the remedies."""
+    table = Table("", title=lines[0], title_justify="left")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table)
+    for line in lines[1:]:
+        _out.print(escape(line), soft_wrap=True)
+    for warning in report.warnings:
+        _out.print(f"[yellow]Note:[/] {escape(warning)}", soft_wrap=True)
+    if report.remedies:
+        measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
+        _out.print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
+        for number, (what, command) in enumerate(report.remedies, 1):
+            _out.print(f"  {number}. {escape(what)}:\n     {escape(command)}", soft_wrap=True)

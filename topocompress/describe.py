@@ -1,0 +1,129 @@
+"""What a report says of each step, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from topocompress.data import Data
+from topocompress.finetune import FinetuneResult
+from topocompress.inference import sample_count
+from topocompress.models import LoadedModel
+from topocompress.planning import removal_counts
+from topocompress.types import Measurement, PruningPlan, Scores
+
+
+def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
+    """Where the model came from and which it is."""
+    return {
+        "source": loaded.source,
+        "architecture": asdict(loaded.architecture),
+        "input_shape": list(loaded.preprocessing.input_shape),
+        "fingerprint": fingerprint,
+        "pruned_before": len(loaded.history),
+        "note": loaded.note,
+    }
+
+
+def data(data: Data) -> dict[str, Any]:
+    """Where the samples came from and how many serve which use."""
+    counts = {"calibration": data.calibration, "train": data.train, "evaluation": data.evaluation}
+    return {
+        "source": data.source,
+        "labelled": data.labelled,
+        "classes": len(data.classes),
+        "samples": {use: 0 if samples is None else sample_count(samples) for use, samples in counts.items()},
+        "note": data.note,
+        "skipped": list(data.skipped),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def scoring(scores: Scores) -> dict[str, Any]:
+    """Criterion, settings, and the quartiles of every layer."""
+    return {
+        "criterion": scores.criterion,
+        "higher": scores.higher,
+        "settings": dict(scores.settings),
+        "samples": scores.samples,
+        **scores.run,
+        "layers": layer_rows(scores, ()),
+    }
+
+
+def plan(plan: PruningPlan) -> dict[str, Any]:
+    """Rule, totals, and one row per group."""
+    return {
+        "rule": dict(plan.rule),
+        "criterion": plan.criterion,
+        "channels_before": sum(entry.width for entry in plan.groups if not entry.protected),
+        "channels_removed": plan.removed,
+        "dead_removed": sum(len(entry.dead) for entry in plan.groups),
+        "macs_predicted": plan.macs_after,
+        "groups": [
+            {
+                "root": entry.root,
+                "before": entry.width,
+                "after": entry.kept,
+                "asked": entry.above,
+                "dead": len(entry.dead),
+                "coupled": list(entry.coupled),
+                "kept_because": entry.protected,
+            }
+            for entry in plan.groups
+        ],
+    }
+
+
+def tuning(tuned: FinetuneResult | None, epochs: int, lr: float) -> dict[str, Any]:
+    """Settings and history of fine-tuning; empty if there was none."""
+    if tuned is None:
+        return {}
+    return {
+        "epochs": epochs,
+        "lr": lr,
+        "best_epoch": tuned.best_epoch,
+        "validation_samples": tuned.validation_samples,
+        "history": [asdict(epoch) for epoch in tuned.history],
+    }
+
+
+def collect_warnings(
+    loaded: LoadedModel, data: Data, sides: tuple[Measurement, Measurement], verdict: str
+) -> tuple[str, ...]:
+    """The sentences that a reader must not miss."""
+    found = [note for note in (loaded.note, data.note, verdict) if note]
+    if data.skipped:
+        found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
+    for before, after in zip(sides[0].latency, sides[1].latency, strict=True):
+        if before.median_ms / after.median_ms < 1:
+            found.append(
+                f"The smaller file is not faster at batch {before.batch}: {after.median_ms:.2f} ms against "
+                f"{before.median_ms:.2f} ms."
+            )
+    return tuple(found)
+
+
+def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, Any]]:
+    """One row per layer: filters, dead, min, quartiles, max, and how many each threshold would remove."""
+    counts = removal_counts(scores, thresholds)
+    rows = []
+    for name, layer in scores.layers.items():
+        low, first, median, third, high = (float(v) for v in np.quantile(layer.values, (0, 0.25, 0.5, 0.75, 1)))
+        rows.append(
+            {
+                "layer": name,
+                "filters": len(layer.values),
+                "dead": int(layer.dead.sum()),
+                "min": low,
+                "q1": first,
+                "median": median,
+                "q3": third,
+                "max": high,
+                "above": dict(zip((f"{t:g}" for t in thresholds), counts[name], strict=True)),
+            }
+        )
+    return rows

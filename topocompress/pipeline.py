@@ -1,0 +1,219 @@
+"""The whole job: :func:`compress`. The only place where the steps are composed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from topocompress import describe, environment, report
+from topocompress.artifact import is_run, load_run, write_run
+from topocompress.criteria.base import CloudCriterion, Criterion
+from topocompress.criteria.registry import create
+from topocompress.data import Data, batches, load_data
+from topocompress.errors import DataError
+from topocompress.files import atomic_directory, check_free
+from topocompress.groups import find_groups
+from topocompress.inference import sample_count
+from topocompress.models import LoadedModel, load_model
+from topocompress.planning import check_rule, check_samples, make_plan
+from topocompress.ranking import Limits
+from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
+from topocompress.scoring import MEMORY, Progress, silent
+from topocompress.steps import Job, left_after_removal, measure_both, run_controls, tune
+from topocompress.surgery import apply
+from topocompress.types import Architecture, Preprocessing, PruningPlan, Report, Scores
+from topocompress.verbs import layer_costs, score_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What :func:`compress` returns.
+
+    Attributes:
+        model: The finished network, eval mode; the unchanged original after a dry run.
+        plan: What was removed.
+        scores: Why.
+        report: What it cost; ``None`` after a dry run.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    scores: Scores
+    report: Report | None
+
+
+def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -> LoadedModel:
+    """Load anything that can be pruned: what :func:`topocompress.models.load_model` takes, or a run directory.
+
+    Raises:
+        ModelError: The model is not usable.
+        ArtifactError: The run directory is not usable.
+    """
+    return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
+
+
+def compress(
+    model: LoadedModel | nn.Module | str | Path,
+    data: Data | str | None = None,
+    *,
+    max_betti: float | None = None,
+    ratio: float | None = None,
+    target_macs: float | None = None,
+    criterion: str | Criterion = "betti",
+    samples: int = 1000,
+    min_channels: int = 1,
+    max_ratio: float | None = None,
+    round_to: int | Literal["auto"] = "auto",
+    ignore: Sequence[str] = (),
+    linear: bool = False,
+    finetune_epochs: int = 0,
+    lr: float = 0.01,
+    controls: bool = True,
+    seed: int = 0,
+    memory: int = MEMORY,
+    out: str | Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Result:
+    """Score, plan, remove, fine-tune, export, measure and report.
+
+    Args:
+        model: Anything :func:`open_model` takes, a loaded model, or a module of your own (then ``data`` is a
+            :class:`~topocompress.data.Data`). It is not changed.
+        data: A data source as on the command line, loaded data, or ``None`` for photographs that stand in for images.
+        max_betti: Remove channels whose Betti number lies above this. Exactly one rule must be given.
+        ratio: Remove this share of each group's channels, 0..1.
+        target_macs: Leave this share of the multiply-accumulates, 0..1.
+        criterion: Registered name or instance.
+        samples: Calibration samples; must exceed ``max_betti``.
+        min_channels: Channels that each group keeps at least.
+        max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
+        round_to: Kept widths are multiples of it.
+        ignore: Shell-style patterns of layers whose groups stay whole.
+        linear: Whether linear layers may be pruned too.
+        finetune_epochs: Epochs of fine-tuning; needs labels.
+        lr: Peak learning rate of fine-tuning.
+        controls: Measure the same widths chosen at random and by L1, where there are labels.
+        seed: Seed of everything random.
+        memory: Bytes that feature clouds may take at one time.
+        out: Run directory to write; nothing is written if ``None``.
+        force: Replace an existing run directory.
+        dry_run: Stop after the plan.
+        command: The command line for the report and its remedies, without the program's name.
+        progress: Called as ``progress(step, done, total)``.
+
+    Raises:
+        TopocompressError: Something given is not usable, or a result failed its check; the message says what to do.
+    """
+    if out is not None and not dry_run:
+        check_free(out, force=force)
+    limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
+    chosen = create(criterion) if isinstance(criterion, str) else criterion
+    check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    if isinstance(chosen, CloudCriterion):
+        check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
+    job = _open(model, data, samples=samples, seed=seed, progress=progress)
+    if finetune_epochs and (not job.data.labelled or job.data.train is None):
+        raise DataError(
+            "--finetune needs labelled images beyond the calibration samples",
+            hint="Give --data with labels and more images, or lower --samples.",
+        )
+    original = job.loaded.module
+    with job.timed("score"):
+        groups = find_groups(original, job.example, ignore=ignore, linear=linear)
+        scores = score_groups(original, groups, chosen, batches(job.data.calibration), memory, progress)
+    plan = make_plan(
+        scores,
+        groups,
+        layer_costs(original, job.example),
+        max_betti=max_betti,
+        ratio=ratio,
+        target_macs=target_macs,
+        limits=limits,
+    )
+    if dry_run:
+        return Result(model=original, plan=plan, scores=scores, report=None)
+    before = job.evaluated(original, "evaluating the original")
+    with job.timed("remove"):
+        bare = apply(original, plan, example=job.example)
+        cut = job.recalibrated(bare)
+    removed = left_after_removal(job, bare, cut, before)
+    tuned = tune(job, cut, finetune_epochs, lr)
+    finished = tuned.model if tuned else cut
+    after = job.evaluated(finished, "evaluating the result")
+    others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
+    place = atomic_directory(out, force=force) if out is not None else _scratch()
+    with place as directory:
+        sides, check = measure_both(job, directory, (original, before), (finished, after))
+        situation = Situation(
+            command=command, labelled=job.data.labelled, finetune=finetune_epochs, max_betti=max_betti
+        )
+        judgement = verdict(plan.criterion, removed["accuracy_recalibrated"], others)
+        bad = loss(*sides) > TOLERATED_LOSS
+        finished_report = Report(
+            model=describe.model(job.loaded, plan.model),
+            data=describe.data(job.data),
+            scoring=describe.scoring(scores),
+            plan=describe.plan(plan),
+            before=sides[0],
+            removed=removed,
+            after=sides[1],
+            export=check,
+            controls=others,
+            finetune=describe.tuning(tuned, finetune_epochs, lr),
+            warnings=describe.collect_warnings(job.loaded, job.data, sides, judgement),
+            remedies=remedies(situation, scores, plan) if bad else (),
+            environment={
+                **environment.describe(),
+                "seed": seed,
+                "command": list(command),
+                "seconds": job.seconds,
+            },
+        )
+        if out is not None:
+            report.write_report(directory, finished_report)
+            write_run(
+                directory,
+                finished,
+                plans=(*job.loaded.history, plan),
+                preprocessing=job.loaded.preprocessing,
+                architecture=job.loaded.architecture,
+            )
+    return Result(model=finished, plan=plan, scores=scores, report=finished_report)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def _open(
+    model: LoadedModel | nn.Module | str | Path, data: Data | str | None, *, samples: int, seed: int, progress: Progress
+) -> Job:
+    if isinstance(model, nn.Module):
+        if not isinstance(data, Data):
+            raise DataError("a module of your own needs loaded data", hint="Use topocompress.data.load_data.")
+        image, _ = data.calibration[0]
+        channels, height, width = image.shape
+        name = f"{type(model).__module__}:{type(model).__qualname__}"
+        loaded = LoadedModel(
+            module=model,
+            architecture=Architecture(kind="object", name=name),
+            preprocessing=Preprocessing(input_shape=(channels, height, width)),
+            source=name,
+        )
+    else:
+        loaded = model if isinstance(model, LoadedModel) else open_model(model)
+    found = data
+    if not isinstance(found, Data):
+        found = load_data(found, preprocessing=loaded.preprocessing, samples=samples, seed=seed)
+    return Job(loaded=loaded, data=found, seed=seed, progress=progress)

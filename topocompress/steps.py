@@ -1,0 +1,151 @@
+"""The steps that :func:`topocompress.compress` runs on one model and one set of data, each timed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from topocompress.controls import matched_plan
+from topocompress.criteria import L1, Random
+from topocompress.data import STAND_IN, Data, batches
+from topocompress.export import export_onnx
+from topocompress.finetune import FinetuneResult, finetune, recalibrate_batchnorm
+from topocompress.inference import sample_count
+from topocompress.measure import (
+    Predictions,
+    agreement,
+    compare_latency,
+    count_macs,
+    count_parameters,
+    evaluate,
+    peak_memory,
+)
+from topocompress.models import LoadedModel
+from topocompress.scoring import Progress, score_layers
+from topocompress.surgery import apply
+from topocompress.types import ChannelGroup, Control, ExportCheck, Latency, Measurement, PruningPlan, Scores
+
+_RANDOM_SEEDS = 3
+_PARITY_SAMPLES = 32
+_LATENCY_BATCHES = (1, 8)
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything the steps share."""
+
+    loaded: LoadedModel
+    data: Data
+    seed: int
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def example(self) -> Tensor:
+        """(1, C, H, W): the first calibration sample."""
+        image, _ = self.data.calibration[0]
+        return image[None]
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds spent inside to the step's."""
+        started = time.perf_counter()
+        yield
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 2)
+
+    def evaluated(self, model: nn.Module, what: str) -> Predictions:
+        """Predictions on the held-out samples."""
+        with self.timed("evaluate"):
+            return evaluate(
+                model, batches(self.data.evaluation), progress=lambda done, total: self.progress(what, done, total)
+            )
+
+    def recalibrated(self, model: nn.Module) -> nn.Module:
+        """BatchNorm statistics from the calibration samples, where these are images the model is meant for."""
+        return model if self.data.source == STAND_IN else recalibrate_batchnorm(model, batches(self.data.calibration))
+
+
+def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predictions) -> dict[str, float | None]:
+    """What is left right after removal, and after BatchNorm re-estimation (the same where there was none)."""
+    raw = job.evaluated(bare, "evaluating after removal")
+    settled = job.evaluated(cut, "evaluating after re-estimation") if cut is not bare else raw
+    return {
+        "accuracy": raw.accuracy,
+        "agreement": agreement(before, raw),
+        "accuracy_recalibrated": settled.accuracy,
+        "agreement_recalibrated": agreement(before, settled),
+    }
+
+
+def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult | None:
+    """Fine-tune on what is left for it; ``None`` if nothing is asked for."""
+    if not epochs or job.data.train is None:
+        return None
+    with job.timed("finetune"):
+        return finetune(
+            model,
+            job.data.train,
+            epochs=epochs,
+            lr=lr,
+            seed=job.seed,
+            progress=lambda done, total, message: job.progress(message, done, total),
+        )
+
+
+def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], scores: Scores) -> tuple[Control, ...]:
+    """The same widths by L1 and at random: accuracy after BatchNorm re-estimation, before any fine-tuning."""
+    found: dict[str, list[float]] = {}
+    for other in (*(Random(seed=job.seed + run) for run in range(_RANDOM_SEEDS)), L1()):
+        if other.name == plan.criterion and not isinstance(other, Random):
+            continue
+        with job.timed("controls"):
+            chosen = matched_plan(plan, groups, score_layers(job.loaded.module, scores.layers, other))
+            cut = job.recalibrated(apply(job.loaded.module, chosen, example=job.example))
+        predictions = job.evaluated(cut, f"evaluating the {other.name} control")
+        if predictions.accuracy is not None:
+            found.setdefault(other.name, []).append(predictions.accuracy)
+    return tuple(Control(criterion=name, accuracies=tuple(values)) for name, values in found.items())
+
+
+def measure_both(
+    job: Job, directory: Path, original: tuple[nn.Module, Predictions], finished: tuple[nn.Module, Predictions]
+) -> tuple[tuple[Measurement, Measurement], ExportCheck]:
+    """Export both networks, and measure both files in one run."""
+    evaluation = job.data.evaluation
+    count = min(_PARITY_SAMPLES, sample_count(evaluation))
+    images = torch.stack([evaluation[index][0] for index in range(count)])
+    sample = images[:1].numpy()
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = (Path(scratch) / "original.onnx", directory / "model.onnx")
+        with job.timed("export"):
+            job.progress("exporting", 0, 2)
+            export_onnx(original[0], paths[0], samples=images)
+            job.progress("exporting", 1, 2)
+            check = export_onnx(finished[0], paths[1], samples=images)
+            job.progress("exporting", 2, 2)
+        with job.timed("measure"):
+            job.progress("measuring latency and memory", 0, 1)
+            latencies = compare_latency(paths, sample=sample, batch_sizes=_LATENCY_BATCHES)
+            peaks = [peak_memory(path, sample=sample) for path in paths]
+            job.progress("measuring latency and memory", 1, 1)
+        sizes = [path.stat().st_size for path in paths]
+
+    def side(index: int, model: nn.Module, found: Predictions, latency: tuple[Latency, ...]) -> Measurement:
+        return Measurement(
+            parameters=count_parameters(model),
+            macs=count_macs(model, images[:1]),
+            file_bytes=sizes[index],
+            accuracy=found.accuracy,
+            agreement=agreement(original[1], found),
+            latency=latency,
+            peak_bytes=peaks[index],
+        )
+
+    return (side(0, *original, latencies[0]), side(1, *finished, latencies[1])), check

@@ -1,0 +1,150 @@
+"""The steps one at a time, on a module in memory: :func:`score` and :func:`plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from topocompress.capture import Batches
+from topocompress.criteria.base import Criterion
+from topocompress.criteria.registry import create
+from topocompress.errors import DataError, PlanError
+from topocompress.groups import find_groups
+from topocompress.measure import layer_macs
+from topocompress.planning import make_plan
+from topocompress.ranking import Limits
+from topocompress.scoring import MEMORY, Progress, score_layers, silent
+from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
+
+
+def score(
+    model: nn.Module,
+    batches: Batches | None = None,
+    *,
+    example: Tensor | None = None,
+    criterion: str | Criterion = "betti",
+    ignore: Sequence[str] = (),
+    linear: bool = False,
+    memory: int = MEMORY,
+    progress: Progress = silent,
+) -> Scores:
+    """Score every filter of every convolution that can be pruned.
+
+    Args:
+        model: The network; left as it was.
+        batches: Calibration batches (images (B, C, H, W), labels (B,)), re-iterable; weights-only criteria need none.
+        example: (1, C, H, W) input for tracing; by default the first calibration sample.
+        criterion: Registered name or instance.
+        ignore: Shell-style patterns of layers whose groups stay whole.
+        linear: Score linear layers too.
+        memory: Bytes that feature clouds may take at one time.
+        progress: Called as ``progress(step, done, total)``.
+
+    Returns:
+        Scores; ``Scores.higher`` says whether a higher one means keep or remove.
+
+    Raises:
+        TopocompressError: A criterion, layer, model or sample is not usable; the message says which.
+    """
+    chosen = create(criterion) if isinstance(criterion, str) else criterion
+    traced = _example(batches) if example is None else example
+    return score_groups(
+        model, find_groups(model, traced, ignore=ignore, linear=linear), chosen, batches, memory, progress
+    )
+
+
+def score_groups(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    criterion: Criterion,
+    calibration: Batches | None,
+    memory: int = MEMORY,
+    progress: Progress = silent,
+) -> Scores:
+    """Score the filters of groups found before; see :func:`score`."""
+    kinds = (nn.Conv2d, nn.Linear) if any(_all_linear(model, g) for g in groups if not g.protected) else (nn.Conv2d,)
+    names = [
+        name
+        for group in groups
+        if not group.protected
+        for name in group.filters
+        if isinstance(model.get_submodule(name), kinds)
+    ]
+    if not names:
+        reasons = "; ".join(sorted({group.protected for group in groups})) or "it has no convolution"
+        raise PlanError(f"nothing in this model can be pruned: {reasons}")
+    return score_layers(model, names, criterion, calibration, memory=memory, progress=progress)
+
+
+def _all_linear(model: nn.Module, group: ChannelGroup) -> bool:
+    return all(isinstance(model.get_submodule(name), nn.Linear) for name in group.filters)
+
+
+def _example(calibration: Batches | None) -> Tensor:
+    for images, _ in calibration or ():
+        return images[:1]
+    raise DataError("an example input is needed for tracing", hint="Give batches or example=.")
+
+
+def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
+    """Multiply-accumulates per convolution or linear layer for one sample, and the widths they scale with."""
+    costs = {}
+    modules = dict(model.named_modules())
+    for name, macs in layer_macs(model, example).items():
+        module = modules[name]
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups == module.out_channels > 1
+            inputs = 0 if depthwise else module.in_channels
+            costs[name] = LayerCost(macs=macs, outputs=module.out_channels, inputs=inputs)
+        elif isinstance(module, nn.Linear):
+            costs[name] = LayerCost(macs=macs, outputs=module.out_features, inputs=module.in_features)
+        else:
+            costs[name] = LayerCost(macs=macs, outputs=0, inputs=0)
+    return costs
+
+
+def plan(
+    model: nn.Module,
+    scores: Scores,
+    *,
+    example: Tensor,
+    max_betti: float | None = None,
+    ratio: float | None = None,
+    target_macs: float | None = None,
+    min_channels: int = 1,
+    max_ratio: float | None = None,
+    round_to: int | Literal["auto"] = "auto",
+    ignore: Sequence[str] = (),
+    linear: bool = False,
+) -> PruningPlan:
+    """Decide which channels go; see :func:`topocompress.planning.make_plan` for the rules.
+
+    Args:
+        model: The scored network; left as it was.
+        scores: From :func:`score`.
+        example: (1, C, H, W) input for tracing.
+        max_betti: Remove channels that score above this. Exactly one rule must be given.
+        ratio: Remove this share of each group's channels, 0..1.
+        target_macs: Leave this share of the multiply-accumulates, 0..1.
+        min_channels: Channels that each group keeps at least.
+        max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
+        round_to: Kept widths are multiples of it.
+        ignore: Shell-style patterns of layers whose groups stay whole.
+        linear: Whether groups of linear layers alone may be pruned.
+
+    Raises:
+        PlanError: The rule is not usable, or removes nothing or everything.
+    """
+    groups = find_groups(model, example, ignore=ignore, linear=linear)
+    limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
+    return make_plan(
+        scores,
+        groups,
+        layer_costs(model, example),
+        max_betti=max_betti,
+        ratio=ratio,
+        target_macs=target_macs,
+        limits=limits,
+    )
