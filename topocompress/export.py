@@ -148,17 +148,14 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
 def _silence() -> Iterator[None]:
     """Keep the exporter off the terminal, for the time of the export only.
 
-    It prints graphs, logs (also to handlers of the caller's, out of reach of a redirected stderr), and warns about its
-    own internals, differently in each release; nothing of it helps a user. Errors still arrive as exceptions.
+    It prints graphs to stderr, logs (in some releases to the stderr it was imported under, and to handlers of the
+    caller's, so that redirecting is not enough), and warns about its own internals, differently in each release;
+    nothing of it helps a user. Errors still arrive as exceptions. stdout stays: a progress bar may be drawn there.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
