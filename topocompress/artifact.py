@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from topocompress.architectures import build
-from topocompress.errors import ArtifactError, OutputError
+from topocompress.errors import ArtifactError
 from topocompress.files import atomic_directory
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.surgery import apply
@@ -72,10 +73,7 @@ def write_run(
 ) -> None:
     """Write ``model.safetensors`` and ``plan.json`` into a directory; other files there are fingerprinted."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(state, directory / WEIGHTS)
-    except SafetensorError as error:  # what it raises for a full disk, too
-        raise OutputError(f"cannot write {WEIGHTS}: {error}", hint="Free some space or name another --out.") from error
+    (directory / WEIGHTS).write_bytes(safetensors_bytes(state))
     own = Architecture(kind="object", name=f"{type(model).__module__}:{type(model).__qualname__}")
     manifest: dict[str, Any] = {
         "format": FORMAT,

@@ -73,11 +73,11 @@ def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control])
     """One sentence that says whether the criterion beat the controls before fine-tuning; empty without labels."""
     if accuracy is None or not controls:
         return ""
-    best = max(controls, key=lambda control: control.mean)
     names = " and ".join(f"{control.criterion} {100 * control.mean:.1f} %" for control in controls)
-    if best.mean >= accuracy:
+    better = " and ".join(control.criterion for control in controls if control.mean >= accuracy)
+    if better:
         return (
-            f"On this model {best.criterion} pruning of the same widths did as well or better before fine-tuning: "
+            f"On this model {better} pruning to the same widths did as well or better before fine-tuning: "
             f"{criterion} {100 * accuracy:.1f} %, {names}."
         )
     return f"Before fine-tuning {criterion} kept {100 * accuracy:.1f} %, the same widths by {names}."
