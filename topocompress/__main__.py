@@ -1,0 +1,5 @@
+"""``python -m topocompress``."""
+
+from topocompress.cli import main
+
+main()
