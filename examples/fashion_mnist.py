@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import os
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ class FashionNet(nn.Module):
         super().__init__()
         widths = (1, 32, 32, 64, 64, 96)
         self.features = nn.Sequential()
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             stride = 2 if index in (2, 4) else 1
             conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
             self.features.append(nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU()))
