@@ -1,8 +1,10 @@
-"""The steps one at a time, on a module in memory: :func:`score` and :func:`plan`."""
+"""The steps one at a time, on a module in memory: :func:`score`, :func:`plan` and :func:`measure`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
@@ -12,11 +14,19 @@ from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, PlanError
 from topocompress.groups import find_groups
-from topocompress.measure import layer_macs
+from topocompress.measure import (
+    agreement,
+    compare_latency,
+    count_macs,
+    count_parameters,
+    evaluate,
+    layer_macs,
+    peak_memory,
+)
 from topocompress.planning import make_plan
 from topocompress.ranking import Limits
 from topocompress.scoring import MEMORY, Progress, score_layers, silent
-from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
+from topocompress.types import ChannelGroup, LayerCost, Measurement, PruningPlan, Scores
 
 
 def score(
@@ -147,4 +157,44 @@ def plan(
         ratio=ratio,
         target_macs=target_macs,
         limits=limits,
+    )
+
+
+def measure(
+    model: nn.Module,
+    *,
+    example: Tensor,
+    onnx: str | os.PathLike[str] | None = None,
+    evaluation: Batches | None = None,
+    reference: nn.Module | None = None,
+    batch_sizes: Sequence[int] = (1, 8),
+) -> Measurement:
+    """Measure one network.
+
+    To compare the speed of two files use :func:`topocompress.compare_latency`, which times them in turn in one run.
+
+    Args:
+        model: The network; left as it was.
+        example: (1, C, H, W) input.
+        onnx: Its exported file; without it there is no file size, latency and memory.
+        evaluation: Batches (images (B, C, H, W), labels (B,)); without it there is no accuracy.
+        reference: The network to agree with; without it there is no agreement.
+        batch_sizes: Samples per inference whose latency is measured.
+
+    Raises:
+        ModelError: The network does not accept the samples.
+        ExportError: The file cannot be run.
+    """
+    found = evaluate(model, evaluation) if evaluation is not None else None
+    other = evaluate(reference, evaluation) if reference is not None and evaluation is not None else None
+    path = Path(onnx) if onnx is not None else None
+    sample = example.cpu().numpy()
+    return Measurement(
+        parameters=count_parameters(model),
+        macs=count_macs(model, example),
+        file_bytes=path.stat().st_size if path else None,
+        accuracy=found.accuracy if found else None,
+        agreement=agreement(other, found) if found and other else None,
+        latency=compare_latency([path], sample=sample, batch_sizes=batch_sizes)[0] if path else (),
+        peak_bytes=peak_memory(path, sample=sample) if path else None,
     )
