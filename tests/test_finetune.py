@@ -136,6 +136,14 @@ def test_the_callers_model_flags_gradients_and_random_state_stay():
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_a_model_given_in_evaluation_mode_is_still_trained_in_training_mode():
+    model = untrained().eval()
+    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    assert result.best_epoch == 1
+    assert not torch.equal(result.model[1].running_mean, model[1].running_mean)  # BatchNorm moved
+    assert not any(module.training for module in result.model.modules())
+
+
 def test_the_best_epoch_is_kept_and_epoch_0_counts():
     model, data = trained(), training_part()
     labels = data.tensors[1]
