@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from topocompress.criteria.betti import Betti
     from topocompress.errors import TopocompressError
     from topocompress.export import export_onnx
-    from topocompress.finetune import finetune
-    from topocompress.measure import compare_latency
+    from topocompress.finetuning import finetune
+    from topocompress.measurement import compare_latency
     from topocompress.pipeline import compress
     from topocompress.surgery import apply
     from topocompress.verbs import measure, plan, score
@@ -26,10 +26,10 @@ _HOMES = {
     "Betti": "criteria.betti",
     "TopocompressError": "errors",
     "apply": "surgery",
-    "compare_latency": "measure",
+    "compare_latency": "measurement",
     "compress": "pipeline",
     "export_onnx": "export",
-    "finetune": "finetune",
+    "finetune": "finetuning",
     "load": "artifact",
     "measure": "verbs",
     "plan": "verbs",

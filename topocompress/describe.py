@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from topocompress.data import Data
-from topocompress.finetune import FinetuneResult
+from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts

@@ -48,6 +48,10 @@ class SurgeryError(TopocompressError, RuntimeError):
     """A plan does not fit the model, or the model does not work after its removal."""
 
 
+class TrainingError(TopocompressError, RuntimeError):
+    """Fine-tuning diverged."""
+
+
 class ExportError(TopocompressError, RuntimeError):
     """ONNX export failed, or the exported file does not compute what the model computes."""
 

@@ -16,9 +16,9 @@ from topocompress.controls import matched_plan
 from topocompress.criteria import L1, Random
 from topocompress.data import STAND_IN, Data, batches
 from topocompress.export import export_onnx
-from topocompress.finetune import FinetuneResult, finetune, recalibrate_batchnorm
+from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
 from topocompress.inference import sample_count
-from topocompress.measure import (
+from topocompress.measurement import (
     Predictions,
     agreement,
     compare_latency,

@@ -229,7 +229,7 @@ class Measurement:
     """One side of the before/after table.
 
     Attributes:
-        parameters: Number of trainable parameters.
+        parameters: Number of parameters, frozen ones included.
         macs: Multiply-accumulates of convolutions, linear layers and attention for one sample.
         file_bytes: Size of the ONNX file, bytes; ``None`` if not exported.
         accuracy: Top-1 accuracy in 0..1 on held-out samples; ``None`` without labels.

@@ -14,7 +14,7 @@ from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, PlanError
 from topocompress.groups import find_groups
-from topocompress.measure import (
+from topocompress.measurement import (
     agreement,
     compare_latency,
     count_macs,

@@ -17,6 +17,8 @@ from topocompress.cli.prune import prune
 from topocompress.cli.score import score
 from topocompress.errors import TopocompressError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -51,6 +53,7 @@ def main() -> None:
     except TopocompressError as error:
         console.show_error(error)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.show_interrupted()
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code and says nothing
+            console.show_interrupted()
+        raise

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from trained import digits, held_out_part, trained, training_part, untrained
 
-from topocompress.errors import DataError, ModelError, SurgeryError
-from topocompress.finetune import _optimiser, _schedule, finetune, recalibrate_batchnorm
-from topocompress.measure import evaluate
+from topocompress.errors import DataError, ModelError, TrainingError
+from topocompress.finetuning import _optimiser, _schedule, finetune, recalibrate_batchnorm
+from topocompress.measurement import evaluate
 from topocompress.training_set import batch_indices, class_labels, split_indices
 
 
@@ -270,7 +270,7 @@ def test_a_diverging_loss_is_an_error_that_says_where_and_what_to_try():
     with torch.no_grad():
         model[8].weight.fill_(1e38)
     random = torch.get_rng_state()
-    with pytest.raises(SurgeryError, match=r"epoch 1, step 1 of 3(.|\n)*Lower --lr, for example to 0\.005"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3(.|\n)*Lower --lr, for example to 0\.005"):
         finetune(model, Subset(training_part(), range(100)), epochs=1, lr=0.05, batch_size=32)
     assert torch.equal(torch.get_rng_state(), random)
 

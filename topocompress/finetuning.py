@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from topocompress.errors import DataError, ModelError, SurgeryError
+from topocompress.errors import DataError, ModelError, TrainingError
 from topocompress.inference import batch_parts, evaluating, main_output, preserved, run_forward
 from topocompress.training_set import (
     Samples,
@@ -154,7 +154,7 @@ def finetune(
         DataError: Fewer than 3 labelled samples, dense labels, labels beyond the model's classes, or a setting out of
             range.
         ModelError: The model does not accept the samples, or none of its parameters requires gradients.
-        SurgeryError: The loss became NaN or infinite.
+        TrainingError: The loss became NaN or infinite.
     """
     _check_settings(epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum)
     tuned = copy.deepcopy(model)
@@ -204,7 +204,7 @@ def _train(
         optimiser.zero_grad(set_to_none=True)
         loss = F.cross_entropy(_logits(model, inputs, labels), labels, label_smoothing=label_smoothing)
         if not torch.isfinite(loss):
-            raise SurgeryError(
+            raise TrainingError(
                 f"the training loss became {loss.item()} in epoch {epoch}, step {step + 1} of {len(batches)}",
                 hint=f"Lower --lr, for example to {max(rates) / 10:g}.",
             )

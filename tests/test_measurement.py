@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trained import digits, held_out_part, trained
 
-from topocompress import measure
+from topocompress import measurement
 from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.export import export_onnx
-from topocompress.measure import (
+from topocompress.measurement import (
     Predictions,
     agreement,
     compare_latency,
@@ -289,9 +289,9 @@ def clock(monkeypatch):
         clock.shapes.append(inputs.shape)
         clock.now += clock.calls.count(session) * (10 if session == "large" else 1) * 1_000_000
 
-    monkeypatch.setattr(measure, "time", clock)
-    monkeypatch.setattr(measure, "run_session", run)
-    monkeypatch.setattr(measure, "open_session", lambda path, options: path)
+    monkeypatch.setattr(measurement, "time", clock)
+    monkeypatch.setattr(measurement, "run_session", run)
+    monkeypatch.setattr(measurement, "open_session", lambda path, options: path)
     return clock
 
 
@@ -347,13 +347,13 @@ def test_peak_memory_of_a_file_that_cannot_be_run(sample, tmp_path):
 
 
 def test_a_system_that_does_not_tell(files, sample, monkeypatch):
-    monkeypatch.setattr(measure.sys, "platform", "win32")
+    monkeypatch.setattr(measurement.sys, "platform", "win32")
     assert peak_memory(files[0], sample=sample) is None
 
 
 def test_the_inference_process_loads_neither_torch_nor_the_package(files, sample, tmp_path):
     np.save(tmp_path / "input.npy", sample)
-    script = Path(measure.__file__).with_name("_inference_process.py")
+    script = Path(measurement.__file__).with_name("_inference_process.py")
     command = [sys.executable, "-P", "-X", "importtime", script, files[0], tmp_path / "input.npy"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}

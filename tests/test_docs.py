@@ -1,0 +1,39 @@
+"""Snippets in the documentation run; its links lead somewhere; the public names are documented."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import topocompress
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    exec(compile(snippet, "python.md", "exec"), {})
+    assert "channels go" in capsys.readouterr().out
+    assert (tmp_path / "run" / "plan.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert all((page.parent / link).exists() for link in links if "://" not in link), links
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    pages = "\n".join(page.read_text() for page in PAGES)
+    for name in topocompress.__all__:
+        assert getattr(topocompress, name).__doc__, name
+        assert name in pages, name
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = topocompress.nothing_like_it  # type: ignore[attr-defined]
