@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from topocompress.finetune import finetune
+from topocompress.finetuning import finetune
 
 
 def untrained() -> nn.Sequential:
