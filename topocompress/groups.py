@@ -108,7 +108,7 @@ def _describe(
         if name is None:
             continue
         coupled.append(name)
-        if any(fnmatchcase(name, pattern) for pattern in ignore):
+        if out and any(fnmatchcase(name, pattern) for pattern in ignore):  # layers that merely read may lose inputs
             reasons.append(f"ignored: {name}")
         _join_channel_groups(module, item, union, out=out)
         if isinstance(module, _ROOTS):
