@@ -1,0 +1,112 @@
+import sys
+
+import numpy as np
+import pytest
+
+from topocompress.errors import OutputError
+from topocompress.plots import plot_scores
+from topocompress.types import LayerScores, Scores
+
+
+def scores(**changes) -> Scores:
+    generator = np.random.default_rng(0)
+    options = {
+        "criterion": "betti",
+        "higher": "remove",
+        "settings": {"scale": "quantile:0.2"},
+        "layers": {
+            f"block{index}.conv": LayerScores(values=generator.integers(1, 400, 16) * 1.0, dead=np.zeros(16, bool))
+            for index in range(3)
+        },
+        "samples": 500,
+        "model": "",
+    }
+    return Scores(**{**options, **changes})
+
+
+def svg(path, *args, **options) -> str:
+    """The picture as text; matplotlib notes each label that it draws in a comment."""
+    plot_scores(path, *args, **options)
+    return path.read_text()
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_ending_says_the_format(tmp_path, ending, start):
+    plot_scores(tmp_path / f"scores.{ending}", scores())
+
+    assert (tmp_path / f"scores.{ending}").read_bytes().startswith(start)
+    assert [file.name for file in tmp_path.iterdir()] == [f"scores.{ending}"]
+
+
+def test_layers_settings_and_direction_are_written_on_it(tmp_path):
+    text = svg(tmp_path / "s.svg", scores())
+
+    for label in ("block0.conv", "block2.conv", "betti of 48 filters (higher: remove)", "scale quantile:0.2, N = 500"):
+        assert label in text
+
+
+def test_thresholds_are_marked_and_only_those_asked_for(tmp_path):
+    without = svg(tmp_path / "a.svg", scores())
+    marked = svg(tmp_path / "b.svg", scores(), (123.5, 987))
+
+    for label in ("<!-- 123.5 -->", "<!-- 987 -->"):
+        assert label in marked
+        assert label not in without
+
+
+def test_a_criterion_without_data_or_settings_says_only_score(tmp_path):
+    text = svg(tmp_path / "s.svg", scores(criterion="l1", higher="keep", settings={}, samples=0))
+
+    assert "<!-- score -->" in text
+    assert "N =" not in text
+
+
+def test_many_layers_and_equal_scores_are_drawn(tmp_path):
+    same = LayerScores(values=np.ones(4), dead=np.zeros(4, bool))
+
+    text = svg(tmp_path / "s.svg", scores(layers={f"layer{index}": same for index in range(60)}))
+
+    assert "layer59" in text
+
+
+@pytest.mark.parametrize("name", ["scores.jpeg", "scores", "scores.txt"])
+def test_other_formats_are_refused_with_those_there_are(tmp_path, name):
+    with pytest.raises(OutputError, match="unknown picture format") as caught:
+        plot_scores(tmp_path / name, scores())
+
+    assert ".png, .svg, .pdf" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(OutputError, match="cannot write"):
+        plot_scores(tmp_path / "file" / "scores.png", scores())
+
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "scores.png"
+    target.write_bytes(b"old")
+
+    def full(self, path, **_options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        plot_scores(target, scores())
+
+    assert target.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.png"]
+
+
+def test_no_window_system_is_touched(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("matplotlib.pyplot")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    plot_scores(tmp_path / "scores.png", scores())
+
+    assert "matplotlib.pyplot" not in sys.modules
