@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from topocompress.data import Data
+from topocompress.data import STAND_IN, Data
 from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
 from topocompress.models import LoadedModel
@@ -33,6 +33,7 @@ def data(data: Data) -> dict[str, Any]:
     counts = {"calibration": data.calibration, "train": data.train, "evaluation": data.evaluation}
     return {
         "source": data.source,
+        "stand_in": data.source == STAND_IN,
         "labelled": data.labelled,
         "classes": len(data.classes),
         "samples": {use: 0 if samples is None else sample_count(samples) for use, samples in counts.items()},
@@ -95,7 +96,7 @@ def collect_warnings(
     loaded: LoadedModel, data: Data, sides: tuple[Measurement, Measurement], verdict: str
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss."""
-    found = [note for note in (loaded.note, data.note, verdict) if note]
+    found = [note for note in (loaded.note, data.note if data.source == STAND_IN else "", verdict) if note]
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
     for before, after in zip(sides[0].latency, sides[1].latency, strict=True):

@@ -15,7 +15,7 @@ from topocompress import describe, environment, report
 from topocompress.artifact import is_run, load_run, write_run
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.data import Data, batches, load_data
+from topocompress.data import Data, load_data
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
 from topocompress.groups import find_groups
@@ -129,7 +129,7 @@ def compress(
     original = job.loaded.module
     with job.timed("score"):
         groups = find_groups(original, job.example, ignore=ignore, linear=linear)
-        scores = score_groups(original, groups, chosen, batches(job.data.calibration), memory, progress)
+        scores = score_groups(original, groups, chosen, job.calibration, memory, progress)
     plan = make_plan(
         scores,
         groups,

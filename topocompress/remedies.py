@@ -84,7 +84,7 @@ def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control])
 
 
 def _with(situation: Situation, changes: dict[str, str | None]) -> str:
-    """The command with some options set or, where the value is ``None``, left out; the output goes elsewhere."""
+    """The command with some options set or, where the value is ``None``, left out; it replaces this run."""
     words = list(situation.command)
     for option, value in {**changes, "--force": None}.items():
         for index, word in enumerate(words):

@@ -11,6 +11,8 @@ from typing import Any
 from topocompress.files import atomic_file
 from topocompress.types import Latency, Report, Scores
 
+_OPPOSITES = {"smaller": "larger", "faster": "slower"}
+
 
 def comparison_rows(report: Report) -> list[tuple[str, str, str, str]]:
     """(what, before, after, change) as text, for terminal and Markdown alike."""
@@ -37,12 +39,15 @@ def comparison_rows(report: Report) -> list[tuple[str, str, str, str]]:
 
 
 def stage_lines(report: Report) -> list[str]:
-    """Accuracy (or agreement) step by step: after removal, re-estimation, tuning, and the controls."""
+    """The data, then accuracy (or agreement) step by step: removal, re-estimation, tuning, and the controls."""
     measure = "accuracy" if report.data["labelled"] else "agreement"
-    removed = report.removed
+    data, removed = report.data, report.removed
+    counts = data["samples"]
+    spare = f"{counts['train']} for fine-tuning, {counts['evaluation']} held out"
+    uses = f"{counts['calibration']} samples to calibrate, {spare}"
     lines = [
-        f"After removal: {measure} {_percent(removed[measure])}; with BatchNorm statistics re-estimated: "
-        f"{_percent(removed[f'{measure}_recalibrated'])}."
+        f"Data: {data['source']} ({data['note']}); {uses}." if data["note"] else f"Data: {data['source']}; {uses}.",
+        f"After removal: {measure} {_percent(removed[measure])}; {_settled(report, measure)}.",
     ]
     if report.finetune:
         lines.append(
@@ -57,6 +62,12 @@ def stage_lines(report: Report) -> list[str]:
     return lines
 
 
+def _settled(report: Report, measure: str) -> str:
+    if report.data["stand_in"]:
+        return "BatchNorm statistics were left alone, as these images are not yours"
+    return f"with BatchNorm statistics re-estimated: {_percent(report.removed[f'{measure}_recalibrated'])}"
+
+
 def headline(report: Report) -> str:
     """What was removed, in one sentence."""
     plan = report.plan
@@ -67,8 +78,7 @@ def headline(report: Report) -> str:
 
 def to_markdown(report: Report) -> str:
     """The report as Markdown."""
-    data, environment = report.data, report.environment
-    counts = data["samples"]
+    environment = report.environment
     lines = [
         f"# {report.model['source']}, pruned by {report.plan['criterion']}",
         "",
@@ -82,8 +92,6 @@ def to_markdown(report: Report) -> str:
         f"- ONNX Runtime against PyTorch on {report.export.samples} samples: largest difference "
         f"{report.export.max_abs:.2g} ({report.export.max_rel:.2g} of the largest output), same top-1 class on "
         f"{_percent(report.export.top1_agreement)}.",
-        f"- Data: {data['source']}; {counts['calibration']} samples to calibrate, {counts['train']} to fine-tune, "
-        f"{counts['evaluation']} held out.",
         "",
     ]
     if report.warnings:
@@ -166,4 +174,8 @@ def _latency(value: Latency) -> str:
 
 
 def _times(before: float | None, after: float | None, word: str = "smaller") -> str:
-    return f"{before / after:.2f}× {word}" if before and after else ""
+    if not before or not after:
+        return ""
+    if after > before:
+        return f"{after / before:.2f}× {_OPPOSITES[word]}"
+    return f"{before / after:.2f}× {word}"

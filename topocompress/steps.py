@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
 
+from topocompress.capture import Batches
 from topocompress.controls import matched_plan
 from topocompress.criteria import L1, Random
 from topocompress.data import STAND_IN, Data, batches
@@ -33,6 +37,7 @@ from topocompress.surgery import apply
 from topocompress.types import ChannelGroup, Control, ExportCheck, Latency, Measurement, PruningPlan, Scores
 
 _RANDOM_SEEDS = 3
+_HELD_BYTES = 1 << 30
 _PARITY_SAMPLES = 32
 _LATENCY_BATCHES = (1, 8)
 
@@ -53,6 +58,16 @@ class Job:
         image, _ = self.data.calibration[0]
         return image[None]
 
+    @functools.cached_property
+    def calibration(self) -> Batches:
+        """The calibration samples in batches, the same at every pass."""
+        return batches(_held(self.data.calibration))
+
+    @functools.cached_property
+    def evaluation(self) -> Batches:
+        """The held-out samples in batches."""
+        return batches(_held(self.data.evaluation))
+
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Add the seconds spent inside to the step's."""
@@ -63,13 +78,21 @@ class Job:
     def evaluated(self, model: nn.Module, what: str) -> Predictions:
         """Predictions on the held-out samples."""
         with self.timed("evaluate"):
-            return evaluate(
-                model, batches(self.data.evaluation), progress=lambda done, total: self.progress(what, done, total)
-            )
+            return evaluate(model, self.evaluation, progress=lambda done, total: self.progress(what, done, total))
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
         """BatchNorm statistics from the calibration samples, where these are images the model is meant for."""
-        return model if self.data.source == STAND_IN else recalibrate_batchnorm(model, batches(self.data.calibration))
+        return model if self.data.source == STAND_IN else recalibrate_batchnorm(model, self.calibration)
+
+
+def _held(samples: Dataset[tuple[Tensor, int]]) -> Dataset[Any]:
+    """The samples, read and prepared once for all passes where they fit in memory."""
+    image, _ = samples[0]
+    count = sample_count(samples)
+    if count * image.numel() * image.element_size() > _HELD_BYTES:
+        return samples
+    images, labels = zip(*(samples[index] for index in range(count)), strict=True)
+    return TensorDataset(torch.stack(images), torch.tensor(labels))
 
 
 def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predictions) -> dict[str, float | None]:

@@ -17,13 +17,27 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
 ) -> None:
     """Prune the small network that comes with topocompress: the whole job, offline, in under a minute."""
+    from topocompress.criteria import Betti
     from topocompress.data import load_data
     from topocompress.files import check_free
     from topocompress.models import load_model
 
     check_free(out, force=force)
-    command = ["prune", "digits", "--max-betti", "300", "--finetune", "5", "--out", str(out)]
+    # The digits are so alike that at the default scale every cloud is one lump; a finer scale tells filters apart.
+    scale, samples, max_betti, epochs = "quantile:0.01", 500, 150, 5
+    command = ["prune", "digits", "--max-betti", str(max_betti), "--scale", scale, "--samples", str(samples)]
+    command += ["--finetune", str(epochs), "--out", str(out)]
     console.note(f"topocompress {shlex.join(command)}")
     loaded = load_model("digits")
-    data = load_data("digits", preprocessing=loaded.preprocessing)
-    run(loaded, data, out=out, dry_run=False, command=command, max_betti=300, finetune_epochs=5, force=force)
+    data = load_data("digits", preprocessing=loaded.preprocessing, samples=samples)
+    run(
+        loaded,
+        data,
+        out=out,
+        dry_run=False,
+        command=command,
+        criterion=Betti(scale=scale),
+        max_betti=max_betti,
+        finetune_epochs=epochs,
+        force=force,
+    )
