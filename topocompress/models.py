@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from topocompress.architectures import build, is_known, of_kind, recognise, torchvision_names
+from topocompress.architectures import build, is_known, of_kind, published_weights, torchvision_names
 from topocompress.checkpoints import check_finite, read_checkpoint
 from topocompress.digits import CHECKPOINT
 from topocompress.errors import ModelError
 from topocompress.factories import is_factory
-from topocompress.preprocessing import default_preprocessing, overridden, published_preprocessing, published_weights
+from topocompress.preprocessing import default_preprocessing, overridden, published_preprocessing
+from topocompress.recognition import recognise
 from topocompress.types import Architecture, Preprocessing, PruningPlan
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from topocompress.architectures import published_weights
 from topocompress.digits import DigitsNet
 from topocompress.errors import ModelError
 from topocompress.types import Architecture, Preprocessing
@@ -17,19 +18,16 @@ _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
 _DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3189,))
 
 
-def published_weights(name: str) -> dict[str, Any]:
-    """Torchvision's published weights for an architecture, by name, the oldest first."""
-    from torchvision import models
-
-    return {member.name: member for member in models.get_model_weights(name)}
-
-
 def published_preprocessing(member: Any) -> Preprocessing:
     """The preset transforms that belong to published weights; reading them needs no download."""
     preset = member.transforms()
     side = int(preset.crop_size[0])
     return Preprocessing(
-        input_shape=(3, side, side), resize=int(preset.resize_size[0]), mean=tuple(preset.mean), std=tuple(preset.std)
+        input_shape=(3, side, side),
+        resize=int(preset.resize_size[0]),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
     )
 
 
@@ -43,9 +41,11 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
         return _DIGITS
     if architecture.kind == "torchvision":
         found = published_preprocessing(next(iter(published_weights(architecture.name).values())))
+        if (channels := int(architecture.options.get("in_channels", 3))) != 3:
+            found = _for_channels(found, channels)
         size = int(architecture.options.get("image_size", 0 if not architecture.name.startswith("vit_") else 224))
         if size and size != found.input_shape[1]:
-            return replace(found, input_shape=(3, size, size), resize=None)
+            return replace(found, input_shape=(channels, size, size), resize=None)
         return found
     shape = getattr(module, "input_shape", None)
     if shape is None:
@@ -55,12 +55,15 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
         raise ModelError(
             f"{architecture.name}.input_shape is {shape!r}", hint="It must be (channels, height, width), whole numbers."
         )
-    channels = shape[0]
     default = _IMAGENET if tuple(shape) == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
-    if channels == 3:
-        return replace(default, input_shape=tuple(shape))
-    # Grey images: ImageNet's statistics, averaged over the colours.
-    return replace(default, input_shape=tuple(shape), mean=(0.449,) * channels, std=(0.226,) * channels)
+    fitting = default if shape[0] == 3 else _for_channels(default, shape[0])
+    return replace(fitting, input_shape=tuple(shape))
+
+
+def _for_channels(base: Preprocessing, channels: int) -> Preprocessing:
+    """For grey images and others than colour ones: the statistics averaged over the colours, in every channel."""
+    mean, std = (round(sum(values) / len(values), 3) for values in (base.mean, base.std))
+    return replace(base, input_shape=(channels, *base.input_shape[1:]), mean=(mean,) * channels, std=(std,) * channels)
 
 
 def overridden(

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.errors import CriterionError, PlanError
+from topocompress.errors import CriterionError, ModelError, PlanError
 
 Direction = Literal["keep", "remove"]
 """What a *higher* score means: the filter should be kept, or removed."""
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How images are resized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,18 @@ class Preprocessing:
         resize: Length of the short side in pixels before the crop; ``None`` resizes to the input size directly.
         mean: Per-channel mean, in units of the 0..1 range.
         std: Per-channel standard deviation, same units.
+        interpolation: How the resizing computes pixels in between.
     """
 
     input_shape: tuple[int, int, int]
     resize: int | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in get_args(Interpolation):
+            raise ModelError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
 
 
 @dataclass(frozen=True, kw_only=True)

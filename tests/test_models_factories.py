@@ -1,0 +1,106 @@
+"""Networks of the user's own, named as ``pkg.module:callable``."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+from topocompress.errors import ModelError
+from topocompress.models import load_model
+
+
+def agree(loaded, network, shape):
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return torch.equal(loaded.module(images), network(images))
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, channels=1, num_classes=2):
+        super().__init__()
+        self.model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                                   nn.Linear(4, num_classes))
+
+    def forward(self, x):
+        return self.model(x)
+
+def grey(num_classes=2):
+    torch.manual_seed(5)
+    return Net(1, num_classes)
+
+def shaped():
+    net = Net(3)
+    net.input_shape = (3, 20, 28)
+    return net.double()
+
+def hungry():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 30 * 30, 2))
+"""
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    (tmp_path / "topocompress_test_nets.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    return "topocompress_test_nets"
+
+
+def test_factory_with_weights_of_its_own(factories):
+    before = torch.get_rng_state()
+    loaded = load_model(f"{factories}:grey", num_classes=3)
+    assert torch.equal(before, torch.get_rng_state())
+    assert loaded.architecture.kind == "factory"
+    assert loaded.architecture.options == {"num_classes": 3}
+    assert loaded.preprocessing.input_shape == (1, 224, 224)
+    assert len(loaded.preprocessing.mean) == 1
+
+
+def test_factory_with_a_checkpoint(factories, tmp_path):
+    network = importlib.import_module(factories).Net(1, 2).eval()
+    # The reader takes "model." for a wrapper's prefix; here it is the network's own.
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    for loaded in (
+        load_model(tmp_path / "w.pt", arch=f"{factories}:grey", input_size=12),
+        load_model(f"{factories}:grey", weights=str(tmp_path / "w.pt"), input_size=12),
+    ):
+        assert loaded.preprocessing.input_shape == (1, 12, 12)
+        assert agree(loaded, network, (1, 12, 12))
+
+
+def test_factory_that_the_weights_do_not_fit(factories, tmp_path):
+    checkpoint = tmp_path / "w.pt"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, checkpoint)
+    with pytest.raises(ModelError, match=r"does not fit topocompress_test_nets:grey: missing model\.0\.weight"):
+        load_model(checkpoint, arch=f"{factories}:grey")
+    torch.save({"model.0.weight": torch.zeros(4, 3, 3, 3)}, checkpoint)
+    with pytest.raises(ModelError, match="does not fit"):
+        load_model(checkpoint, arch=f"{factories}:grey")
+
+
+def test_factory_with_an_input_shape(factories):
+    loaded = load_model(f"{factories}:shaped")
+    assert loaded.preprocessing.input_shape == (3, 20, 28)
+    assert {p.dtype for p in loaded.module.parameters()} == {torch.float32}
+
+
+def test_wrong_input_size_shows_at_once(factories):
+    with pytest.raises(ModelError, match=r"does not run on an input of shape \(3, 224, 224\)") as caught:
+        load_model(f"{factories}:hungry")
+    assert "--input-size" in caught.value.hint
+    assert load_model(f"{factories}:hungry", input_size=32).preprocessing.input_shape == (3, 32, 32)
+
+
+def test_nan_from_a_factory(factories, monkeypatch):
+    module = importlib.import_module(factories)
+    broken = module.Net(1)
+    nn.init.constant_(broken.model[3].bias, float("nan"))
+    monkeypatch.setattr(module, "grey", lambda: broken)
+    with pytest.raises(ModelError, match=r"model\.3\.bias .* NaN or Inf"):
+        load_model(f"{factories}:grey")
