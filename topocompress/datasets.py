@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from topocompress.images import decodes, finished, normalise, prepare, read_image
@@ -145,7 +146,8 @@ class PhotoCrops(SampleSet):
         h = int(np.clip(round((area / ratio) ** 0.5), 1, height))
         w = int(np.clip(round((area * ratio) ** 0.5), 1, width))
         top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        crop = F.resized_crop(region, top, left, h, w, list(size), antialias=True)
+        mode = InterpolationMode(self.preprocessing.interpolation)
+        crop = F.resized_crop(region, top, left, h, w, list(size), interpolation=mode, antialias=True)
         if rng.random() < 0.5:
             crop = F.horizontal_flip(crop)
         crop = F.adjust_brightness(crop, rng.uniform(0.7, 1.3))

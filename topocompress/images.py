@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from topocompress.errors import DataError
@@ -34,12 +35,11 @@ def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
         DataError: The channels cannot be converted.
     """
     height, width = preprocessing.input_shape[1:]
-    if preprocessing.resize is None:
-        image = F.resize(image, [height, width], antialias=True)
-    else:
-        image = F.resize(image, [preprocessing.resize], antialias=True)
-        image = F.center_crop(image, [height, width])
-    return normalise(image, preprocessing)
+    size = [height, width] if preprocessing.resize is None else [preprocessing.resize]
+    image = F.resize(image, size, interpolation=InterpolationMode(preprocessing.interpolation), antialias=True)
+    if image.is_floating_point():
+        image = image.clamp(0, 1)  # bicubic overshoots at edges; whole numbers are clamped already
+    return normalise(F.center_crop(image, [height, width]), preprocessing)
 
 
 def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
