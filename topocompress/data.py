@@ -135,6 +135,28 @@ def batches(
     return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, generator=generator)
 
 
+def check_classes(data: Data, outputs: int) -> None:
+    """Make sure that every label has an output of the model; fewer classes than outputs are fine.
+
+    Datasets that a factory puts into a :class:`Data` itself are known by their class names alone; their labels are
+    checked where they are read, in evaluation and fine-tuning.
+
+    Args:
+        data: Loaded data; unlabelled data fits every model.
+        outputs: Length of the model's output for one sample.
+
+    Raises:
+        DataError: More classes than outputs, or a label beyond the last output.
+    """
+    hint = "Give images of the classes that the model was trained on, or a model trained on these."
+    if data.labelled and len(data.classes) > outputs:
+        raise DataError(f"the data has {len(data.classes)} classes, the model {outputs} outputs", hint=hint)
+    parts = [part for part in (data.calibration, data.train, data.evaluation) if isinstance(part, SampleSet)]
+    highest = max((int(part.targets.max(initial=-1)) for part in parts), default=-1)
+    if highest >= outputs:
+        raise DataError(f"the data has the label {highest}, the model outputs 0..{outputs - 1}", hint=hint)
+
+
 def _advice(source: str) -> str:
     if source and Path(source).is_dir():
         return f"For a folder of images write imagefolder:{source}"
