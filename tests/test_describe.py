@@ -1,0 +1,196 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from synthetic import layer, scores
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from topocompress import describe
+from topocompress.data import STAND_IN, Data
+from topocompress.describe import FinetuneResult
+from topocompress.finetuning import Epoch
+from topocompress.models import LoadedModel
+from topocompress.types import Architecture, GroupPlan, Latency, Measurement, Preprocessing, PruningPlan
+
+ARCHITECTURE = Architecture(kind="torchvision", name="resnet18", options={"num_classes": 3})
+PLAN = PruningPlan(
+    model="m",
+    rule={"max_betti": 300, "max_ratio": 0.5},
+    criterion="betti",
+    groups=(
+        GroupPlan(root="a", width=8, remove=(1, 2, 5), dead=(2,), above=4, coupled=("a", "b")),
+        GroupPlan(root="c", width=4),
+        GroupPlan(root="head", width=10, protected="feeds the model's output"),
+    ),
+    macs_before=1000,
+    macs_after=600,
+)
+
+
+def loaded(note="", history=()):
+    return LoadedModel(
+        module=nn.Identity(),
+        architecture=ARCHITECTURE,
+        preprocessing=Preprocessing(input_shape=(3, 32, 48)),
+        source="model.pt",
+        note=note,
+        history=history,
+    )
+
+
+def samples(count):
+    return TensorDataset(torch.zeros(count, 1))
+
+
+def data(note="", skipped=(), train=7, source="imagefolder:photos"):
+    return Data(
+        calibration=samples(5),
+        train=None if train is None else samples(train),
+        evaluation=samples(3),
+        labelled=True,
+        classes=("cat", "dog"),
+        source=source,
+        note=note,
+        skipped=skipped,
+        fingerprint="sha256:2",
+    )
+
+
+def test_where_the_model_came_from():
+    found = describe.model(loaded("a note", history=(PLAN,)), "sha256:1")
+    assert found == {
+        "source": "model.pt",
+        "architecture": {"kind": "torchvision", "name": "resnet18", "options": {"num_classes": 3}},
+        "input_shape": [3, 32, 48],
+        "fingerprint": "sha256:1",
+        "pruned_before": 1,
+        "note": "a note",
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_where_the_samples_came_from_and_how_many_there_are():
+    found = describe.data(data("a note", skipped=("bad.png",), train=None))
+    assert found == {
+        "source": "imagefolder:photos",
+        "stand_in": False,
+        "labelled": True,
+        "classes": 2,
+        "samples": {"calibration": 5, "train": 0, "evaluation": 3},
+        "note": "a note",
+        "skipped": ["bad.png"],
+        "fingerprint": "sha256:2",
+    }
+    assert describe.data(data())["samples"]["train"] == 7
+    assert describe.data(data(source=STAND_IN))["stand_in"]
+
+
+def test_a_note_on_own_data_is_no_warning():
+    assert describe.collect_warnings(loaded(), data("Data note."), sides(), "") == ()
+
+
+def test_what_the_plan_does():
+    found = describe.plan(PLAN)
+    assert found["rule"] == {"max_betti": 300, "max_ratio": 0.5}
+    assert (found["channels_before"], found["channels_removed"], found["dead_removed"]) == (12, 3, 1)
+    assert found["macs_predicted"] == 600
+    assert found["groups"][0] == {
+        "root": "a",
+        "before": 8,
+        "after": 5,
+        "asked": 4,
+        "dead": 1,
+        "coupled": ["a", "b"],
+        "kept_because": "",
+    }
+    assert found["groups"][2]["kept_because"] == "feeds the model's output"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_quartiles_of_every_layer_and_what_thresholds_would_remove():
+    rows = describe.layer_rows(scores({"a": layer([1, 2, 3, 4, 5], dead=[0]), "b": layer([7])}), (2, 4.5))
+    assert rows == [
+        {
+            "layer": "a",
+            "filters": 5,
+            "dead": 1,
+            "min": 1.0,
+            "q1": 2.0,
+            "median": 3.0,
+            "q3": 4.0,
+            "max": 5.0,
+            "above": {"2": 3, "4.5": 1},
+        },
+        {
+            "layer": "b",
+            "filters": 1,
+            "dead": 0,
+            "min": 7.0,
+            "q1": 7.0,
+            "median": 7.0,
+            "q3": 7.0,
+            "max": 7.0,
+            "above": {"2": 1, "4.5": 1},
+        },
+    ]
+    assert all(type(value) is not np.float64 for value in rows[0].values())
+
+
+def test_scoring_says_criterion_and_layers():
+    found = describe.scoring(scores({"a": layer([1, 2])}, samples=500))
+    assert (found["criterion"], found["higher"], found["samples"]) == ("betti", "remove", 500)
+    assert [row["layer"] for row in found["layers"]] == ["a"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_tuning_has_its_history_or_is_empty():
+    epochs = tuple(
+        Epoch(epoch=n, loss=None if n == 0 else 0.5, validation_loss=0.4, accuracy=0.9, lr=0.1 * n, seconds=1.0)
+        for n in range(2)
+    )
+    tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
+    found = describe.tuning(tuned, 1, 0.1)
+    assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
+    assert [epoch["epoch"] for epoch in found["history"]] == [0, 1]
+    assert json.loads(json.dumps(found)) == found
+    assert describe.tuning(None, 5, 0.1) == {}
+
+
+def sides(*medians):
+    """Before and after, from (before, after) medians of batches 1, 2, ..."""
+    return tuple(
+        Measurement(
+            parameters=1,
+            macs=1,
+            latency=tuple(
+                Latency(batch=batch, median_ms=pair[side], p95_ms=99.0, runs=5) for batch, pair in enumerate(medians, 1)
+            ),
+        )
+        for side in (0, 1)
+    )
+
+
+def test_what_a_reader_must_not_miss_comes_in_order():
+    found = describe.collect_warnings(
+        loaded("Model note."),
+        data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
+        sides((4.0, 5.0)),
+        "Verdict.",
+    )
+    assert found == (
+        "Model note.",
+        "Data note.",
+        "Verdict.",
+        "2 files could not be read and were skipped, first bad.png.",
+        "The smaller file is not faster at batch 1: 5.00 ms against 4.00 ms.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
+)
+def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
+    found = describe.collect_warnings(loaded(), data(), sides(*medians), "")
+    assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
