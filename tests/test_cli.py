@@ -197,3 +197,12 @@ def test_interrupted(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert run(monkeypatch, "prune", *words) == 130
     assert "Interrupted" in capsys.readouterr().err
     assert {path for path in place.iterdir() if path.name != "__pycache__"} <= before
+
+
+def test_more_classes_than_outputs(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "photos" / "bird").mkdir()
+    for number in range(30):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(place / "photos" / "bird" / f"{number}.png")
+    assert "3 classes" in refused(monkeypatch, capsys, "prune", "tiny.safetensors", *BASE, "--ratio", "0.5")

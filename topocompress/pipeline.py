@@ -15,11 +15,11 @@ from topocompress import describe, environment, report
 from topocompress.artifact import is_run, load_run, write_run
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.data import Data, load_data
+from topocompress.data import Data, check_classes, load_data
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
 from topocompress.groups import find_groups
-from topocompress.inference import sample_count
+from topocompress.inference import evaluating, main_output, run_forward, sample_count
 from topocompress.models import LoadedModel, load_model
 from topocompress.planning import check_rule, check_samples, make_plan
 from topocompress.ranking import Limits
@@ -216,4 +216,8 @@ def _open(
     found = data
     if not isinstance(found, Data):
         found = load_data(found, preprocessing=loaded.preprocessing, samples=samples, seed=seed)
-    return Job(loaded=loaded, data=found, seed=seed, progress=progress)
+    job = Job(loaded=loaded, data=found, seed=seed, progress=progress)
+    if found.labelled:
+        with evaluating(loaded.module):
+            check_classes(found, main_output(run_forward(loaded.module, job.example)).shape[1])
+    return job

@@ -21,7 +21,7 @@ from topocompress.criteria import L1, Random
 from topocompress.data import STAND_IN, Data, batches
 from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
-from topocompress.inference import sample_count
+from topocompress.inference import device_of, sample_count
 from topocompress.measurement import (
     Predictions,
     agreement,
@@ -54,9 +54,9 @@ class Job:
 
     @property
     def example(self) -> Tensor:
-        """(1, C, H, W): the first calibration sample."""
+        """(1, C, H, W): the first calibration sample, on the model's device."""
         image, _ = self.data.calibration[0]
-        return image[None]
+        return image[None].to(device_of(self.loaded.module))
 
     @functools.cached_property
     def calibration(self) -> Batches:
@@ -163,7 +163,7 @@ def measure_both(
     def side(index: int, model: nn.Module, found: Predictions, latency: tuple[Latency, ...]) -> Measurement:
         return Measurement(
             parameters=count_parameters(model),
-            macs=count_macs(model, images[:1]),
+            macs=count_macs(model, job.example),
             file_bytes=sizes[index],
             accuracy=found.accuracy,
             agreement=agreement(original[1], found),
