@@ -144,7 +144,6 @@ def test_markdown_holds_every_number_warning_and_command():
     assert (
         "on 64 samples: largest difference 1.5e-06 (2.5e-07 of the largest output), same top-1 class on 100.0 %" in text
     )
-    assert "Data: digits; 1000 samples to calibrate, 400 to fine-tune, 397 held out." in text
     assert "## Read this\n\n- The photographs are a stand-in.\n- Not faster.\n" in text
     assert "1. Fine-tune: `topocompress prune --finetune 5`\n2. Raise: `topocompress prune --max-betti 400`\n" in text
     assert "| stem.0 | 32 | 16 | 20 | 3 |  |\n| head | 10 | 10 | 0 | 0 | feeds the output |\n" in text
