@@ -89,11 +89,10 @@ def macs(model, inputs):
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("ratio", [0.25, 0.5])
 @pytest.mark.parametrize("kind", WIRES)
-def test_the_pruned_model_computes_what_the_original_does_without_the_removed_channels(kind, ratio):
+def test_the_pruned_model_computes_what_the_original_does_without_the_removed_channels(kind):
     model = seeded(kind)
-    plan = planned(model, example(), ratio=ratio)
+    plan = planned(model, example(), ratio=0.4)
     smaller = apply(model, plan, example=example())
     with torch.no_grad():
         actual, whole = smaller(example()), model(example())
