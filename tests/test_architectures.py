@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from topocompress.architectures import build, is_known, of_kind, shapes_of, torchvision_names
+from topocompress.architectures import _WithoutMemory, build, is_known, of_kind, shapes_of, torchvision_names
 from topocompress.errors import ModelError
 from topocompress.types import Architecture
 
@@ -66,6 +66,12 @@ def test_shapes_are_those_of_the_built_network(name):
     module = build(of_kind(name, {"num_classes": 7}))
     found = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     assert shapes_of(name, (("num_classes", 7),)) == found
+
+
+def test_only_parameters_go_without_memory():
+    with _WithoutMemory():
+        assert torch.empty(2).fill_(1).is_meta
+        assert torch.arange(3.0).add_(1).tolist() == [1, 2, 3]  # as RegNet computes its widths
 
 
 def test_built_networks_are_filled():
