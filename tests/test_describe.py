@@ -12,7 +12,8 @@ from topocompress.data import STAND_IN, Data
 from topocompress.describe import FinetuneResult
 from topocompress.finetuning import Epoch
 from topocompress.models import LoadedModel
-from topocompress.types import Architecture, GroupPlan, Latency, Measurement, Preprocessing, PruningPlan
+from topocompress.results import Latency, Measurement
+from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
 ARCHITECTURE = Architecture(kind="torchvision", name="resnet18", options={"num_classes": 3})
 PLAN = PruningPlan(

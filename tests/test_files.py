@@ -201,3 +201,21 @@ def test_results_have_ordinary_permissions(tmp_path):
 
     assert mode(tmp_path / "run") == mode(plain)
     assert mode(tmp_path / "run" / "file") == mode(tmp_path / "alone") == mode(plain / "file")
+
+
+def test_an_interrupt_between_the_two_moves_keeps_the_old_directory(tmp_path, monkeypatch):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "old").write_text("old")
+    move = Path.replace
+
+    def interrupted(self, goal):
+        if Path(goal) == target and not self.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return move(self, goal)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target, force=True) as staging:
+        (staging / "new").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (target / "old").read_text() == "old"

@@ -6,7 +6,8 @@ import pytest
 
 from topocompress.errors import OutputError
 from topocompress.report import comparison_rows, headline, stage_lines, to_markdown, write_report, write_scores
-from topocompress.types import Control, ExportCheck, Latency, LayerScores, Measurement, Report, Scores
+from topocompress.results import Control, ExportCheck, Latency, Measurement, Report
+from topocompress.types import LayerScores, Scores
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
 

@@ -93,7 +93,7 @@ def macs(model, inputs):
 def test_the_pruned_model_computes_what_the_original_does_without_the_removed_channels(kind):
     model = seeded(kind)
     plan = planned(model, example(), ratio=0.4)
-    smaller = apply(model, plan, example=example())
+    smaller = apply(model, plan, example=example(), any_weights=True)
     with torch.no_grad():
         actual, whole = smaller(example()), model(example())
     assert torch.allclose(actual, unread(model, plan), atol=1e-5)
@@ -105,7 +105,7 @@ def test_the_pruned_model_computes_what_the_original_does_without_the_removed_ch
 
 def test_group_norm_is_taken_over_the_channels_that_stay():
     model = seeded(Normed)
-    smaller = apply(model, by_hand(body=(8, (1, 3, 5, 7))), example=example())
+    smaller = apply(model, by_hand(body=(8, (1, 3, 5, 7))), example=example(), any_weights=True)
     keep = [0, 2, 4, 6]
     expected = copy.deepcopy(model)
     expected.norm = nn.GroupNorm(2, 4)
@@ -125,7 +125,7 @@ def test_the_original_is_untouched_and_the_result_has_its_modes_and_flags(kind):
     model.head.bias.requires_grad_(False)
     state, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     modes = {name: module.training for name, module in model.named_modules()}
-    smaller = apply(model, planned(model, example(), ratio=0.5), example=example())
+    smaller = apply(model, planned(model, example(), ratio=0.5), example=example(), any_weights=True)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     for one in (model, smaller):
@@ -139,7 +139,7 @@ def test_the_original_is_untouched_and_the_result_has_its_modes_and_flags(kind):
 def test_the_result_can_be_trained_and_pruned_again():
     model = seeded(Residual)
     for _ in range(2):
-        before, model = model, apply(model, planned(model, example(), ratio=0.5), example=example())
+        before, model = model, apply(model, planned(model, example(), ratio=0.5), example=example(), any_weights=True)
         assert macs(model, example()) < macs(before, example())
     model.train()(example()).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -148,7 +148,7 @@ def test_the_result_can_be_trained_and_pruned_again():
 
 def test_a_plan_that_removes_nothing_gives_an_equal_copy():
     model = seeded(Concat)
-    smaller = apply(model, by_hand(left=(4, ()), right=(6, ())), example=example())
+    smaller = apply(model, by_hand(left=(4, ()), right=(6, ())), example=example(), any_weights=True)
     assert smaller is not model
     assert torch.equal(smaller(example()), model(example()))
 
@@ -159,18 +159,18 @@ def test_a_plan_that_removes_nothing_gives_an_equal_copy():
 @pytest.mark.parametrize("remove", [(), (0,)])
 def test_a_plan_for_another_model_is_refused(root, width, remove):
     with pytest.raises(SurgeryError, match=f"has a group '{root}' of width {width}, the model has not") as caught:
-        apply(seeded(Chain), by_hand(**{root: (width, remove)}), example=example())
+        apply(seeded(Chain), by_hand(**{root: (width, remove)}), example=example(), any_weights=True)
     assert "this very model" in caught.value.hint
 
 
 def test_a_plan_that_changes_the_number_of_classes_is_refused():
     with pytest.raises(SurgeryError, match=r"outputs change shape from \[\(1, 5\)\] to \[\(1, 4\)\]"):
-        apply(seeded(Chain), by_hand(head=(5, (0,))), example=example())
+        apply(seeded(Chain), by_hand(head=(5, (0,))), example=example(), any_weights=True)
 
 
 def test_a_plan_that_leaves_a_layer_without_inputs_is_refused():
     with pytest.raises(SurgeryError, match="body: removing 4 of 8 channels empties a layer"):
-        apply(seeded(Halves), by_hand(body=(8, (4, 5, 6, 7))), example=example())
+        apply(seeded(Halves), by_hand(body=(8, (4, 5, 6, 7))), example=example(), any_weights=True)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_a_plan_that_leaves_a_layer_without_inputs_is_refused():
 )
 def test_a_plan_that_tears_a_unit_apart_is_refused(kind, root, width, remove):
     with pytest.raises(SurgeryError, match="runs no more after removal") as caught:
-        apply(seeded(kind), by_hand(**{root: (width, remove)}), example=example())
+        apply(seeded(kind), by_hand(**{root: (width, remove)}), example=example(), any_weights=True)
     assert "--ignore" in caught.value.hint
 
 
 def test_a_plan_with_uneven_places_in_a_grouped_layer_is_noticed_by_what_it_computes():
     with pytest.raises(SurgeryError, match="does not compute what the original computes"):
-        apply(seeded(Grouped), by_hand(before=(8, (0, 2, 4, 7))), example=example())
+        apply(seeded(Grouped), by_hand(before=(8, (0, 2, 4, 7))), example=example(), any_weights=True)
 
 
 def test_a_pruned_model_that_gives_nan_is_refused():
@@ -193,7 +193,7 @@ def test_a_pruned_model_that_gives_nan_is_refused():
     with torch.no_grad():
         model.head.bias[0] = torch.nan
     with pytest.raises(SurgeryError, match="NaN or infinity"):
-        apply(model, by_hand(first=(6, (0,))), example=example())
+        apply(model, by_hand(first=(6, (0,))), example=example(), any_weights=True)
 
 
 # --- channels wired by hand, in ways that the tracer misreads ---
@@ -203,31 +203,31 @@ def test_a_pruned_model_that_gives_nan_is_refused():
 def test_misread_wiring_is_noticed_and_the_rest_can_be_pruned(kind):
     model = seeded(kind)
     with pytest.raises(SurgeryError, match="does not compute what the original computes") as caught:
-        apply(model, planned(model, example(), ratio=0.25), example=example())
+        apply(model, planned(model, example(), ratio=0.25), example=example(), any_weights=True)
     assert "--ignore" in caught.value.hint
     layer, free = {PaddedShortcut: ("stem", "inner"), Shuffled: ("body", "reader")}[kind]
     plan = planned(model, example(), ratio=0.25)
     kept = replace(plan, groups=tuple(replace(g, remove=()) if g.root == layer else g for g in plan.groups))
-    smaller = apply(model, kept, example=example())
+    smaller = apply(model, kept, example=example(), any_weights=True)
     assert smaller.get_submodule(free).out_channels < model.get_submodule(free).out_channels
 
 
 @pytest.mark.parametrize(("kind", "remove"), [(Halves, (0, 3)), (Halves, (0, 5)), (Split, (0, 1))])
 def test_a_cut_of_fixed_place_that_no_longer_fits_is_refused(kind, remove):
     with pytest.raises(SurgeryError, match="runs no more after removal"):
-        apply(seeded(kind), by_hand(body=(8, remove)), example=example())
+        apply(seeded(kind), by_hand(body=(8, remove)), example=example(), any_weights=True)
 
 
 def test_a_split_that_loses_the_same_places_on_both_sides_works_and_others_are_noticed():
     model = seeded(Split)  # the tracer takes the two halves for each other
-    smaller = apply(model, by_hand(body=(8, (1, 5))), example=example())
+    smaller = apply(model, by_hand(body=(8, (1, 5))), example=example(), any_weights=True)
     masked = copy.deepcopy(model)
     with torch.no_grad():
         masked.left.weight[:, 1] = 0
         masked.right.weight[:, 1] = 0
         assert torch.allclose(smaller(example()), masked(example()), atol=1e-6)
     with pytest.raises(SurgeryError, match="does not compute what the original computes"):
-        apply(model, by_hand(body=(8, (1, 6))), example=example())
+        apply(model, by_hand(body=(8, (1, 6))), example=example(), any_weights=True)
 
 
 # --- real families ---
@@ -252,7 +252,7 @@ def test_torchvision_families_reach_planned_widths_and_predicted_macs(name):
             model.train()(torch.randn(8, 3, 64, 64))
         inputs = torch.randn(1, 3, 64, 64)
     plan = planned(model.eval(), inputs, target_macs=0.7, round_to="auto")
-    smaller = apply(model, plan, example=inputs)
+    smaller = apply(model, plan, example=inputs, any_weights=True)
     assert macs(model, inputs) == plan.macs_before
     assert macs(smaller, inputs) == plan.macs_after <= 0.7 * plan.macs_before
     assert plan.removed > 0
@@ -260,3 +260,10 @@ def test_torchvision_families_reach_planned_widths_and_predicted_macs(name):
         assert smaller.get_submodule(entry.root).weight.shape[0] == entry.kept
     with torch.no_grad():
         assert smaller(torch.cat([inputs, -inputs])).shape == (2, 10)
+
+
+def test_a_plan_for_other_weights_is_refused_unless_told():
+    plan = by_hand(first=(6, (0,)))
+    with pytest.raises(SurgeryError, match="another model"):
+        apply(seeded(Chain), plan, example=example())
+    assert apply(seeded(Chain), plan, example=example(), any_weights=True).first.out_channels == 5

@@ -7,15 +7,8 @@ import pytest
 
 from topocompress import types
 from topocompress.errors import CriterionError, PlanError
-from topocompress.types import (
-    Architecture,
-    Control,
-    GroupPlan,
-    LayerScores,
-    Preprocessing,
-    PruningPlan,
-    Scores,
-)
+from topocompress.results import Control
+from topocompress.types import Architecture, GroupPlan, LayerScores, Preprocessing, PruningPlan, Scores
 
 CLASSES = [
     found

@@ -116,7 +116,7 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
     module, architecture = _original(architecture, arch, directory)
     example = torch.zeros(1, *preprocessing.input_shape)
     for plan in plans:
-        module = apply(module, plan, example=example)
+        module = apply(module, plan, example=example, any_weights=True)  # the weights come last
     try:
         module.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:

@@ -132,11 +132,12 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 @contextlib.contextmanager
 def _tapped(
-    model: nn.Module, layers: Iterable[str], deliver: Callable[[str, Tensor], None]
+    model: nn.Module, layers: Iterable[str], deliver: Callable[[str, Tensor], None], order: list[str] | None = None
 ) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function that runs a batch and delivers each layer's maps as (batch, channels, features).
 
-    The model runs in evaluation mode; mode, random state and hooks are as before on the way out.
+    The model runs in evaluation mode; mode, random state and hooks are as before on the way out. ``order``, if given,
+    receives the names of the layers as they run; maps may be delivered in another order.
     """
     modules = dict(model.named_modules())
 
@@ -147,12 +148,17 @@ def _tapped(
     taps = _Taps(deliver_maps)
 
     def hook(layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _module, _inputs, output: taps.open(layer, output)
+        def open_tap(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if order is not None:
+                order.append(layer)
+            taps.open(layer, output)
+
+        return open_tap
 
     def run(images: Tensor) -> None:
         with taps:
             run_forward(model, images.to(device))
-            taps.finish()
+        taps.finish()
 
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(evaluating(model))
@@ -180,9 +186,10 @@ def map_shapes(model: nn.Module, layers: Iterable[str], example: Tensor) -> dict
     def deliver(layer: str, maps: Tensor) -> None:
         shapes.setdefault(layer, (maps.shape[1], maps.shape[2]))
 
-    with _tapped(model, layers, deliver) as run:
+    order: list[str] = []
+    with _tapped(model, layers, deliver, order) as run:
         run(example)
-    return shapes
+    return {layer: shapes[layer] for layer in order}
 
 
 def plan_passes(shapes: Mapping[str, tuple[int, int]], samples: int, budget: int) -> list[list[Slice]]:
@@ -237,11 +244,16 @@ def collect_clouds(
     wanted: dict[str, list[int]] = {}
     for index, part in enumerate(slices):
         wanted.setdefault(part.layer, []).append(index)
-    seen, filled = 0, dict.fromkeys(wanted, 0)
+    seen, arriving, filled = 0, 0, dict.fromkeys(wanted, 0)
 
     def deliver(layer: str, maps: Tensor) -> None:
         if filled[layer] > seen:  # a layer that runs twice per pass is judged by its first run
             return
+        if len(maps) != arriving:
+            raise ModelError(
+                f"{layer}: {len(maps)} maps for {arriving} samples; it does not see each sample once",
+                hint="Keep it whole with --ignore.",
+            )
         if maps.shape[2] != slices[wanted[layer][0]].features:
             raise ModelError(f"{layer}: its maps change size from batch to batch; all samples must have one size")
         if not torch.isfinite(maps).all():
@@ -260,6 +272,7 @@ def collect_clouds(
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")
             if seen + len(images) > samples:
                 raise DataError(f"the batches hold more than the {samples} samples counted before")
+            arriving = len(images)
             run(images)
             seen += len(images)
             on_batch(len(images))

@@ -14,8 +14,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
+    from topocompress.results import Report
     from topocompress.scoring import Progress
-    from topocompress.types import PruningPlan, Report
+    from topocompress.types import PruningPlan
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)

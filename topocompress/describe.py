@@ -13,7 +13,8 @@ from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
-from topocompress.types import Measurement, PruningPlan, Scores
+from topocompress.results import Measurement
+from topocompress.types import PruningPlan, Scores
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:

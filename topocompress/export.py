@@ -26,7 +26,7 @@ from torch.onnx.errors import OnnxExporterError
 from topocompress.errors import DataError, ExportError
 from topocompress.files import atomic_file
 from topocompress.inference import all_outputs, evaluating, first_line, run_forward
-from topocompress.types import ExportCheck
+from topocompress.results import ExportCheck
 
 SINGLE_FILE_LIMIT = 2**31 - 2**20
 """Bytes of weights that fit one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""

@@ -65,12 +65,12 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
             target.replace(retired)
         staging.replace(target)
     except OSError as error:
-        if retired.exists() and not target.exists():
-            retired.replace(target)
         if isinstance(error, OutputError):
             raise
         raise _refusal(target, error) from error
     finally:
+        if retired.exists() and not target.exists():  # stopped between the two moves: the old one comes back
+            retired.replace(target)
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
 

@@ -20,6 +20,7 @@ _ROOTS = (nn.Conv2d, nn.Linear)
 _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
 _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
+_LOST = "its channels cannot be followed to where they are read"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
 
@@ -98,18 +99,11 @@ def _describe(
     reasons: list[str] = []
     for item in full.items:
         module, out = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
-        if out and not item.dep.target.outputs:
-            reasons.append(_OUTPUT)
-        if isinstance(module, nn.MultiheadAttention):
-            reasons.append(_ATTENTION)
-        if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
-            reasons.append(_SEVERAL_CHANNEL_DIMS)
         name = names.get(module)
+        reasons += _protections(item, name, ignore, out=out)
         if name is None:
             continue
         coupled.append(name)
-        if out and any(fnmatchcase(name, pattern) for pattern in ignore):  # layers that merely read may lose inputs
-            reasons.append(f"ignored: {name}")
         _join_channel_groups(module, item, union, out=out)
         if isinstance(module, _ROOTS):
             if out:
@@ -137,6 +131,25 @@ def _describe(
         coupled=tuple(dict.fromkeys(coupled)),
         protected=reasons[0] if reasons else "",
     )
+
+
+def _protections(item: tp._helpers.GroupItem, name: str | None, ignore: Sequence[str], *, out: bool) -> list[str]:
+    """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
+    module = item.dep.target.module
+    reasons = []
+    if out and not item.dep.target.outputs:
+        reasons.append(_OUTPUT)
+    if isinstance(module, nn.MultiheadAttention):
+        reasons.append(_ATTENTION)
+    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
+        reasons.append(_SEVERAL_CHANNEL_DIMS)
+    if isinstance(module, _ROOTS) and max(item.idxs) >= (_outputs(module) if out else _inputs(module)):
+        reasons.append(_LOST)
+    if (
+        out and name and any(fnmatchcase(name, pattern) for pattern in ignore)
+    ):  # layers that merely read may lose inputs
+        reasons.append(f"ignored: {name}")
+    return reasons
 
 
 def _join_channel_groups(module: nn.Module, item: tp._helpers.GroupItem, union: _Union, *, out: bool) -> None:
@@ -181,6 +194,10 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 def _outputs(module: nn.Module) -> int:
     return module.out_features if isinstance(module, nn.Linear) else int(module.out_channels)  # type: ignore[arg-type]
+
+
+def _inputs(module: nn.Module) -> int:
+    return module.in_features if isinstance(module, nn.Linear) else int(module.in_channels)  # type: ignore[arg-type]
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from topocompress.errors import ModelError
+from topocompress.errors import ModelError, TopocompressError
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -48,6 +48,8 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
     """
     try:
         return model(inputs)
+    except TopocompressError:  # a hook of ours has already said what is wrong
+        raise
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
         raise ModelError(
             f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: {first_line(error)}",

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.export import open_session, run_session
 from topocompress.inference import batch_parts, evaluating, main_output, run_forward
-from topocompress.types import Latency
+from topocompress.results import Latency
 
 MINIMUM_RUNS = 5
 """Runs counted per file and batch size even when the time budget is spent."""

@@ -24,10 +24,11 @@ from topocompress.models import LoadedModel, load_model
 from topocompress.planning import check_rule, check_samples, make_plan
 from topocompress.ranking import Limits
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
+from topocompress.results import Report
 from topocompress.scoring import MEMORY, Progress, silent
 from topocompress.steps import Job, left_after_removal, measure_both, run_controls, tune
 from topocompress.surgery import apply
-from topocompress.types import Architecture, Preprocessing, PruningPlan, Report, Scores
+from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
 from topocompress.verbs import layer_costs, score_groups
 
 

@@ -61,6 +61,11 @@ class RankedGroup:
         """Number of units."""
         return len(self.order)
 
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """(units,) channels of the root in each unit."""
+        return np.array([len(unit) for unit in self.group.units], dtype=np.intp)
+
     def above(self, threshold: float) -> int:
         """How many units a threshold asks for, dead ones included."""
         return int((self.dead | (self.priority > threshold)).sum())
@@ -69,12 +74,12 @@ class RankedGroup:
         """How many units may go under a ceiling; dead ones go on top of it."""
         if max_ratio is None:
             return self.units
-        dead = int(self.dead.sum())
-        return dead + min(self.units - dead, math.floor(max_ratio * self.units + 1e-9))
+        alive = np.where(self.dead, 0, self.sizes)[self.order]
+        return int((np.cumsum(alive) <= max_ratio * self.group.width + 1e-9).sum())
 
     def step(self, limits: Limits) -> int:
         """The number of units kept must be a multiple of this."""
-        sizes = {len(unit) for unit in self.group.units}
+        sizes = set(self.sizes.tolist())
         if len(sizes) > 1:
             return 1
         align = limits.round_to
@@ -85,7 +90,8 @@ class RankedGroup:
 
     def aligned(self, keep: int, limits: Limits) -> int:
         """The smallest number of units, at least ``keep``, that floor and alignment allow."""
-        floor = max(1, math.ceil(limits.min_channels * self.units / self.group.width))
+        channels = np.cumsum(self.sizes[self.order][::-1])  # [k]: channels that stay if the last k + 1 units stay
+        floor = int((channels < limits.min_channels).sum()) + 1
         step = self.step(limits)
         return min(self.units, step * math.ceil(max(keep, floor) / step))
 

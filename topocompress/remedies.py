@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from topocompress.planning import removal_counts
-from topocompress.types import Control, Measurement, PruningPlan, Scores
+from topocompress.results import Control, Measurement
+from topocompress.types import PruningPlan, Scores
 
 TOLERATED_LOSS = 0.05
 """Accuracy or agreement, in 0..1, that may be lost before remedies are given."""
@@ -60,7 +61,7 @@ def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[t
                 f"Raise the threshold: {count} filters are above {higher}, {len(above)} above {situation.max_betti:g}"
             )
             found.append((what, _with(situation, {"--max-betti": str(higher)})))
-    share = f"{plan.removed / whole:.2f}"
+    share = f"{max(0.01, plan.removed / whole):.2f}"  # two digits, and never the refused 0.00
     other = "l1" if plan.criterion != "l1" else "betti"
     changes = {"--max-betti": None, "--criterion": other}
     if situation.max_betti is not None:

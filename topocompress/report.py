@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from topocompress.files import atomic_file
-from topocompress.types import Latency, Report, Scores
+from topocompress.results import Latency, Report
+from topocompress.types import Scores
 
 _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 

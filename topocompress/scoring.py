@@ -83,10 +83,11 @@ def score_layers(
 
 
 def _score_weights(name: str, module: nn.Module, criterion: WeightCriterion) -> LayerScores:
-    weight = module.weight
-    if not isinstance(weight, Tensor):
-        raise ModelError(f"{name} has no weight tensor")
-    weight = weight.detach().to("cpu", torch.float32, copy=True)
+    if not isinstance(module, (nn.Conv2d, nn.Linear)):
+        raise ModelError(f"{name} is a {type(module).__name__}; only Conv2d and Linear layers are scored")
+    weight = module.weight.detach().to("cpu", torch.float32, copy=True)
+    if not torch.isfinite(weight).all():
+        raise ModelError(f"{name}: NaN or infinity among its weights")
     values, parts = _check(name, criterion, criterion.score(weight), len(weight), ())
     return LayerScores(values=values, parts=parts, dead=(weight.flatten(1) == 0).all(dim=1).numpy())
 
@@ -103,7 +104,9 @@ def _score_clouds(
     samples = sum(sizes)
     if samples < 2:
         raise DataError(f"topology needs at least 2 calibration samples, got {samples}", hint="Raise --samples.")
-    first, _ = next(iter(batches))
+    first, _ = next(iter(batches), (None, None))
+    if first is None:
+        raise DataError("the batches can be iterated only once", hint="Give a DataLoader or a list, not a generator.")
     shapes = map_shapes(model, names, first[:1])
     passes = plan_passes(shapes, samples, memory)
     filters = sum(channels for channels, _ in shapes.values())

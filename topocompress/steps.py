@@ -32,9 +32,10 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.models import LoadedModel
+from topocompress.results import Control, ExportCheck, Latency, Measurement
 from topocompress.scoring import Progress, score_layers
 from topocompress.surgery import apply
-from topocompress.types import ChannelGroup, Control, ExportCheck, Latency, Measurement, PruningPlan, Scores
+from topocompress.types import ChannelGroup, PruningPlan, Scores
 
 _RANDOM_SEEDS = 3
 _HELD_BYTES = 1 << 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 import torch_pruning as tp
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import trace
 from topocompress.inference import all_outputs, evaluating, run_forward
+from topocompress.models import fingerprint
 from topocompress.types import PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
 _TOLERANCE = 1e-3
+_KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 _NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
-def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
+def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
     """Remove a plan's channels from a copy of the model.
 
     The result is verified: widths are as planned, outputs have the shape they had, and on ``example`` it computes what
@@ -29,6 +32,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
         model: The network; left as it was.
         plan: A plan made for it.
         example: (1, C, H, W) input on the model's device.
+        any_weights: Accept a plan made for other weights of the same architecture.
 
     Returns:
         The smaller network, in the mode of ``model``, with gradients required where ``model`` required them.
@@ -37,6 +41,34 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
         SurgeryError: The plan does not fit the model, or the result fails the verification.
         ModelError: The model cannot be traced.
     """
+    if not any_weights and plan.model != fingerprint(model):
+        raise SurgeryError(
+            "the plan was made for another model: the fingerprints differ",
+            hint="Score and plan this model, or pass any_weights=True for other weights of the same architecture.",
+        )
+    try:
+        smaller = _remove(model, plan, example)
+    except SurgeryError as error:
+        planned = [entry for entry in plan.groups if entry.remove]
+        if len(planned) < 2:
+            raise
+        culprits = [entry.root for entry in planned if _fails(model, replace(plan, groups=(entry,)), example)]
+        where = ", ".join(culprits) or "several groups together"
+        raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
+    for before, after in zip(model.modules(), smaller.modules(), strict=True):
+        after.training = before.training
+    return smaller
+
+
+def _fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
+    try:
+        _remove(model, plan, example)
+    except SurgeryError:
+        return True
+    return False
+
+
+def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
     smaller = copy.deepcopy(model)
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers = _layers(smaller)
@@ -56,14 +88,15 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
         if not graph.check_pruning_group(group):
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
         comparable &= not any(isinstance(dep.target.module, _NORMS_OVER_CHANNELS) for dep, _ in group.items)
-        _mask(unread, left, graph, group)
-        group.prune()
+        try:
+            _mask(unread, left, graph, group)
+            group.prune()
+        except IndexError as error:
+            raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
     for name, parameter in smaller.named_parameters():
         parameter.requires_grad_(required[name])
         parameter.grad = None
     _verify(model, smaller, masked if comparable else None, plan, example)
-    for before, after in zip(model.modules(), smaller.modules(), strict=True):
-        after.training = before.training
     return smaller
 
 
@@ -112,7 +145,7 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
     except ModelError as error:
         raise SurgeryError(
             f"the model runs no more after removal: {error.what}",
-            hint="Keep the layer it names whole with --ignore, and please report the model.",
+            hint=_KEEP,
         ) from error
     if [part.shape for part in actual] != [part.shape for part in expected]:
         raise SurgeryError(
@@ -127,7 +160,7 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
             raise SurgeryError(
                 f"the pruned model does not compute what the original computes without these channels: outputs differ "
                 f"by {difference:.3g} where the largest is {size:.3g}",
-                hint="A layer's channels are wired in a way that was not recognised; keep it whole with --ignore.",
+                hint=_KEEP,
             )
 
 

@@ -8,10 +8,13 @@ clique complex), so that graph is the working object here: the filtration beyond
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ _PARAMETERS = {"quantile": 1, "relative": 1, "layer": 1, "absolute": 1, "knn": 2
 # Squared distances below this share of the squared norms have lost most of their digits in a² + b² − 2ab.
 _CANCELLED = 1e-2
 _EXACT_ELEMENTS = 1 << 24
+_SAFE = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,12 @@ class Scale:
             raise TopologyError(f"cannot read the scale {text!r}", hint=_SCALE_HELP) from error
 
     def __str__(self) -> str:
-        return f"{self.kind}:{','.join(f'{value:g}' for value in self.values)}"
+        return f"{self.kind}:{','.join(map(_shortest, self.values))}"
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 _SCALE_HELP = "Use quantile:Q, relative:R, layer:R, absolute:E or knn:K,HOPS, for example quantile:0.2."
@@ -88,6 +97,11 @@ def pairwise_distances(clouds: Tensor) -> Tensor:
         (filters, samples, samples) float32, symmetric, zero diagonal.
     """
     points = clouds.to(torch.float32)
+    peak = points.abs().amax(dim=(1, 2), keepdim=True)
+    extreme = (peak > 0) & ((peak < 1 / _SAFE) | (peak > _SAFE))
+    unit = torch.where(extreme, peak, 1.0)
+    if extreme.any():  # their squares would leave the range of float32
+        points = points / unit
     norms = points.square().sum(dim=2)
     sums = norms[:, :, None] + norms[:, None, :]
     squared = torch.baddbmm(sums, points, points.transpose(1, 2), alpha=-2)
@@ -99,7 +113,7 @@ def pairwise_distances(clouds: Tensor) -> Tensor:
     for start in range(0, len(close), rows):
         cloud, first, second = close[start : start + rows].unbind(dim=1)
         squared[cloud, first, second] = (points[cloud, first] - points[cloud, second]).square_().sum(dim=1)
-    return squared.clamp_(min=0).sqrt_()
+    return squared.clamp_(min=0).sqrt_().mul_(unit)
 
 
 def mean_distances(distances: Tensor) -> NDArray[np.float64]:
@@ -160,7 +174,7 @@ def choose_epsilon(distances: NDArray[np.float32], scale: Scale, *, layer_mean: 
     if scale.kind == "relative":
         return value * float(distances.sum(dtype=np.float64)) / (2 * pairs)
     # In the whole matrix the zeros of the diagonal come first, then every pair twice.
-    rank = samples + 2 * max(0, math.ceil(value * pairs) - 1)
+    rank = samples + 2 * max(0, math.ceil(round(value * pairs, 6)) - 1)
     return float(np.partition(distances, rank, axis=None)[rank])
 
 
@@ -206,6 +220,16 @@ def betti_numbers(graph: NDArray[np.bool_], dimensions: Sequence[int] = (0, 1)) 
     return tuple(int(np.isinf(diagrams[dimension][:, 1]).sum()) for dimension in dimensions)
 
 
+@functools.cache
+def _giotto() -> Callable[..., Any]:
+    state = random.getstate()  # its import draws from Python's generator
+    from gph import ripser_parallel
+
+    random.setstate(state)
+    found: Callable[..., Any] = ripser_parallel
+    return found
+
+
 def persistence_diagrams(
     distances: NDArray[np.float32], max_dimension: int = 1, *, threshold: float = math.inf
 ) -> list[NDArray[np.float64]]:
@@ -225,7 +249,7 @@ def persistence_diagrams(
     if not np.isfinite(distances).all():
         raise TopologyError("distances must be finite; got NaN or infinity")
     if importlib.util.find_spec("gph"):
-        from gph import ripser_parallel
+        ripser_parallel = _giotto()
 
         diagrams = ripser_parallel(distances, maxdim=max_dimension, thresh=threshold, metric="precomputed")["dgms"]
     elif importlib.util.find_spec("ripser"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from topocompress.capture import Batches
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
-from topocompress.errors import DataError, PlanError
+from topocompress.errors import DataError, ModelError, PlanError
 from topocompress.groups import find_groups
 from topocompress.measurement import (
     agreement,
@@ -25,8 +25,9 @@ from topocompress.measurement import (
 )
 from topocompress.planning import make_plan
 from topocompress.ranking import Limits
+from topocompress.results import Measurement
 from topocompress.scoring import MEMORY, Progress, score_layers, silent
-from topocompress.types import ChannelGroup, LayerCost, Measurement, PruningPlan, Scores
+from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
 
 
 def score(
@@ -188,6 +189,8 @@ def measure(
     found = evaluate(model, evaluation) if evaluation is not None else None
     other = evaluate(reference, evaluation) if reference is not None and evaluation is not None else None
     path = Path(onnx) if onnx is not None else None
+    if path is not None and not path.is_file():
+        raise ModelError(f"{path} does not exist", hint="Export the model first with export_onnx().")
     sample = example.cpu().numpy()
     return Measurement(
         parameters=count_parameters(model),

@@ -27,5 +27,5 @@ class Random(WeightCriterion):
     def score(self, weight: Tensor) -> Tensor:
         """Numbers in 0..1, (filters,)."""
         salt = int(weight.detach().flatten().view(torch.int32).sum(dtype=torch.int64)) & 0x7FFFFFFF
-        generator = torch.Generator().manual_seed(self.seed * 0x9E3779B1 + salt)
+        generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + salt) & 0x7FFFFFFFFFFFFFFF)
         return torch.rand(len(weight), generator=generator)

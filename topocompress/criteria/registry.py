@@ -59,7 +59,7 @@ def _entries() -> list[tuple[str, str, EntryPoint]]:
 def _load(name: str, distribution: str, entry: EntryPoint) -> type[Criterion]:
     try:
         loaded = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CriterionError(
             f"criterion {name!r} from {distribution} cannot be imported: {type(error).__name__}: {error}",
             hint=f"Reinstall or uninstall it: pip uninstall {distribution}",
@@ -115,5 +115,5 @@ def create(name: str, **options: Any) -> Criterion:
 
 def _suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name.lower(), names, n=1)
     return (f"Did you mean {near[0]!r}? " if near else "") + f"Available: {', '.join(names)}."

@@ -1,0 +1,122 @@
+"""What a finished run says: measurements, checks, controls, the report. Frozen, inert, plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Inference time of one batch.
+
+    Attributes:
+        batch: Samples per inference.
+        median_ms: Median over the runs, milliseconds.
+        p95_ms: 95th percentile, milliseconds.
+        runs: Counted runs, after warm-up.
+    """
+
+    batch: int
+    median_ms: float
+    p95_ms: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One side of the before/after table.
+
+    Attributes:
+        parameters: Number of parameters, frozen ones included.
+        macs: Multiply-accumulates of convolutions, linear layers and attention for one sample.
+        file_bytes: Size of the ONNX file, bytes; ``None`` if not exported.
+        accuracy: Top-1 accuracy in 0..1 on held-out samples; ``None`` without labels.
+        agreement: Share in 0..1 of held-out samples on which the top-1 class equals the original model's.
+        latency: Inference times in ONNX Runtime, one per batch size.
+        peak_bytes: Peak resident memory of a fresh process that runs the ONNX file once, bytes; ``None`` if this
+            system does not tell.
+    """
+
+    parameters: int
+    macs: int
+    file_bytes: int | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+    latency: tuple[Latency, ...] = ()
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCheck:
+    """How closely ONNX Runtime follows PyTorch on real samples.
+
+    Attributes:
+        samples: Number of samples compared.
+        max_abs: Largest absolute difference of any output.
+        max_rel: ``max_abs`` divided by the largest absolute PyTorch output.
+        top1_agreement: Share in 0..1 of samples with the same top-1 class.
+        opset: ONNX opset of the file.
+    """
+
+    samples: int
+    max_abs: float
+    max_rel: float
+    top1_agreement: float
+    opset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """Another choice of as many channels per group, for comparison, before any fine-tuning.
+
+    Attributes:
+        criterion: How the channels were chosen.
+        accuracies: Top-1 accuracy in 0..1, one per seed.
+    """
+
+    criterion: str
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return float(np.mean(self.accuracies))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a run says about itself; ``report.json`` is this, field by field.
+
+    Attributes:
+        model: ``source``, ``architecture``, ``fingerprint`` and ``input_shape``.
+        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
+        scoring: Criterion, settings, samples, and per-layer quartiles.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group.
+        before: The original model.
+        removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
+        after: The finished model.
+        export: ONNX parity of the finished model.
+        controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
+        finetune: Epochs, learning rate and per-epoch history; empty if there was none.
+        warnings: Sentences the user should read.
+        remedies: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
+        environment: Versions, machine, threads, seed, command, seconds per step.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    scoring: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    before: Measurement
+    removed: Mapping[str, float | None]
+    after: Measurement
+    export: ExportCheck
+    controls: tuple[Control, ...] = ()
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
