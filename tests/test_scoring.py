@@ -250,3 +250,26 @@ def test_weight_scores_of_a_wrong_shape_are_refused(how):
 def test_something_else_than_a_criterion_is_refused():
     with pytest.raises(CriterionError, match="neither a WeightCriterion nor a CloudCriterion"):
         score_layers(Filters([1.0]), ["conv"], object(), on_a_circle())
+
+
+def test_batches_that_can_be_read_only_once_are_refused():
+    with pytest.raises(DataError, match="only once"):
+        score_layers(network(), ["0"], Betti(), ((images, labels) for images, labels in noise()))
+
+
+def test_only_convolutions_and_linear_layers_are_scored():
+    with pytest.raises(ModelError, match="1 is a ReLU"):
+        score_layers(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()), ["1"], L1())
+
+
+def test_weights_that_are_no_numbers_are_named():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1))
+    with torch.no_grad():
+        model[0].weight[1] = torch.nan
+    with pytest.raises(ModelError, match="0: NaN"):
+        score_layers(model, ["0"], L1())
+
+
+def test_random_takes_any_seed():
+    layer = nn.Sequential(nn.Conv2d(1, 2, 1))
+    assert score_layers(layer, ["0"], Random(seed=2**40)).layers["0"].values.shape == (2,)

@@ -240,3 +240,13 @@ def test_other_texts_are_refused_with_what_to_write(text):
     with pytest.raises(TopologyError, match="scale") as caught:
         Scale.parse(text)
     assert "quantile:0.2" in caught.value.hint
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e-25])
+def test_amplitudes_whose_squares_leave_float32_change_nothing(factor):
+    points = torch.tensor(circle(12), dtype=torch.float32)[None]
+    plain = pairwise_distances(points)[0].numpy()
+    scaled = pairwise_distances(points * factor)[0].numpy()
+    np.testing.assert_allclose(scaled / factor, plain, rtol=1e-4, atol=1e-6)
+    scale = Scale.parse("quantile:0.18")
+    np.testing.assert_array_equal(neighbourhood_graph(scaled, scale), neighbourhood_graph(plain, scale))
