@@ -103,7 +103,8 @@ def test_score_writes_and_draws(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert list(scores["layers"]) == ["body.0", "body.2"]
     layer = scores["layers"]["body.0"]
     assert np.add(layer["beta0"], layer["beta1"]).tolist() == layer["scores"]
-    assert Image.open("scores.png").size[0] > 1000
+    with Image.open("scores.png") as picture:
+        assert picture.size[0] > 1000
     printed = capsys.readouterr().out
     assert "body.2" in printed
     assert "> 10" in printed

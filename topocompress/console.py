@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -56,9 +57,15 @@ def progress() -> Iterator[Progress]:
         yield report
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
     """Name, source and one line of every criterion."""
-    table = Table("criterion", "from", "what it is")
+    table = _table("Criteria")
+    for heading in ("criterion", "from", "what it is"):
+        table.add_column(heading)
     for found in criteria:
         table.add_row(
             found.name, found.distribution, escape(found.summary) or f"[red]unusable:[/] {escape(found.error)}"
@@ -69,12 +76,12 @@ def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
 def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
     """One row per layer: quartiles and how many filters each threshold would remove."""
     thresholds = list(rows[0]["above"]) if rows else []
-    table = Table(title=f"{criterion}: scores per layer", title_justify="left")
-    table.add_column("layer", overflow="fold")
-    for heading in ("filters", "dead", "min", "q1", "median", "q3", "max", *(f"> {text}" for text in thresholds)):
+    table = _table(f"{criterion}: scores per layer")
+    table.add_column("layer", no_wrap=True)
+    for heading in ("filters", "dead", "min", "q1", "median", "q3", "max", *(f">{text}" for text in thresholds)):
         table.add_column(heading, justify="right")
     for row in rows:
-        numbers = [f"{row[key]:.4g}" for key in ("min", "q1", "median", "q3", "max")]
+        numbers = [f"{row[key]:.3g}" for key in ("min", "q1", "median", "q3", "max")]
         table.add_row(row["layer"], str(row["filters"]), str(row["dead"]), *numbers, *map(str, row["above"].values()))
     if thresholds and rows:
         sums = [str(sum(row["above"][text] for row in rows)) for text in thresholds]
@@ -86,8 +93,8 @@ def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
 
 def show_plan(plan: PruningPlan) -> None:
     """Width before and after of every group, and why some stay whole."""
-    table = Table(title="Plan", title_justify="left")
-    table.add_column("layer", overflow="fold")
+    table = _table("Plan")
+    table.add_column("layer", no_wrap=True)
     for heading in ("before", "after", "asked for", "dead"):
         table.add_column(heading, justify="right")
     table.add_column("kept because", overflow="fold")
@@ -109,7 +116,8 @@ def show_plan(plan: PruningPlan) -> None:
 
 def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines: Sequence[str]) -> None:
     """The before/after table, the steps in between, what to read, and the remedies."""
-    table = Table("", title=lines[0], title_justify="left")
+    table = _table(lines[0])
+    table.add_column("", no_wrap=True)
     for heading in ("before", "after", "change"):
         table.add_column(heading, justify="right")
     for row in rows:

@@ -44,7 +44,8 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
     for threshold in thresholds:
         for axes in (top, bottom):
             axes.axvline(threshold, color="#b5452c", linewidth=1, linestyle="--")
-        top.annotate(f"{threshold:g}", (threshold, 1), xycoords=("data", "axes fraction"), fontsize=7, color="#b5452c")
+        where = {"xycoords": ("data", "axes fraction"), "xytext": (2, -9), "textcoords": "offset points"}
+        top.annotate(f"{threshold:g}", (threshold, 1), fontsize=7, color="#b5452c", **where)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
 
