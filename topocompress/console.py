@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
     from topocompress.results import Report
     from topocompress.scoring import Progress
     from topocompress.types import PruningPlan
 
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+
+# Rich is imported on first use: an argument error must not wait for it.
+@functools.cache
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def show_error(error: TopocompressError) -> None:
     """An error and what to do next, on standard error."""
-    _err.print(f"[bold red]Error:[/] {escape(error.what)}", soft_wrap=True)
+    _console(stderr=True).print(f"[bold red]Error:[/] {_escape(error.what)}", soft_wrap=True)
     if error.hint:
-        _err.print(escape(error.hint), soft_wrap=True)
+        _console(stderr=True).print(_escape(error.hint), soft_wrap=True)
 
 
 def show_interrupted() -> None:
     """What is said after Ctrl-C."""
-    _err.print("Interrupted; nothing was written.")
+    _console(stderr=True).print("Interrupted; nothing was written.")
 
 
 def note(text: str) -> None:
     """One line of text on standard output."""
-    _out.print(escape(text), soft_wrap=True)
+    _console().print(_escape(text), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -47,7 +57,7 @@ def progress() -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=_err, transient=True, disable=not sys.stderr.isatty()) as bars:
+    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
 
         def report(step: str, done: int, total: int) -> None:
             if step not in tasks:
@@ -58,6 +68,9 @@ def progress() -> Iterator[Progress]:
 
 
 def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
@@ -68,9 +81,9 @@ def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
         table.add_column(heading)
     for found in criteria:
         table.add_row(
-            found.name, found.distribution, escape(found.summary) or f"[red]unusable:[/] {escape(found.error)}"
+            found.name, found.distribution, _escape(found.summary) or f"[red]unusable:[/] {_escape(found.error)}"
         )
-    _out.print(table)
+    _console().print(table)
 
 
 def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
@@ -88,7 +101,7 @@ def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
         total = str(sum(row["filters"] for row in rows))
         table.add_section()
         table.add_row("all", total, str(sum(row["dead"] for row in rows)), *[""] * 5, *sums)
-    _out.print(table)
+    _console().print(table)
 
 
 def show_plan(plan: PruningPlan) -> None:
@@ -105,10 +118,10 @@ def show_plan(plan: PruningPlan) -> None:
             str(entry.kept),
             str(entry.above),
             str(len(entry.dead)),
-            escape(entry.protected),
+            _escape(entry.protected),
         )
-    _out.print(table)
-    _out.print(
+    _console().print(table)
+    _console().print(
         f"{plan.removed} channels go; {plan.macs_before / 1e6:.1f} M multiply-accumulates become "
         f"{plan.macs_after / 1e6:.1f} M ({plan.macs_before / max(1, plan.macs_after):.2f}× fewer)."
     )
@@ -122,13 +135,13 @@ def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*row)
-    _out.print(table)
+    _console().print(table)
     for line in lines[1:]:
-        _out.print(escape(line), soft_wrap=True)
+        _console().print(_escape(line), soft_wrap=True)
     for warning in report.warnings:
-        _out.print(f"[yellow]Note:[/] {escape(warning)}", soft_wrap=True)
+        _console().print(f"[yellow]Note:[/] {_escape(warning)}", soft_wrap=True)
     if report.remedies:
         measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
-        _out.print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
+        _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
         for number, (what, command) in enumerate(report.remedies, 1):
-            _out.print(f"  {number}. {escape(what)}:\n     {escape(command)}", soft_wrap=True)
+            _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)

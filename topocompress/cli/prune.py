@@ -62,15 +62,19 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.files import check_free
     from topocompress.planning import check_rule, check_samples
+    from topocompress.ranking import Limits
 
     target = out or options.default_out(model)
     if not dry_run:
         check_free(target, force=force)
-    chosen = options.make_criterion(criterion, scale, dims)
-    check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    # What can be refused without torch is refused first; compress() checks the rule again against the criterion.
+    check_rule(criterion, "remove", max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     check_samples(samples, max_betti)
     rounding = options.alignment(round_to)
+    Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
     budget = options.bytes_of(memory)
+    chosen = options.make_criterion(criterion, scale, dims)
+    check_rule(criterion, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     loaded, found = options.open_both(
         model,
         data,
