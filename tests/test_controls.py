@@ -5,7 +5,8 @@ from synthetic import chain, layer, nets, scores
 from topocompress.controls import matched_plan
 from topocompress.errors import PlanError
 from topocompress.planning import make_plan
-from topocompress.ranking import Limits, rank
+from topocompress.ranking import rank
+from topocompress.rules import Limits
 from topocompress.types import GroupPlan, PruningPlan
 
 

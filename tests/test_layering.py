@@ -13,7 +13,7 @@ ROOT = Path(topocompress.__file__).parent
 # From the ground up: a module imports only what stands before it.
 ROWS = (
     ("errors", "types", "results", "files", "factories", "_inference_process", "digits", "inference", "environment"),
-    ("ranking", "planning", "controls", "remedies"),
+    ("rules", "ranking", "planning", "controls", "remedies"),
     ("architectures", "preprocessing", "recognition", "checkpoints", "models"),
     ("images", "datasets", "splits", "sources", "data"),
     ("topology", "criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),

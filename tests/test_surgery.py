@@ -28,7 +28,7 @@ from topocompress.criteria import L1
 from topocompress.errors import SurgeryError
 from topocompress.groups import find_groups
 from topocompress.planning import make_plan
-from topocompress.ranking import Limits
+from topocompress.rules import Limits
 from topocompress.surgery import apply
 from topocompress.types import GroupPlan, PruningPlan
 from topocompress.verbs import layer_costs, score_groups

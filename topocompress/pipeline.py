@@ -21,10 +21,10 @@ from topocompress.files import atomic_directory, check_free
 from topocompress.groups import find_groups
 from topocompress.inference import evaluating, main_output, run_forward, sample_count
 from topocompress.models import LoadedModel, load_model
-from topocompress.planning import check_rule, check_samples, make_plan
-from topocompress.ranking import Limits
+from topocompress.planning import make_plan
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.results import Report
+from topocompress.rules import Limits, check_rule, check_samples
 from topocompress.scoring import MEMORY, Progress, silent
 from topocompress.steps import Job, left_after_removal, measure_both, run_controls, tune
 from topocompress.surgery import apply

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from topocompress.errors import PlanError
-from topocompress.ranking import Limits, RankedGroup, rank
-from topocompress.types import ChannelGroup, Direction, GroupPlan, LayerCost, PruningPlan, Scores
+from topocompress.ranking import RankedGroup, rank
+from topocompress.rules import Limits, check_rule, check_samples
+from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
 
 DEFAULT_MAX_RATIO = 0.5
 _BISECTIONS = 40
@@ -75,53 +75,6 @@ def make_plan(
         macs_before=sum(cost.macs for cost in costs.values()),
         macs_after=predict_macs(costs, groups, removals),
     )
-
-
-def check_rule(
-    criterion: str,
-    higher: Direction,
-    *,
-    max_betti: float | None = None,
-    ratio: float | None = None,
-    target_macs: float | None = None,
-) -> dict[str, float]:
-    """Refuse a rule that cannot be used, before any work is spent; returns it as {name: value}.
-
-    Raises:
-        PlanError: Not exactly one rule, a share outside 0..1, a negative threshold, or a threshold for a criterion
-            whose high scores mean keep.
-    """
-    given = {"max_betti": max_betti, "ratio": ratio, "target_macs": target_macs}
-    rule = {name: value for name, value in given.items() if value is not None}
-    if len(rule) != 1:
-        raise PlanError(
-            "give exactly one of --max-betti, --ratio and --target-macs", hint="For example: --max-betti 300"
-        )
-    ((name, value),) = rule.items()
-    option = f"--{name.replace('_', '-')}"
-    if name != "max_betti" and not 0 < value < 1:
-        raise PlanError(f"{option} {value:g} must lie between 0 and 1", hint=f"For example: {option} 0.5")
-    if name == "max_betti" and not 0 <= value < math.inf:
-        raise PlanError(f"{option} {value:g} must be 0 or more", hint=f"For example: {option} 300")
-    if name == "max_betti" and higher != "remove":
-        raise PlanError(
-            f"--max-betti needs a criterion whose high scores mean remove; {criterion!r} is not one",
-            hint="Use --ratio or --target-macs with it.",
-        )
-    return rule
-
-
-def check_samples(samples: int, max_betti: float | None) -> None:
-    """Refuse a threshold that the number of samples cannot reach.
-
-    Raises:
-        PlanError: ``samples`` does not exceed ``max_betti``: β0 is at most N, so nothing could be above it.
-    """
-    if max_betti is not None and samples <= max_betti:
-        raise PlanError(
-            f"{samples} calibration samples cannot give a Betti number above {max_betti:g}",
-            hint=f"Raise --samples above {max_betti:g} (default 1000) or lower --max-betti.",
-        )
 
 
 def removal_counts(scores: Scores, thresholds: Sequence[float]) -> dict[str, list[int]]:

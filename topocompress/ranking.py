@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.errors import PlanError
+from topocompress.rules import Limits
 from topocompress.types import ChannelGroup, Scores
 
 _FULL_ALIGNMENT = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What no rule may overstep.
-
-    Attributes:
-        min_channels: Channels that every group keeps at least.
-        max_ratio: Largest share of a group's channels that may go; dead channels do not count. ``None`` is 0.5 for
-            a threshold, and no ceiling for a ratio or a MACs target, which say themselves how much goes.
-        round_to: Kept widths are multiples of it. ``auto`` takes the largest power of two up to 16 that is at most an
-            eighth of the width: aligned widths run faster, yet narrow layers can still be cut.
-    """
-
-    min_channels: int = 1
-    max_ratio: float | None = None
-    round_to: int | Literal["auto"] = "auto"
-
-    def __post_init__(self) -> None:
-        if self.min_channels < 1:
-            raise PlanError(f"--min-channels {self.min_channels}: at least one channel must stay")
-        if self.max_ratio is not None and not 0 < self.max_ratio < 1:
-            raise PlanError(f"--max-ratio {self.max_ratio:g} must lie between 0 and 1")
-        if self.round_to != "auto" and self.round_to < 1:
-            raise PlanError(f"--round-to {self.round_to}: give a positive number, 1 for no alignment, or auto")
 
 
 @dataclass(frozen=True, kw_only=True)

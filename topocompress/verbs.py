@@ -24,8 +24,8 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.planning import make_plan
-from topocompress.ranking import Limits
 from topocompress.results import Measurement
+from topocompress.rules import Limits
 from topocompress.scoring import MEMORY, Progress, score_layers, silent
 from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
 

@@ -61,8 +61,7 @@ def prune(
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.files import check_free
-    from topocompress.planning import check_rule, check_samples
-    from topocompress.ranking import Limits
+    from topocompress.rules import Limits, check_rule, check_samples
 
     target = out or options.default_out(model)
     if not dry_run:

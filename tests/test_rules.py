@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+from topocompress.errors import PlanError
+from topocompress.rules import Limits, check_rule, check_samples
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({}, "exactly one"),
+        ({"ratio": 0.5, "target_macs": 0.5}, "exactly one"),
+        ({"ratio": 0.0}, "--ratio 0 must lie between 0 and 1"),
+        ({"ratio": float("nan")}, "must lie between 0 and 1"),
+        ({"target_macs": 1.0}, "--target-macs 1 must lie between 0 and 1"),
+        ({"max_betti": -1.0}, "must be 0 or more"),
+        ({"max_betti": float("inf")}, "must be 0 or more"),
+    ],
+)
+def test_a_rule_that_cannot_be_used(rule, text):
+    with pytest.raises(PlanError, match=text):
+        check_rule("betti", "remove", **rule)
+
+
+def test_a_usable_rule_is_returned_by_name():
+    assert check_rule("l1", "keep", ratio=0.25) == {"ratio": 0.25}
+    assert check_rule("betti", "remove", max_betti=0) == {"max_betti": 0}
+
+
+def test_a_threshold_needs_a_criterion_whose_high_scores_mean_remove():
+    with pytest.raises(PlanError, match="'l1' is not one"):
+        check_rule("l1", "keep", max_betti=300)
+
+
+def test_samples_must_exceed_the_threshold():
+    check_samples(301, 300)
+    check_samples(2, None)
+    with pytest.raises(PlanError, match="300 calibration samples cannot give a Betti number above 300"):
+        check_samples(300, 300)
+
+
+@pytest.mark.parametrize("limits", [{"min_channels": 0}, {"max_ratio": 0.0}, {"max_ratio": 1.0}, {"round_to": 0}])
+def test_limits_out_of_range(limits):
+    with pytest.raises(PlanError):
+        Limits(**limits)
+
+
+def test_neither_numpy_nor_torch_is_needed():
+    code = "import sys, topocompress.rules; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
