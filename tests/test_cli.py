@@ -106,6 +106,10 @@ CASES = {
     "pattern without a layer": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--ignore", "layer9*"], "layer9*"),
     "unknown scale": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--scale", "quantil:0.2"], "quantile:Q"),
     "bad dimension": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--dims", "3"], "0, 1 and 2"),
+    "scale for another criterion": (
+        ["tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--scale", "knn:3,2"],
+        "are for betti",
+    ),
     "bad memory": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--memory", "much"], "--memory 2GB"),
     "bad alignment": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--round-to", "x"], "--round-to"),
     "no name for weights": (["resnet18", "--ratio", "0.5"], "--weights"),

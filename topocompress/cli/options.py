@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from topocompress.errors import DataError, PlanError, TopologyError
+from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
@@ -62,6 +62,8 @@ Memory = Annotated[str, typer.Option("--memory", help="Memory for feature clouds
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 DEFAULT_MEMORY = "4GB"
+DEFAULT_SCALE = "quantile:0.2"
+DEFAULT_DIMENSIONS = "0,1"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -116,13 +118,16 @@ def make_criterion(name: str, scale: str, dims: str) -> Criterion:
     """The criterion that the options ask for.
 
     Raises:
-        CriterionError: The name is unknown.
+        CriterionError: The name is unknown, or the options are not for it.
         TopologyError: The scale or a dimension is not supported.
     """
     from topocompress.criteria.registry import create
 
-    options: dict[str, Any] = {"scale": scale, "dimensions": _dimensions(dims)} if name == "betti" else {}
-    return create(name, **options)
+    if name == "betti":
+        return create(name, scale=scale, dimensions=_dimensions(dims))
+    if (scale, dims) != (DEFAULT_SCALE, DEFAULT_DIMENSIONS):
+        raise CriterionError(f"--scale and --dims are for betti; {name!r} has neither", hint="Leave them out.")
+    return create(name)
 
 
 def bytes_of(text: str) -> int:

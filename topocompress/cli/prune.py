@@ -30,8 +30,8 @@ def prune(
     finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning; needs labels.", min=0)] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
     criterion: options.CriterionName = "betti",
-    scale: options.ScaleText = "quantile:0.2",
-    dims: options.Dims = "0,1",
+    scale: options.ScaleText = options.DEFAULT_SCALE,
+    dims: options.Dims = options.DEFAULT_DIMENSIONS,
     min_channels: Annotated[int, typer.Option("--min-channels", help="Channels that each layer keeps at least.")] = 1,
     max_ratio: Annotated[
         float | None,

@@ -21,8 +21,8 @@ def score(
         str, typer.Option("--thresholds", help="Thresholds to count filters above, comma-separated.")
     ] = "100,200,300,400,500",
     criterion: options.CriterionName = "betti",
-    scale: options.ScaleText = "quantile:0.2",
-    dims: options.Dims = "0,1",
+    scale: options.ScaleText = options.DEFAULT_SCALE,
+    dims: options.Dims = options.DEFAULT_DIMENSIONS,
     ignore: options.Ignore = None,
     linear: options.Linear = False,
     samples: options.Samples = 1000,
