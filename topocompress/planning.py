@@ -179,7 +179,12 @@ def _by_macs(
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if macs(middle) <= target * whole else (middle, high)
-    return _by_ratio(ranked, high, limits)
+    # Alignment makes many groups shrink at the same share. Those that need not, do not.
+    found, before = _by_ratio(ranked, high, limits), _by_ratio(ranked, low, limits)
+    for root, units in before.items():
+        if predict_macs(costs, groups, {**found, root: units}) <= target * whole:
+            found[root] = units
+    return found
 
 
 def _group_plan(group: ChannelGroup, entry: RankedGroup, units: Sequence[int], max_betti: float | None) -> GroupPlan:
