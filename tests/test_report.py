@@ -67,8 +67,8 @@ def test_rows_compare_before_and_after():
         ("ONNX file", "44.70 MB", "1.0 kB", "44744.74× smaller"),
         ("Accuracy", "90.0 %", "87.5 %", "-2.5 points"),
         ("Agreement with the original", "100.0 %", "93.4 %", ""),
-        ("Latency, batch 1 (median, p95)", "8.00 ms, 12.00 ms", "4.00 ms, 6.00 ms", "2.00× faster"),
-        ("Latency, batch 8 (median, p95)", "40.00 ms, 60.00 ms", "50.00 ms, 75.00 ms", "1.25× slower"),
+        ("Latency ms, batch 1, median/p95", "8.00 / 12.00", "4.00 / 6.00", "2.00× faster"),
+        ("Latency ms, batch 8, median/p95", "40.00 / 60.00", "50.00 / 75.00", "1.25× slower"),
         ("Peak memory of inference", "120.00 MB", "not measured", ""),
     ]
 

@@ -132,7 +132,7 @@ def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines
     table = _table(lines[0])
     table.add_column("", no_wrap=True)
     for heading in ("before", "after", "change"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     _console().print(table)

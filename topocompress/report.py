@@ -33,7 +33,7 @@ def comparison_rows(report: Report) -> list[tuple[str, str, str, str]]:
         rows.append(("Accuracy", _percent(before.accuracy), _percent(after.accuracy), change))
     rows.append(("Agreement with the original", _percent(before.agreement), _percent(after.agreement), ""))
     for first, second in zip(before.latency, after.latency, strict=True):
-        what = f"Latency, batch {first.batch} (median / p95)"
+        what = f"Latency ms, batch {first.batch}, median/p95"
         rows.append((what, _latency(first), _latency(second), _times(first.median_ms, second.median_ms, "faster")))
     rows.append(row("Peak memory of inference", _bytes, "peak_bytes"))
     return rows
@@ -171,7 +171,7 @@ def _percent(value: float | None) -> str:
 
 
 def _latency(value: Latency) -> str:
-    return f"{value.median_ms:.2f} / {value.p95_ms:.2f} ms"
+    return f"{value.median_ms:.2f} / {value.p95_ms:.2f}"
 
 
 def _times(before: float | None, after: float | None, word: str = "smaller") -> str:
