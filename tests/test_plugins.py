@@ -44,7 +44,7 @@ def test_the_installed_plugin_is_on_the_list(installed):
     found = criteria_command(installed)
 
     assert found.returncode == 0, found.stderr
-    (row,) = [line for line in found.stdout.splitlines() if "l2" in line.split()[1:2]]
+    (row,) = [line for line in found.stdout.splitlines() if line.split()[:1] == ["l2"]]
     assert "topocompress-l2" in row
     assert "L2 norm of the filter's weights (higher: keep)." in row
     assert any("betti" in line for line in found.stdout.splitlines())

@@ -239,9 +239,9 @@ def test_a_split_that_loses_the_same_places_on_both_sides_works_and_others_are_n
         "squeezenet1_1",
         "resnet18",
         "mobilenet_v3_small",
-        pytest.param("regnet_x_400mf", marks=pytest.mark.slow),
-        pytest.param("resnext50_32x4d", marks=pytest.mark.slow),
-        pytest.param("densenet121", marks=pytest.mark.slow),
+        "regnet_x_400mf",
+        "resnext50_32x4d",
+        "densenet121",
     ],
 )
 def test_torchvision_families_reach_planned_widths_and_predicted_macs(name):
