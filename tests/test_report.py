@@ -102,18 +102,23 @@ def test_stages_say_accuracy_step_by_step_and_the_controls():
     ]
 
 
+def test_a_note_on_the_data_stands_beside_its_source():
+    lines = stage_lines(report(data={**report().data, "note": "handwritten"}))
+    assert lines[0] == f"Data: digits (handwritten); {USES}."
+
+
 def test_without_labels_the_stages_say_agreement():
     lines = stage_lines(report(data={**report().data, "labelled": False}))
     assert lines == [
-        f"Data: digits; {USES}.",
+        "Data: digits; 1000 samples to calibrate, 397 held out.",
         "After removal: agreement 55.0 %; with BatchNorm statistics re-estimated: unknown.",
     ]
 
 
 def test_stand_in_images_are_named_and_no_statistics_are_estimated_from_them():
-    lines = stage_lines(report(data={**report().data, "stand_in": True, "note": "photographs"}))
-    assert lines == [
-        f"Data: digits (photographs); {USES}.",
+    data = {**report().data, "source": "photographs", "stand_in": True, "note": "two of them"}
+    assert stage_lines(report(data=data)) == [
+        f"Data: photographs; {USES}.",
         "After removal: accuracy 50.0 %; BatchNorm statistics were left alone, as these images are not yours.",
     ]
 

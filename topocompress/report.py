@@ -44,10 +44,11 @@ def stage_lines(report: Report) -> list[str]:
     measure = "accuracy" if report.data["labelled"] else "agreement"
     data, removed = report.data, report.removed
     counts = data["samples"]
-    spare = f"{counts['train']} for fine-tuning, {counts['evaluation']} held out"
-    uses = f"{counts['calibration']} samples to calibrate, {spare}"
+    spare = f"{counts['train']} for fine-tuning, " if data["labelled"] else ""
+    uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
+    note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
     lines = [
-        f"Data: {data['source']} ({data['note']}); {uses}." if data["note"] else f"Data: {data['source']}; {uses}.",
+        f"Data: {data['source']}{note}; {uses}.",
         f"After removal: {measure} {_percent(removed[measure])}; {_settled(report, measure)}.",
     ]
     if report.finetune:
