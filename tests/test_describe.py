@@ -64,7 +64,13 @@ def test_where_the_model_came_from():
     assert found == {
         "source": "model.pt",
         "architecture": {"kind": "torchvision", "name": "resnet18", "options": {"num_classes": 3}},
-        "input_shape": [3, 32, 48],
+        "preprocessing": {
+            "input_shape": (3, 32, 48),
+            "resize": None,
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "interpolation": "bilinear",
+        },
         "fingerprint": "sha256:1",
         "pruned_before": 1,
         "note": "a note",

@@ -22,7 +22,7 @@ def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
     return {
         "source": loaded.source,
         "architecture": asdict(loaded.architecture),
-        "input_shape": list(loaded.preprocessing.input_shape),
+        "preprocessing": asdict(loaded.preprocessing),
         "fingerprint": fingerprint,
         "pruned_before": len(loaded.history),
         "note": loaded.note,

@@ -92,7 +92,7 @@ class Report:
     """Everything a run says about itself; ``report.json`` is this, field by field.
 
     Attributes:
-        model: ``source``, ``architecture``, ``fingerprint`` and ``input_shape``.
+        model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
         data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
         scoring: Criterion, settings, samples, and per-layer quartiles.
         plan: Rule, channels before and after, channels removed, dead ones, and one row per group.

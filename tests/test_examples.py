@@ -1,0 +1,41 @@
+"""The examples run, on data small enough for a test."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    with gzip.open(path, "wb") as archive:
+        archive.write(header + array.astype(np.uint8).tobytes())
+
+
+def test_fashion_mnist(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    random = np.random.default_rng(0)
+    for part, count in (("train", 300), ("t10k", 60)):
+        labels = np.arange(count) % 10
+        images = random.integers(0, 60, (count, 28, 28)) + 18 * labels[:, None, None]
+        write_idx(source / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(source / f"{part}-labels-idx1-ubyte.gz", labels)
+    options = ["--ratio", "0.3", "--scale", "quantile:0.1", "--samples", "60", "--finetune", "1"]
+    command = [sys.executable, EXAMPLES / "fashion_mnist.py", "--source", source, "--epochs", "2", "--", *options]
+
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    assert "epoch 2/2" in run.stdout
+    report = json.loads((tmp_path / "fashion-run" / "report.json").read_text())
+    assert report["after"]["macs"] < report["before"]["macs"]
+    assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
