@@ -65,10 +65,10 @@ def test_where_the_model_came_from():
         "source": "model.pt",
         "architecture": {"kind": "torchvision", "name": "resnet18", "options": {"num_classes": 3}},
         "preprocessing": {
-            "input_shape": (3, 32, 48),
+            "input_shape": [3, 32, 48],
             "resize": None,
-            "mean": (0.485, 0.456, 0.406),
-            "std": (0.229, 0.224, 0.225),
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
             "interpolation": "bilinear",
         },
         "fingerprint": "sha256:1",

@@ -22,7 +22,10 @@ def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
     return {
         "source": loaded.source,
         "architecture": asdict(loaded.architecture),
-        "preprocessing": asdict(loaded.preprocessing),
+        "preprocessing": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(loaded.preprocessing).items()
+        },
         "fingerprint": fingerprint,
         "pruned_before": len(loaded.history),
         "note": loaded.note,
