@@ -10,6 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file
+
+from topocompress.data import load_data
+from topocompress.digits import DigitsNet
+from topocompress.models import load_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -39,3 +44,16 @@ def test_fashion_mnist(tmp_path):
     report = json.loads((tmp_path / "fashion-run" / "report.json").read_text())
     assert report["after"]["macs"] < report["before"]["macs"]
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
+
+
+def test_train_digits(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import train_digits
+
+    monkeypatch.setattr(train_digits, "EPOCHS", 2)
+    target = tmp_path / "digits.safetensors"
+    train_digits.main(target)
+    model = DigitsNet()
+    model.load_state_dict(load_file(target))
+    assert train_digits.accuracy(model, load_data("digits", preprocessing=load_model("digits").preprocessing)) > 0.5
+    assert "held-out digits right" in capsys.readouterr().out

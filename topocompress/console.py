@@ -60,9 +60,10 @@ def progress() -> Iterator[Progress]:
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
 
         def report(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
+            name = step.partition(":")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(step, total=total)
+            bars.update(tasks[name], description=step, completed=done, total=total)
 
         yield report
 

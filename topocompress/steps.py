@@ -119,7 +119,7 @@ def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult |
             epochs=epochs,
             lr=lr,
             seed=job.seed,
-            progress=lambda done, total, message: job.progress(message, done, total),
+            progress=lambda done, total, message: job.progress(f"fine-tuning: {message}", done, total),
         )
 
 

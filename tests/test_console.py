@@ -1,0 +1,50 @@
+"""Progress bars: one per step, whatever detail the step carries."""
+
+import io
+import sys
+
+import pytest
+
+from topocompress import console
+from topocompress.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def fresh_console():
+    """A console decides once whether it may use colours."""
+    console._console.cache_clear()
+    yield
+    console._console.cache_clear()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_one_bar_per_step(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress() as progress:
+        for done in range(1, 4):
+            progress(f"fine-tuning: epoch 1/1, loss {done}", done, 3)
+        progress("exporting", 0, 2)
+    shown = terminal.getvalue().rpartition("fine-tuning")[2]  # the last drawing
+    assert "loss 3" in shown
+    assert "3/3" in shown
+    assert "loss 1" not in shown
+    assert "exporting" in shown
+
+
+def test_no_bars_where_nobody_looks(monkeypatch):
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with console.progress() as progress:
+        progress("exporting", 1, 2)
+    assert pipe.getvalue() == ""
+
+
+def test_an_error_is_shown_with_its_hint_and_no_markup(capsys):
+    console.show_error(DataError("no [bold] images", hint="give [some]"))
+    assert capsys.readouterr().err == "Error: no [bold] images\ngive [some]\n"
