@@ -129,7 +129,7 @@ def show_plan(plan: PruningPlan) -> None:
 
 
 def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines: Sequence[str]) -> None:
-    """The before/after table, the steps in between, what to read, and the remedies."""
+    """The before/after table, the steps in between, and what to read."""
     table = _table(lines[0])
     table.add_column("", no_wrap=True)
     for heading in ("before", "after", "change"):
@@ -141,8 +141,13 @@ def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines
         _console().print(_escape(line), soft_wrap=True)
     for warning in report.warnings:
         _console().print(f"[yellow]Note:[/] {_escape(warning)}", soft_wrap=True)
-    if report.remedies:
-        measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
-        _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
-        for number, (what, command) in enumerate(report.remedies, 1):
-            _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)
+
+
+def show_remedies(report: Report) -> None:
+    """What to try where too much was lost; nothing otherwise."""
+    if not report.remedies:
+        return
+    measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
+    _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
+    for number, (what, command) in enumerate(report.remedies, 1):
+        _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)

@@ -41,3 +41,4 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
     report = result.report
     console.show_report(report, comparison_rows(report), [headline(report), *stage_lines(report)])
     console.note(f"Written: {out}/ (model.onnx, model.safetensors, plan.json, report.json, report.md)")
+    console.show_remedies(report)
