@@ -85,7 +85,7 @@ def load_model(
         loaded = _from_checkpoint(text, Path(source), arch=arch, trust_pickle=trust_pickle, num_classes=num_classes)
     found = loaded.architecture.options.get("num_classes", num_classes)
     if num_classes is not None and found != num_classes:
-        raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out --num-classes.")
+        raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out num_classes.")
     preprocessing = overridden(loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize)
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
