@@ -210,3 +210,19 @@ def test_more_classes_than_outputs(
     for number in range(30):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(place / "photos" / "bird" / f"{number}.png")
     assert "3 classes" in refused(monkeypatch, capsys, "prune", "tiny.safetensors", *BASE, "--ratio", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--plot", "scores.jpg"], "unknown picture format"),
+        (["--plot", "photos.png/scores.png"], "not a writable directory"),
+        (["--out", "photos"], "is a directory"),
+        (["--thresholds", "many"], "--thresholds"),
+    ],
+)
+def test_score_refuses_before_it_works(
+    words: list[str], expected: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "photos.png").touch()
+    assert expected in refused(monkeypatch, capsys, "score", "no-such-model.pt", *BASE, *words)

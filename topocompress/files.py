@@ -86,6 +86,22 @@ def check_free(path: str | os.PathLike[str], *, force: bool = False) -> None:
         raise OutputError(f"{target} is a file, not a directory", hint="Name another place with --out.")
     if target.is_dir() and any(target.iterdir()) and not force:
         raise OutputError(f"{target} already exists", hint="Add --force to replace it, or name another --out.")
+    _check_parent(target)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot be written, before any work is spent.
+
+    Raises:
+        OutputError: ``path`` is a directory, or its parent is not writable.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target} is a directory, not a file", hint="Name a file.")
+    _check_parent(target)
+
+
+def _check_parent(target: Path) -> None:
     parent = target.absolute().parent
     while not parent.exists():
         parent = parent.parent

@@ -27,8 +27,7 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_FORMATS)}.")
+    check_format(path)
     names = list(scores.layers)
     values = [layer.values for layer in scores.layers.values()]
     figure = Figure(figsize=(10, 3.2 + 0.22 * len(names)), layout="constrained")
@@ -48,6 +47,16 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
         top.annotate(f"{threshold:g}", (threshold, 1), fontsize=7, color="#b5452c", **where)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+
+
+def check_format(path: Path) -> None:
+    """Refuse a picture format that cannot be drawn, before any work is spent.
+
+    Raises:
+        OutputError: The ending is not supported.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_FORMATS)}.")
 
 
 def _axis_label(scores: Scores) -> str:

@@ -10,6 +10,7 @@ import typer
 from topocompress import console
 from topocompress.cli import options
 from topocompress.errors import PlanError
+from topocompress.files import check_file
 
 
 def score(
@@ -39,12 +40,18 @@ def score(
     seed: options.Seed = 0,
 ) -> None:
     """Score every filter and show the distribution per layer; nothing is removed."""
+    marks = _thresholds(thresholds)
+    check_file(out)
+    if plot is not None:
+        from topocompress.plots import check_format
+
+        check_format(plot)
+        check_file(plot)
     from topocompress.data import batches
     from topocompress.describe import layer_rows
     from topocompress.report import write_scores
     from topocompress.verbs import score as score_model
 
-    marks = _thresholds(thresholds)
     chosen = options.make_criterion(criterion, scale, dims)
     budget = options.bytes_of(memory)
     loaded, found = options.open_both(
