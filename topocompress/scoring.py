@@ -130,6 +130,7 @@ def _score_clouds(
         for part, cloud in zip(slices, clouds_of(slices), strict=True):
             raw = criterion.score(cloud, layer_spread=spread.get(part.layer), on_filter=on_filter)
             pieces[part.layer].append((np.asarray(raw, dtype=np.float64), _dead(cloud)))
+        del cloud  # else it would still be held while the next pass fills the budget
     scored = {}
     for name, found in pieces.items():
         raw = np.concatenate([values for values, _ in found])
@@ -149,6 +150,7 @@ def _layer_spread(
         for part, clouds in zip(slices, clouds_of(slices), strict=True):
             for cloud in clouds:
                 total[part.layer] += float(mean_distances(pairwise_distances(cloud[None]))[0])
+        del clouds, cloud  # as above
     return {name: total[name] / channels for name, (channels, _) in shapes.items()}
 
 
