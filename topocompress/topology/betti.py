@@ -1,0 +1,55 @@
+"""Betti numbers of the clique complex of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topocompress.errors import TopologyError
+from topocompress.topology.backends import persistence_diagrams
+from topocompress.topology.bits import Bits, all_set, members, pack, submatrix
+from topocompress.topology.reduction import count_components, reduce
+
+
+def betti_numbers(
+    graph: NDArray[np.bool_] | Bits, dimensions: Sequence[int] = (0, 1), *, backend: str | None = None
+) -> tuple[int, ...]:
+    """Betti numbers of the clique complex of a graph, over the field with two elements.
+
+    The complex is first reduced, see :mod:`topocompress.topology.reduction`; a backend of persistent homology sees the
+    core that is left, if any.
+
+    Args:
+        graph: (samples, samples) bool adjacency, symmetric, or its rows of bits; the diagonal is ignored.
+        dimensions: Homology dimensions wanted, each 0, 1 or 2.
+        backend: ``giotto-ph`` or ``ripser``; by default the first that is installed.
+
+    Returns:
+        One number per dimension asked for.
+
+    Raises:
+        TopologyError: A dimension above 2 or below 0, or the backend is not installed.
+    """
+    if not dimensions or not set(dimensions) <= {0, 1, 2}:
+        raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
+    rows = pack(graph) if graph.dtype == np.bool_ else graph.copy()
+    numbers = [int(count_components(rows)), 0, 0]
+    highest = max(dimensions)
+    if highest:
+        alive = all_set(len(rows))
+        difference = int(reduce(rows, alive, highest == 2))
+        core = members(alive)
+        found = _by_persistence(submatrix(rows, core), highest, backend) if len(core) > 1 else [len(core), 0, 0]
+        numbers[1] = found[1] if highest == 2 else numbers[0] + difference + found[1] - found[0]
+        numbers[2] = found[2] if highest == 2 else 0
+    return tuple(numbers[dimension] for dimension in dimensions)
+
+
+def _by_persistence(graph: NDArray[np.bool_], highest: int, backend: str | None) -> list[int]:
+    # With every edge at filtration value 1 the complex at 1 is the clique complex: a bar that never ends is a class.
+    steps = np.where(graph, np.float32(1), np.float32(2))
+    np.fill_diagonal(steps, 0)
+    diagrams = persistence_diagrams(steps, highest, threshold=1.0, backend=backend)
+    return [int(np.isinf(diagram[:, 1]).sum()) for diagram in diagrams]

@@ -1,0 +1,99 @@
+"""Graphs as rows of bits, compiled: neighbourhoods are intersected 64 vertices at a time.
+
+Bit ``j % 64`` of word ``j // 64`` of row ``i`` says whether vertices i and j are joined. Rows are symmetric and the
+diagonal is empty.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Bits = NDArray[np.uint64]
+"""(vertices, ceil(vertices / 64)) rows of a graph."""
+
+ONE = np.uint64(1)
+
+
+@intrinsic
+def lowest(_context: Any, _word: Any) -> Any:
+    """Place of the lowest 1 of a word that is not 0."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def ones(_context: Any, _word: Any) -> Any:
+    """How many 1s a word has."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True, inline="always")
+def set_bit(row: Bits, place: int) -> None:
+    """Set one bit of a row."""
+    row[place >> 6] |= ONE << np.uint64(place & 63)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def has_bit(row: Bits, place: int) -> bool:
+    """Whether a bit of a row is set."""
+    return (row[place >> 6] >> np.uint64(place & 63)) & ONE != 0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def clear_bit(row: Bits, place: int) -> None:
+    """Clear one bit of a row."""
+    row[place >> 6] &= ~(ONE << np.uint64(place & 63))
+
+
+@njit(cache=True, nogil=True)
+def all_set(vertices: int) -> Bits:
+    """A row in which every vertex is set."""
+    row = np.zeros((vertices + 63) >> 6, np.uint64)
+    for vertex in range(vertices):
+        set_bit(row, vertex)
+    return row
+
+
+def pack(graph: NDArray[np.bool_]) -> Bits:
+    """The rows of a bool adjacency matrix.
+
+    Args:
+        graph: (vertices, vertices) symmetric; the diagonal is ignored.
+    """
+    vertices = len(graph)
+    padded = np.zeros((vertices, 64 * (-(-vertices // 64))), dtype=np.bool_)
+    padded[:, :vertices] = graph
+    np.fill_diagonal(padded, False)
+    rows: Bits = np.packbits(padded, axis=1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)
+    return rows
+
+
+def unpack(rows: Bits) -> NDArray[np.bool_]:
+    """The (vertices, vertices) bool adjacency matrix of rows of bits."""
+    octets = rows.astype(np.dtype("<u8")).view(np.uint8)
+    return np.unpackbits(octets, axis=1, count=len(rows), bitorder="little").astype(np.bool_)
+
+
+def members(row: Bits) -> NDArray[np.int64]:
+    """The places of the bits that are set in a row, ascending."""
+    octets = row.astype(np.dtype("<u8")).view(np.uint8)
+    return np.flatnonzero(np.unpackbits(octets, bitorder="little"))
+
+
+def submatrix(rows: Bits, vertices: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The bool adjacency matrix of some vertices."""
+    words, shifts = vertices >> 6, (vertices & 63).astype(np.uint64)
+    return ((rows[vertices][:, words] >> shifts) & ONE).astype(np.bool_)

@@ -1,0 +1,217 @@
+"""The ε-graph of a feature cloud, exact: an edge between samples at most ε apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import dijkstra
+
+from topocompress.errors import TopologyError
+from topocompress.topology.bits import ONE, Bits, lowest, ones, pack, set_bit
+from topocompress.topology.distances import Squares, mean_distance, normalised, pairwise_distances
+from topocompress.topology.scale import Scale
+
+_DRAWN = 4096
+_SEED = 0x9E3779B97F4A7C15
+_PER_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph on the samples of a cloud.
+
+    Attributes:
+        rows: (samples, ceil(samples / 64)) bits, see :mod:`topocompress.topology.bits`.
+        epsilon: The scale, in units of the cloud; hops for a ``knn`` scale.
+    """
+
+    rows: Bits
+    epsilon: float
+
+
+def neighbourhood_graph(
+    points: NDArray[np.floating[Any]], scale: Scale, *, layer_mean: float | None = None, device: str = "cpu"
+) -> Graph:
+    """The graph that joins the samples of a cloud which are at most ε apart.
+
+    No rounding decides: pairs that a matrix product in single precision cannot place on one side of ε are decided by
+    their differences in double precision. ``quantile:q`` means the smallest distance within which a share q of all
+    pairs lies.
+
+    Args:
+        points: (samples, features) finite floats.
+        scale: How ε is chosen.
+        layer_mean: Mean pairwise distance over all clouds of the layer; needed by ``layer`` alone.
+        device: Where the matrix product runs, as torch names it.
+
+    Raises:
+        TopologyError: ``layer`` without ``layer_mean``, ``knn`` with fewer than k + 1 samples, fewer than two samples,
+            or NaN or infinity in the cloud.
+    """
+    cloud, unit = normalised(points)
+    if scale.kind == "knn":
+        neighbours, hops = map(int, scale.values)
+        return Graph(rows=_hop_graph(pairwise_distances(cloud, device=device), neighbours, hops), epsilon=float(hops))
+    (value,) = scale.values
+    if scale.kind == "layer" and layer_mean is None:
+        raise TopologyError("the layer scale needs the mean distance of the whole layer (layer_mean)")
+    samples = len(cloud)
+    if samples < 2 and scale.kind in ("quantile", "relative"):
+        raise TopologyError("a scale needs at least two samples", hint="Give more calibration samples.")
+    if scale.kind == "quantile":
+        pairs = samples * (samples - 1) // 2
+        rank = max(0, math.ceil(round(value * pairs, 6)) - 1)
+        rows, square = _nearest(Squares.of(cloud, device=device), rank, device)
+        return Graph(rows=rows, epsilon=unit * math.sqrt(square))
+    if scale.kind == "relative":
+        epsilon = value * mean_distance(cloud, device=device) * unit
+    else:
+        epsilon = value * layer_mean if layer_mean is not None and scale.kind == "layer" else value
+    return Graph(rows=_within(Squares.of(cloud, device=device), (epsilon / unit) ** 2, device), epsilon=epsilon)
+
+
+def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
+    """The graph of the ``rank + 1`` nearest pairs with all that are as near as the last, and that squared distance."""
+    samples = len(squares.points)
+    low, high = _bracket(squares.values, rank / max(1, samples * (samples - 1) // 2))
+    while True:
+        rows, first, second, sure = _divide(squares.values, squares.slack, low, high)
+        place = rank - sure
+        if 0 <= place < len(first):
+            values, slack = squares.values[first, second], squares.slack[first] + squares.slack[second]
+            lowest = np.partition(values - slack, place)[place]
+            highest = np.partition(values + slack, place)[place]
+            inside = values + slack < lowest
+            open_ = ~inside & (values - slack <= highest)
+            if _too_many(squares, open_):
+                return _nearest(Squares.of(squares.points, device=device, double=True), rank, device)
+            exact = squares.exact(first[open_], second[open_])
+            place -= int(np.count_nonzero(inside))
+            square = float(np.partition(exact, place)[place])
+            if low <= square <= high:
+                break
+        low, high = -math.inf, math.inf  # an unlucky draw
+    inside[open_] = exact <= square
+    _join(rows, first[inside], second[inside])
+    _mirror(rows)
+    return rows, square
+
+
+def _within(squares: Squares, square: float, device: str) -> Bits:
+    """The graph of the pairs whose squared distance is at most ``square``."""
+    rows, first, second, _ = _divide(squares.values, squares.slack, square, square)
+    if _too_many(squares, first):
+        return _within(Squares.of(squares.points, device=device, double=True), square, device)
+    inside = squares.exact(first, second) <= square
+    _join(rows, first[inside], second[inside])
+    _mirror(rows)
+    return rows
+
+
+def _too_many(squares: Squares, pairs: NDArray[Any]) -> bool:
+    return not squares.is_double and np.count_nonzero(pairs) > _PER_SAMPLE * len(squares.points)
+
+
+@njit(cache=True, nogil=True)
+def _bracket(values: NDArray[Any], share: float) -> tuple[float, float]:
+    """Two values between which a quantile of the lower triangle most likely lies, from pairs drawn at random."""
+    samples = len(values)
+    if samples * (samples - 1) // 2 <= 4 * _DRAWN:
+        return -np.inf, np.inf
+    drawn = np.empty(_DRAWN, np.float64)
+    state = np.uint64(_SEED)
+    for index in range(_DRAWN):
+        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        first = np.int64((state >> np.uint64(33)) % np.uint64(samples))
+        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        second = np.int64((state >> np.uint64(33)) % np.uint64(samples - 1))
+        second += second >= first
+        drawn[index] = values[max(first, second), min(first, second)]
+    drawn.sort()
+    margin = 4 * np.sqrt(share * (1 - share) / _DRAWN) + 2 / _DRAWN
+    left, right = int((share - margin) * _DRAWN), int((share + margin) * _DRAWN)
+    return drawn[left] if left >= 0 else -np.inf, drawn[right] if right < _DRAWN else np.inf
+
+
+@njit(cache=True, nogil=True)
+def _divide(
+    values: NDArray[Any], slack: NDArray[Any], low: float, high: float
+) -> tuple[Bits, NDArray[np.int64], NDArray[np.int64], int]:
+    """Join the pairs that surely lie below ``low``, and list those that may lie between ``low`` and ``high``.
+
+    Args:
+        values: (samples, samples) squared distances, lower triangle.
+        slack: (samples,) as in :class:`Squares`.
+        low: Squared distance.
+        high: Squared distance, not below ``low``.
+
+    Returns:
+        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs; how many pairs were joined.
+    """
+    samples = len(values)
+    rows = np.zeros((samples, (samples + 63) >> 6), np.uint64)
+    bottom, top = values.dtype.type(low), values.dtype.type(high)
+    listed, joined = 0, 0
+    ones_, others = np.empty(4 * samples, np.int64), np.empty(4 * samples, np.int64)
+    for first in range(samples):
+        row = values[first]
+        mine = slack[first]
+        if listed + first > len(ones_):
+            ones_, others = np.append(ones_, ones_), np.append(others, others)
+        for word in range((first + 63) >> 6):
+            start = word << 6
+            near, far = np.uint64(0), np.uint64(0)
+            for place in range(min(64, first - start)):
+                value = row[start + place]
+                margin = mine + slack[start + place]
+                near |= np.uint64(value + margin < bottom) << np.uint64(place)
+                far |= np.uint64(value - margin > top) << np.uint64(place)
+            rows[first, word] = near
+            joined += ones(near)
+            unsure = ~(near | far)
+            if first - start < 64:
+                unsure &= (ONE << np.uint64(first - start)) - ONE
+            while unsure:
+                ones_[listed], others[listed] = first, start + lowest(unsure)
+                listed += 1
+                unsure &= unsure - ONE
+    return rows, ones_[:listed], others[:listed], joined
+
+
+@njit(cache=True, nogil=True)
+def _mirror(rows: Bits) -> None:
+    """Give every vertex its upper neighbours too."""
+    for first in range(len(rows)):
+        for word in range((first + 63) >> 6):
+            left = rows[first, word]
+            while left:
+                set_bit(rows[(word << 6) + lowest(left)], first)
+                left &= left - ONE
+
+
+@njit(cache=True, nogil=True)
+def _join(rows: Bits, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    """Add pairs (first > second) as lower neighbours."""
+    for pair in range(len(first)):
+        set_bit(rows[first[pair]], second[pair])
+
+
+def _hop_graph(distances: NDArray[np.float32], neighbours: int, hops: int) -> Bits:
+    samples = len(distances)
+    if samples <= neighbours:
+        raise TopologyError(
+            f"scale knn:{neighbours},{hops} needs more than {neighbours} samples, got {samples}",
+            hint="Give more calibration samples or a smaller k.",
+        )
+    ranked = distances.copy()
+    np.fill_diagonal(ranked, -1.0)  # a sample comes first in its own list even among exact duplicates
+    nearest = np.argsort(ranked, axis=1, kind="stable")[:, 1 : neighbours + 1]
+    starts = np.repeat(np.arange(samples), neighbours)
+    links = coo_array((np.ones(starts.size), (starts, nearest.ravel())), shape=(samples, samples))
+    return pack(dijkstra(csr_array(links), directed=False, unweighted=True, limit=hops) <= hops)
