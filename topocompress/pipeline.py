@@ -25,7 +25,10 @@ from topocompress.planning import make_plan
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.results import Report
 from topocompress.rules import Limits, check_rule, check_samples
-from topocompress.scoring import MEMORY, Progress, silent
+from topocompress.capture import EXACT, Maps
+from topocompress.cloud_scoring import Progress
+from topocompress.resources import Resources
+from topocompress.scoring import ANY, open_store, silent
 from topocompress.steps import Job, left_after_removal, measure_both, run_controls, tune
 from topocompress.surgery import apply
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
@@ -77,7 +80,10 @@ def compress(
     lr: float = 0.01,
     controls: bool = True,
     seed: int = 0,
-    memory: int = MEMORY,
+    resources: Resources = ANY,
+    maps: Maps = EXACT,
+    cache: str | Path | None = None,
+    resume: bool = False,
     out: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -104,7 +110,10 @@ def compress(
         lr: Peak learning rate of fine-tuning.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         seed: Seed of everything random.
-        memory: Bytes that feature clouds may take at one time.
+        resources: Memory and processes for scoring; the result does not depend on them.
+        maps: How feature maps become the points of clouds; exact by default.
+        cache: Folder where scores are kept and looked up; nowhere if ``None``.
+        resume: Continue the scoring that an interrupted run has left in the cache.
         out: Run directory to write; nothing is written if ``None``.
         force: Replace an existing run directory.
         dry_run: Stop after the plan.
@@ -130,7 +139,19 @@ def compress(
     original = job.loaded.module
     with job.timed("score"):
         groups = find_groups(original, job.example, ignore=ignore, linear=linear)
-        scores = score_groups(original, groups, chosen, job.calibration, memory, progress)
+        store = None
+        if cache is not None and isinstance(chosen, CloudCriterion):
+            store = open_store(Path(cache), original, chosen, job.data.fingerprint, maps=maps, resume=resume)
+        scores = score_groups(
+            original,
+            groups,
+            chosen,
+            job.calibration,
+            resources=resources,
+            maps=maps,
+            store=store,
+            progress=progress,
+        )
     plan = make_plan(
         scores,
         groups,

@@ -140,7 +140,6 @@ def write_scores(path: Path, scores: Scores) -> None:
         "settings": dict(scores.settings),
         "samples": scores.samples,
         "model": scores.model,
-        "run": dict(scores.run),
         "layers": {
             name: {
                 "scores": layer.values.tolist(),

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from topocompress.capture import Batches
 from topocompress.criteria.base import CloudCriterion, Criterion, WeightCriterion
 from topocompress.errors import CriterionError
-from topocompress.scoring import MEMORY, score_layers
+from topocompress.resources import Resources
+from topocompress.scoring import score_layers
 from topocompress.types import Scores
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -37,7 +38,7 @@ def check_criterion(criterion: Criterion, *, equivariant: bool = True, samples: 
     - one finite score per filter, the same at every call and for any memory budget;
     - filters that change places take their scores along;
     - weights, gradients, buffers, training flags, hooks, clouds and every random state stay as they were;
-    - a criterion of clouds reports each finished filter once.
+    - a criterion of clouds can be pickled, and scores filters alone as it does among others.
 
     Args:
         criterion: The criterion to check, with the settings to check it with.
@@ -124,20 +125,26 @@ def _check_identity(criterion: Criterion) -> None:
 
 def _check_direct(criterion: Criterion, weight: Tensor, clouds: Tensor) -> None:
     """Call ``score`` itself, without what :mod:`topocompress.scoring` does to protect its inputs."""
-    finished: list[None] = []
     before = weight.clone(), clouds.clone()
     if isinstance(criterion, WeightCriterion):
         criterion.score(weight)
     elif isinstance(criterion, CloudCriterion):
-        criterion.score(clouds, layer_spread=1.0, on_filter=lambda: finished.append(None))
-        _require(criterion, len(finished) == len(clouds), f"on_filter called {len(finished)} times for {len(clouds)}")
+        try:
+            sent = pickle.loads(pickle.dumps(criterion))  # noqa: S301 - what was pickled one line before
+        except Exception as error:
+            promise = "it cannot be sent to another process"
+            raise CriterionError(f"criterion {criterion.name!r}: {promise}: {error}") from error
+        points = clouds.numpy()
+        together = np.asarray(sent.score(points, layer_spread=1.0), dtype=np.float64)
+        alone = np.concatenate([np.asarray(criterion.score(cloud[None], layer_spread=1.0)) for cloud in points])
+        _require(criterion, np.array_equal(together, alone), "a filter's score depends on the filters beside it")
     same = torch.equal(weight, before[0]) and torch.equal(clouds, before[1])
     _require(criterion, same, "score() changed the weights or clouds it was given")
 
 
-def _score(criterion: Criterion, model: nn.Module, batches: Batches, *, memory: int = MEMORY) -> Scores:
+def _score(criterion: Criterion, model: nn.Module, batches: Batches, *, memory: int | None = None) -> Scores:
     try:
-        scores = score_layers(model, _LAYERS, criterion, batches, memory=memory)
+        scores = score_layers(model, _LAYERS, criterion, batches, resources=Resources(memory=memory, workers=1))
     except CriterionError:
         raise
     except Exception as error:

@@ -9,7 +9,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from topocompress.capture import Batches
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError, PlanError
@@ -26,7 +25,11 @@ from topocompress.measurement import (
 from topocompress.planning import make_plan
 from topocompress.results import Measurement
 from topocompress.rules import Limits
-from topocompress.scoring import MEMORY, Progress, score_layers, silent
+from topocompress.capture import EXACT, Batches, Maps
+from topocompress.cloud_scoring import Progress
+from topocompress.resources import Resources
+from topocompress.score_store import ScoreStore
+from topocompress.scoring import ANY, score_layers, silent
 from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
 
 
@@ -38,7 +41,11 @@ def score(
     criterion: str | Criterion = "betti",
     ignore: Sequence[str] = (),
     linear: bool = False,
-    memory: int = MEMORY,
+    memory: int | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    map_size: int | None = None,
+    sketch: int | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Score every filter of every convolution that can be pruned.
@@ -50,7 +57,11 @@ def score(
         criterion: Registered name or instance.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Score linear layers too.
-        memory: Bytes that feature clouds may take at one time.
+        memory: Bytes for feature clouds and the processes that score them; by default half of what is free.
+        workers: Processes that score filters; by default as many as there are cores. The scores do not depend on it.
+        cluster: Address of a Dask scheduler whose workers score the filters instead.
+        map_size: Average larger maps down to this many pixels a side.
+        sketch: Project larger maps onto this many random directions; see :class:`topocompress.capture.Maps`.
         progress: Called as ``progress(step, done, total)``.
 
     Returns:
@@ -62,7 +73,13 @@ def score(
     chosen = create(criterion) if isinstance(criterion, str) else criterion
     traced = _example(batches) if example is None else example
     return score_groups(
-        model, find_groups(model, traced, ignore=ignore, linear=linear), chosen, batches, memory, progress
+        model,
+        find_groups(model, traced, ignore=ignore, linear=linear),
+        chosen,
+        batches,
+        resources=Resources(memory=memory, workers=workers, cluster=cluster),
+        maps=Maps(size=map_size, sketch=sketch),
+        progress=progress,
     )
 
 
@@ -71,10 +88,13 @@ def score_groups(
     groups: Sequence[ChannelGroup],
     criterion: Criterion,
     calibration: Batches | None,
-    memory: int = MEMORY,
+    *,
+    resources: Resources = ANY,
+    maps: Maps = EXACT,
+    store: ScoreStore | None = None,
     progress: Progress = silent,
 ) -> Scores:
-    """Score the filters of groups found before; see :func:`score`."""
+    """Score the filters of groups found before; see :func:`score` and :func:`topocompress.scoring.score_layers`."""
     kinds = (nn.Conv2d, nn.Linear) if any(_all_linear(model, g) for g in groups if not g.protected) else (nn.Conv2d,)
     names = [
         name
@@ -86,7 +106,9 @@ def score_groups(
     if not names:
         reasons = "; ".join(sorted({group.protected for group in groups})) or "it has no convolution"
         raise PlanError(f"nothing in this model can be pruned: {reasons}")
-    return score_layers(model, names, criterion, calibration, memory=memory, progress=progress)
+    return score_layers(
+        model, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
+    )
 
 
 def _all_linear(model: nn.Module, group: ChannelGroup) -> bool:

@@ -1,0 +1,144 @@
+"""Work spread over processes, threads or a cluster by joblib, and arrays that processes share without copying."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import joblib
+import numpy as np
+from joblib.externals.loky import get_reusable_executor
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from topocompress.errors import DataError
+
+Run = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+"""``run(function, arguments)`` yields the results in order, as they come."""
+
+
+@contextlib.contextmanager
+def workers(
+    count: int, *, cluster: str | None = None, kind: Literal["processes", "threads"] = "processes"
+) -> Iterator[Run]:
+    """Processes (or threads, or a Dask cluster) that stand ready; none are left behind, whatever happens inside.
+
+    Every task runs on one thread, so that results do not depend on how many there are.
+
+    Args:
+        count: How many; with 1 the tasks run in this process.
+        cluster: Address of a Dask scheduler that takes the tasks instead.
+        kind: What they are.
+
+    Raises:
+        DataError: The cluster cannot be reached, or its client is not installed.
+    """
+    with contextlib.ExitStack() as stack:
+        if cluster is not None:
+            yield stack.enter_context(_on_cluster(cluster))
+        elif count == 1:
+            yield _here
+        elif kind == "threads":
+            yield _run(joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator"))
+        else:
+            stack.callback(_stop_processes)
+            options = {"batch_size": 1, "max_nbytes": None, "return_as": "generator"}
+            yield _run(joblib.Parallel(n_jobs=count, backend="loky", **options))
+
+
+def _here(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    for each in arguments:
+        yield _single_threaded(function, *each)
+
+
+def _run(parallel: joblib.Parallel) -> Run:
+    def run(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        with contextlib.closing(
+            parallel(joblib.delayed(_single_threaded)(function, *each) for each in arguments)
+        ) as results:
+            yield from results
+
+    return run
+
+
+def _single_threaded(function: Callable[..., Any], *arguments: Any) -> Any:
+    unpacked = (argument.array if isinstance(argument, _Packed) else argument for argument in arguments)
+    with threadpool_limits(1):
+        return function(*unpacked)
+
+
+def _stop_processes() -> None:
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+class _Packed(NamedTuple):
+    """An array that travels inside its task, so that the scheduler can give the task to another worker.
+
+    joblib places bare arrays on one worker beforehand; they would be lost with it.
+    """
+
+    array: NDArray[Any]
+
+
+@contextlib.contextmanager
+def _on_cluster(address: str) -> Iterator[Run]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DataError("a cluster needs Dask", hint="pip install 'topocompress[dask]'") from error
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise DataError(
+            f"no Dask scheduler answers at {address}: {error}", hint="Start one with: dask scheduler"
+        ) from error
+    with client, joblib.parallel_config(backend="dask", client=client):
+        run = _run(joblib.Parallel(n_jobs=-1, batch_size=1, return_as="generator"))
+
+        def packed(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Sending large graph")  # that is what the tasks are made of
+                try:
+                    yield from run(function, (tuple(map(_pack, each)) for each in arguments))
+                except ModuleNotFoundError as error:
+                    raise DataError(
+                        f"a worker of the cluster at {address} cannot import {error.name}",
+                        hint="Install the same topocompress on every worker.",
+                    ) from error
+
+        yield packed
+
+
+def _pack(argument: Any) -> Any:
+    return _Packed(np.array(argument)) if isinstance(argument, np.ndarray) else argument
+
+
+def shared_array(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A float32 array that worker processes map into their memory, read-only, instead of copying it.
+
+    Where the system can, it has no name in the file system that could outlive this process.
+    """
+    size = max(1, 4 * math.prod(shape))
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("topocompress")
+        path = f"/proc/{os.getpid()}/fd/{descriptor}"
+    else:
+        descriptor, path = tempfile.mkstemp(prefix="topocompress-")
+    os.truncate(descriptor, size)
+    array = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+    array.mode = "r"  # what joblib maps it with
+    weakref.finalize(array, _forget, descriptor, path)
+    return array
+
+
+def _forget(descriptor: int, path: str) -> None:
+    os.close(descriptor)
+    if not path.startswith("/proc/"):
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""What the scoring processes run. Nothing here loads torch, which would cost each of them seconds and memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from topocompress.criteria.base import CloudCriterion
+from topocompress.topology import mean_distance
+
+_DEAD = 1e-6
+"""A filter is dead when its maps differ between samples by less than this share of their largest value."""
+
+
+def score_filters(
+    criterion: CloudCriterion, clouds: NDArray[np.float32], layer_spread: float | None, device: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The criterion's scores of some filters, and which of them are dead.
+
+    Args:
+        criterion: What to score with.
+        clouds: (filters, samples, features).
+        layer_spread: As the criterion takes it.
+        device: As the criterion takes it.
+
+    Returns:
+        (filters,) or (filters, parts), unchecked; (filters,).
+    """
+    clouds = clouds.view(np.ndarray)
+    clouds.flags.writeable = False
+    scores = np.asarray(criterion.score(clouds, layer_spread=layer_spread, device=device), dtype=np.float64)
+    return scores, np.array([_is_dead(cloud) for cloud in clouds])
+
+
+def spreads(clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
+    """(filters,) mean pairwise distance of each of some (filters, samples, features) clouds."""
+    return np.array([mean_distance(cloud.view(np.ndarray), device=device) for cloud in clouds])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _size(cloud: NDArray[Any]) -> float:
+    size = np.float32(0)
+    for sample in range(cloud.shape[0]):
+        for feature in range(cloud.shape[1]):
+            size = max(size, abs(cloud[sample, feature]))
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _is_dead(cloud: NDArray[Any]) -> bool:
+    """Whether the map is the same for every sample, up to rounding."""
+    most = _DEAD * _size(cloud)
+    for sample in range(1, cloud.shape[0]):
+        for feature in range(cloud.shape[1]):
+            if abs(cloud[sample, feature] - cloud[0, feature]) > most:
+                return False
+    return True
