@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
@@ -40,9 +41,9 @@ def show_error(error: TopocompressError) -> None:
         _console(stderr=True).print(_escape(error.hint), soft_wrap=True)
 
 
-def show_interrupted() -> None:
-    """What is said after Ctrl-C."""
-    _console(stderr=True).print("Interrupted; nothing was written.")
+def show_interrupted(kept: str = "") -> None:
+    """What is said after Ctrl-C, and what has been kept, if anything."""
+    _console(stderr=True).print(f"Interrupted; {kept or 'nothing was written'}.", soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -53,9 +54,24 @@ def note(text: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
     """A callback ``(step, done, total)`` that draws one bar per step on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Rate(TextColumn):
+        """Items per second."""
+
+        def render(self, task: Task) -> Text:
+            from rich.text import Text
+
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(compact=True),
+    )
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
 

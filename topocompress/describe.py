@@ -59,6 +59,20 @@ def scoring(scores: Scores) -> dict[str, Any]:
     }
 
 
+def scoring_lines(scores: Scores) -> list[str]:
+    """How the scores were computed, for the reader; empty where no samples were needed."""
+    run = scores.run
+    if not run:
+        return []
+    passes, reused = run["passes"], run["layers_reused"]
+    if reused == len(scores.layers):
+        return ["Scores of an earlier, equal run."]
+    line = f"{passes} {'pass' if passes == 1 else 'passes'} over {scores.samples} samples, "
+    line += f"{run['peak_cloud_bytes'] / 1e9:.2f} GB of feature maps at a time, {run['workers']} "
+    line += f"{'process' if run['workers'] == 1 else 'processes'}."
+    return [line, *([f"{reused} layers come from an interrupted run."] if reused else [])]
+
+
 def plan(plan: PruningPlan) -> dict[str, Any]:
     """Rule, totals, and one row per group."""
     return {

@@ -28,11 +28,11 @@ from topocompress.rules import Limits, check_rule, check_samples
 from topocompress.capture import EXACT, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.resources import Resources
-from topocompress.scoring import ANY, open_store, silent
-from topocompress.steps import Job, left_after_removal, measure_both, run_controls, tune
+from topocompress.scoring import ANY, silent
+from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, tune
 from topocompress.surgery import apply
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.verbs import layer_costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +139,7 @@ def compress(
     original = job.loaded.module
     with job.timed("score"):
         groups = find_groups(original, job.example, ignore=ignore, linear=linear)
-        store = None
-        if cache is not None and isinstance(chosen, CloudCriterion):
-            store = open_store(Path(cache), original, chosen, job.data.fingerprint, maps=maps, resume=resume)
-        scores = score_groups(
-            original,
-            groups,
-            chosen,
-            job.calibration,
-            resources=resources,
-            maps=maps,
-            store=store,
-            progress=progress,
-        )
+        scores = score_job(job, groups, chosen, resources=resources, maps=maps, cache=cache, resume=resume)
     plan = make_plan(
         scores,
         groups,

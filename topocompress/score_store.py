@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from topocompress.errors import OutputError
 from topocompress.files import atomic_file
 from topocompress.types import LayerScores
 
@@ -37,18 +39,13 @@ class ScoreStore:
         text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
         self.folder = cache / hashlib.sha256(text.encode()).hexdigest()[:32]
         self._finished = self.folder / "finished"
-        self.interrupted = self.folder.is_dir() and not self._finished.exists()
-        if self.interrupted and not resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def finished(self) -> bool:
-        """Whether every layer is here."""
-        return self._finished.exists()
+        self._resume = resume
 
     def load(self) -> dict[str, LayerScores]:
-        """Name → scores of the layers that are here; what cannot be read counts as missing."""
-        found = {}
+        """Name → scores of the layers that may be used; what cannot be read counts as missing."""
+        found: dict[str, LayerScores] = {}
+        if not (self._resume or self._finished.exists()):
+            return found
         for path in sorted(self.folder.glob("*.json")):
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
@@ -62,8 +59,10 @@ class ScoreStore:
         return found
 
     def save(self, layer: str, scores: LayerScores) -> None:
-        """Keep one layer's scores."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep one layer's scores.
+
+        A cache that cannot be written is no reason to lose the scores: then nothing is kept.
+        """
         content = {
             "layer": layer,
             "values": scores.values.tolist(),
@@ -71,16 +70,17 @@ class ScoreStore:
             "dead": scores.dead.tolist(),
         }
         name = hashlib.sha256(layer.encode()).hexdigest()[:16]
-        with atomic_file(self.folder / f"{name}.json") as temporary:
+        with contextlib.suppress(OutputError), atomic_file(self.folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
     def finish(self) -> None:
         """Say that every layer is here, and drop the oldest of too many stores."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._finished.touch()
-        others = sorted((path for path in self.folder.parent.iterdir() if path.is_dir()), key=_age)
-        for old in others[:-_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._finished.touch()
+            stores = sorted((path for path in self.folder.parent.iterdir() if path.is_dir()), key=_age)
+            for old in stores[:-_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _age(folder: Path) -> float:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from topocompress.capture import Batches
+from topocompress.capture import EXACT, Batches, Maps
+from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
-from topocompress.criteria import L1, Random
+from topocompress.criteria import L1, CloudCriterion, Criterion, Random
 from topocompress.data import STAND_IN, Data, batches
 from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
@@ -33,9 +34,11 @@ from topocompress.measurement import (
 )
 from topocompress.models import LoadedModel
 from topocompress.results import Control, ExportCheck, Latency, Measurement
-from topocompress.scoring import Progress, score_layers
+from topocompress.resources import Resources
+from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
 from topocompress.types import ChannelGroup, PruningPlan, Scores
+from topocompress.verbs import score_groups
 
 _RANDOM_SEEDS = 3
 _HELD_BYTES = 1 << 30
@@ -94,6 +97,42 @@ def _held(samples: Dataset[tuple[Tensor, int]]) -> Dataset[Any]:
         return samples
     images, labels = zip(*(samples[index] for index in range(count)), strict=True)
     return TensorDataset(torch.stack(images), torch.tensor(labels))
+
+
+def score_job(
+    job: Job,
+    groups: Sequence[ChannelGroup],
+    criterion: Criterion,
+    *,
+    resources: Resources = ANY,
+    maps: Maps = EXACT,
+    cache: str | Path | None = None,
+    resume: bool = False,
+) -> Scores:
+    """Score the filters of groups, with what an earlier run has left in the cache.
+
+    Raises:
+        KeyboardInterrupt: As it came; its message says what has been kept.
+    """
+    model = job.loaded.module
+    store = None
+    if cache is not None and isinstance(criterion, CloudCriterion):
+        store = open_store(Path(cache), model, criterion, job.data.fingerprint, maps=maps, resume=resume)
+    try:
+        return score_groups(
+            model,
+            groups,
+            criterion,
+            job.calibration,
+            resources=resources,
+            maps=maps,
+            store=store,
+            progress=job.progress,
+        )
+    except KeyboardInterrupt as error:
+        if store is None:
+            raise
+        raise KeyboardInterrupt("the layers that are finished are kept; --resume continues from there") from error
 
 
 def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predictions) -> dict[str, float | None]:

@@ -56,5 +56,15 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code and says nothing
-            console.show_interrupted()
+            console.show_interrupted(_what_is_kept(stop))
         raise
+
+
+def _what_is_kept(stop: BaseException) -> str:
+    """What the interrupt at the bottom of it all says."""
+    cause: BaseException | None = stop
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt) and cause.args:
+            return str(cause)
+        cause = cause.__context__
+    return ""

@@ -10,9 +10,11 @@ import typer
 from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
 
 if TYPE_CHECKING:
+    from topocompress.capture import Maps
     from topocompress.criteria.base import Criterion
     from topocompress.data import Data
     from topocompress.models import LoadedModel
+    from topocompress.resources import Resources
 
 Model = Annotated[
     str,
@@ -58,10 +60,31 @@ Ignore = Annotated[
     list[str] | None, typer.Option("--ignore", help="Keep groups with a layer of this pattern whole. Repeatable.")
 ]
 Linear = Annotated[bool, typer.Option("--linear", help="Judge and prune linear layers too.")]
-Memory = Annotated[str, typer.Option("--memory", help="Memory for feature clouds at one time, such as 2GB.")]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="Memory for scoring, such as 2GB.", show_default="half of what is free"),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes that score filters.", show_default="the cores, or 1 for little work"),
+]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="Score on a Dask cluster: its scheduler's address, tcp://HOST:PORT.")
+]
+MapSize = Annotated[
+    int | None, typer.Option("--map-size", help="Average larger maps down to this many pixels a side first.")
+]
+Sketch = Annotated[
+    int | None, typer.Option("--sketch", help="Project larger maps onto this many random directions first.")
+]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="Engine for betti, giotto-ph or ripser; both give the same numbers."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the scoring that an interrupted run has left.")]
+Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and use those of an equal run.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
-DEFAULT_MEMORY = "4GB"
 DEFAULT_SCALE = "quantile:0.2"
 DEFAULT_DIMENSIONS = "0,1"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -114,7 +137,7 @@ def open_both(
     return loaded, found
 
 
-def make_criterion(name: str, scale: str, dims: str) -> Criterion:
+def make_criterion(name: str, scale: str, dims: str, backend: str | None = None) -> Criterion:
     """The criterion that the options ask for.
 
     Raises:
@@ -124,10 +147,40 @@ def make_criterion(name: str, scale: str, dims: str) -> Criterion:
     from topocompress.criteria.registry import create
 
     if name == "betti":
-        return create(name, scale=scale, dimensions=_dimensions(dims))
-    if (scale, dims) != (DEFAULT_SCALE, DEFAULT_DIMENSIONS):
-        raise CriterionError(f"--scale and --dims are for betti; {name!r} has neither", hint="Leave them out.")
+        return create(name, scale=scale, dimensions=_dimensions(dims), backend=backend)
+    if (scale, dims, backend) != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None):
+        raise CriterionError(f"--scale, --dims and --backend are for betti, not for {name!r}", hint="Leave them out.")
     return create(name)
+
+
+def make_resources(memory: str | None, workers: int | None, cluster: str | None) -> Resources:
+    """What scoring may use.
+
+    Raises:
+        DataError: An amount makes no sense.
+    """
+    from topocompress.resources import Resources
+
+    budget = None if memory is None else bytes_of(memory)
+    return Resources(memory=budget, workers=workers, cluster=cluster)
+
+
+def make_maps(map_size: int | None, sketch: int | None) -> Maps:
+    """How maps become points.
+
+    Raises:
+        DataError: A size below 1.
+    """
+    from topocompress.capture import Maps
+
+    return Maps(size=map_size, sketch=sketch)
+
+
+def cache_folder(cache: bool) -> Path | None:
+    """Where scores are kept between runs, if they are."""
+    from topocompress.score_store import default_cache
+
+    return default_cache() if cache else None
 
 
 def bytes_of(text: str) -> int:

@@ -56,7 +56,14 @@ def prune(
     std: options.Std = None,
     download: options.Download = False,
     strict: options.Strict = False,
-    memory: options.Memory = options.DEFAULT_MEMORY,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    cluster: options.Cluster = None,
+    map_size: options.MapSize = None,
+    sketch: options.Sketch = None,
+    backend: options.Backend = None,
+    resume: options.Resume = False,
+    cache: options.Cache = True,
     seed: options.Seed = 0,
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
@@ -71,8 +78,8 @@ def prune(
     check_samples(samples, max_betti)
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
-    budget = options.bytes_of(memory)
-    chosen = options.make_criterion(criterion, scale, dims)
+    resources = options.make_resources(memory, workers, cluster)
+    chosen = options.make_criterion(criterion, scale, dims, backend)
     check_rule(criterion, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     loaded, found = options.open_both(
         model,
@@ -109,6 +116,9 @@ def prune(
         lr=lr,
         controls=controls,
         seed=seed,
-        memory=budget,
+        resources=resources,
+        maps=options.make_maps(map_size, sketch),
+        cache=options.cache_folder(cache),
+        resume=resume,
         force=force,
     )

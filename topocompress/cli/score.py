@@ -36,7 +36,14 @@ def score(
     std: options.Std = None,
     download: options.Download = False,
     strict: options.Strict = False,
-    memory: options.Memory = options.DEFAULT_MEMORY,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    cluster: options.Cluster = None,
+    map_size: options.MapSize = None,
+    sketch: options.Sketch = None,
+    backend: options.Backend = None,
+    resume: options.Resume = False,
+    cache: options.Cache = True,
     seed: options.Seed = 0,
 ) -> None:
     """Score every filter and show the distribution per layer; nothing is removed."""
@@ -47,13 +54,14 @@ def score(
 
         check_format(plot)
         check_file(plot)
-    from topocompress.data import batches
-    from topocompress.describe import layer_rows
+    from topocompress.describe import layer_rows, scoring_lines
+    from topocompress.groups import find_groups
     from topocompress.report import write_scores
-    from topocompress.verbs import score as score_model
+    from topocompress.steps import Job, score_job
 
-    chosen = options.make_criterion(criterion, scale, dims)
-    budget = options.bytes_of(memory)
+    chosen = options.make_criterion(criterion, scale, dims, backend)
+    resources = options.make_resources(memory, workers, cluster)
+    maps = options.make_maps(map_size, sketch)
     loaded, found = options.open_both(
         model,
         data,
@@ -74,14 +82,15 @@ def score(
         if line:
             console.note(line)
     with console.progress() as progress:
-        scores = score_model(
-            loaded.module,
-            batches(found.calibration),
-            criterion=chosen,
-            ignore=ignore or (),
-            linear=linear,
-            memory=budget,
-            progress=progress,
+        job = Job(loaded=loaded, data=found, seed=seed, progress=progress)
+        scores = score_job(
+            job,
+            find_groups(loaded.module, job.example, ignore=ignore or (), linear=linear),
+            chosen,
+            resources=resources,
+            maps=maps,
+            cache=options.cache_folder(cache),
+            resume=resume,
         )
     write_scores(out, scores)
     if plot is not None:
@@ -89,6 +98,8 @@ def score(
 
         plot_scores(plot, scores, marks if scores.criterion == "betti" else ())
     console.show_layers(layer_rows(scores, marks if scores.higher == "remove" else ()), scores.criterion)
+    for line in scoring_lines(scores):
+        console.note(line)
     console.note(f"Written: {out}" + (f", {plot}" if plot else ""))
 
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from topocompress.topology.bits import ONE, Bits, all_set, clear_bit, has_bit, lowest, ones, set_bit
 
 _ZERO = np.uint64(0)
 _SMALL_LINK = 96
-_FEW = 2
 
 
 @njit(cache=True, nogil=True)
@@ -61,7 +61,7 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
     """Delete vertices and edges while it is known what that does to the Betti numbers.
 
     Args:
-        rows: (vertices, words) rows of bits; changed in place.
+        rows: (vertices, words) rows of bits; changed in place. Deleted vertices keep theirs.
         alive: (words,) a bit for each vertex, all set; cleared for the vertices that go. Changed in place.
         keep_type: Keep the homotopy type, and so every Betti number. Otherwise only β1 - β0 can be had afterwards.
 
@@ -75,13 +75,15 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
     now = np.empty(words, np.uint64)
     link = np.empty(words, np.uint64)
     scratch = np.empty(words, np.uint64)
+    frontier = np.empty(words, np.uint64)
+    order = _by_degree(rows)
     difference = 0
     again = True
     while again:
         again = False
-        for vertex in range(vertices):
+        for vertex in order:
             if has_bit(fresh, vertex):
-                gone, change = _try_vertex(rows, vertex, alive, fresh, touched, keep_type, link, scratch)
+                gone, change = _try_vertex(rows, vertex, alive, fresh, touched, keep_type, link, scratch, frontier)
                 difference += change
                 again |= gone
     again = True
@@ -89,77 +91,102 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
         again = False
         now[:] = touched
         touched[:] = _ZERO
-        for vertex in range(vertices):
+        for vertex in order:
             if not has_bit(alive, vertex):
                 continue
             if has_bit(now, vertex):
-                deleted, change = _try_edges(rows, vertex, now, fresh, touched, keep_type, link, scratch)
+                deleted, change = _try_edges(rows, vertex, alive, now, fresh, touched, keep_type, link, scratch, frontier)
                 difference += change
                 again |= deleted > 0
             if has_bit(fresh, vertex):
-                gone, change = _try_vertex(rows, vertex, alive, fresh, touched, keep_type, link, scratch)
+                gone, change = _try_vertex(rows, vertex, alive, fresh, touched, keep_type, link, scratch, frontier)
                 difference += change
                 again |= gone
     return difference
 
 
 @njit(cache=True, nogil=True)
+def _by_degree(rows: Bits) -> NDArray[np.int64]:
+    """The vertices, those with few neighbours first: they go most easily, and take work from the others."""
+    vertices, words = rows.shape
+    degrees = np.empty(vertices, np.int64)
+    starts = np.zeros(vertices + 1, np.int64)
+    for vertex in range(vertices):
+        degree = 0
+        for word in range(words):
+            degree += ones(rows[vertex, word])
+        degrees[vertex] = degree
+        starts[degree + 1] += 1
+    starts = np.cumsum(starts)
+    order = np.empty(vertices, np.int64)
+    for vertex in range(vertices):
+        order[starts[degrees[vertex]]] = vertex
+        starts[degrees[vertex]] += 1
+    return order
+
+
+@njit(cache=True, nogil=True)
 def _try_vertex(
-    rows: Bits, vertex: int, alive: Bits, fresh: Bits, touched: Bits, keep_type: bool, link: Bits, scratch: Bits
+    rows: Bits, vertex: int, alive: Bits, fresh: Bits, touched: Bits, keep_type: bool, link: Bits, scratch: Bits, frontier: Bits
 ) -> tuple[bool, int]:
     """Delete a vertex if it can go; returns whether it went, and the change of β1 - β0."""
     words = rows.shape[1]
     clear_bit(fresh, vertex)
     degree = 0
     for word in range(words):
-        degree += ones(rows[vertex, word])
+        link[word] = rows[vertex, word] & alive[word]
+        degree += ones(link[word])
     change = 0
-    if not (degree and _is_dominated(rows, vertex, link)):
+    if not (degree and _has_centre(rows, link, scratch)):
         if keep_type or degree > _SMALL_LINK:
             return False, 0
-        loops, parts = _link_of_vertex(rows, vertex, link, scratch)
+        loops, parts = _shape_of(rows, link, scratch, frontier)
         if loops:
             return False, 0
         change = parts - 1
     clear_bit(alive, vertex)
     for word in range(words):
-        left = rows[vertex, word]
-        rows[vertex, word] = _ZERO
-        fresh[word] |= left
-        touched[word] |= left
-        while left:
-            neighbour = (word << 6) + lowest(left)
-            left &= left - ONE
-            clear_bit(rows[neighbour], vertex)
+        fresh[word] |= link[word]
+        touched[word] |= link[word]
     return True, change
 
 
 @njit(cache=True, nogil=True)
 def _try_edges(
-    rows: Bits, first: int, now: Bits, fresh: Bits, touched: Bits, keep_type: bool, link: Bits, scratch: Bits
+    rows: Bits,
+    first: int,
+    alive: Bits,
+    now: Bits,
+    fresh: Bits,
+    touched: Bits,
+    keep_type: bool,
+    link: Bits,
+    scratch: Bits,
+    frontier: Bits,
 ) -> tuple[int, int]:
     """Look once at each edge of a vertex whose ends are marked; returns the edges deleted and the change of β1 - β0."""
     words = rows.shape[1]
     deleted = 0
     difference = 0
-    for word in range(first >> 6, words):
-        left = rows[first, word]
+    clear_bit(now, first)
+    for word in range(words):
+        left = rows[first, word] & alive[word]
         while left:
             second = (word << 6) + lowest(left)
             left &= left - ONE
-            if second < first or not has_bit(now, second):
+            if not has_bit(now, second):
                 continue
             size = 0
             for place in range(words):
-                link[place] = rows[first, place] & rows[second, place]
+                link[place] = rows[first, place] & rows[second, place] & alive[place]
                 scratch[place] = link[place]
                 size += ones(link[place])
             if keep_type:
-                if not (size and _narrow(rows, link, scratch, size)):
+                if not (size and _has_centre(rows, link, scratch)):
                     continue
             elif size == 0:
                 difference += 1
-            elif not _is_connected(rows, scratch):
+            elif _strike_component(rows, scratch, frontier) != 1:
                 continue
             deleted += 1
             clear_bit(rows[first], second)
@@ -173,119 +200,83 @@ def _try_edges(
 
 
 @njit(cache=True, nogil=True)
-def _is_dominated(rows: Bits, vertex: int, candidates: Bits) -> bool:
-    """Whether some neighbour is joined to all the vertex's other neighbours; ``candidates`` is overwritten."""
-    size = 0
-    for word in range(rows.shape[1]):
-        candidates[word] = rows[vertex, word]
-        size += ones(candidates[word])
-    return _narrow(rows, rows[vertex], candidates, size)
+def _has_centre(rows: Bits, link: Bits, candidates: Bits) -> bool:
+    """Whether one vertex of ``link`` is joined to all the others; ``candidates`` is overwritten.
 
-
-@njit(cache=True, nogil=True)
-def _narrow(rows: Bits, link: Bits, candidates: Bits, size: int) -> bool:
-    """Whether one of ``candidates`` (of which there are ``size``) is joined to all others of ``link``.
-
-    Member after member of the link strikes out the candidates that it is not joined to, which soon leaves a few; those
-    are compared with the whole link.
+    A candidate that misses a member shows which member to strike out candidates with: it misses many of them.
     """
-    words = rows.shape[1]
+    words = len(link)
     for word in range(words):
-        left = link[word]
-        while left:
-            if size <= _FEW:
-                return _any_covers(rows, link, candidates)
-            bit = left & (~left + ONE)
-            member = (word << 6) + lowest(left)
-            left &= left - ONE
-            itself = candidates[word] & bit
-            size = 0
-            for place in range(words):
-                candidates[place] &= rows[member, place]
-                size += ones(candidates[place])
-            if itself:
-                candidates[word] |= itself
-                size += 1
-            if size == 0:
-                return False
-    return size > 0
-
-
-@njit(cache=True, nogil=True)
-def _any_covers(rows: Bits, link: Bits, candidates: Bits) -> bool:
-    words = rows.shape[1]
-    for word in range(words):
-        left = candidates[word]
-        while left:
-            candidate = (word << 6) + lowest(left)
-            left &= left - ONE
-            missed = _ZERO
-            for place in range(words):
-                outside = link[place] & ~rows[candidate, place]
-                if place == candidate >> 6:
-                    outside &= ~(ONE << np.uint64(candidate & 63))
-                missed |= outside
-                if missed:
-                    break
-            if missed == _ZERO:
-                return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _is_connected(rows: Bits, members: Bits) -> bool:
-    """Whether a non-empty set of vertices induces a connected graph; ``members`` is overwritten."""
-    return _strike_component(rows, members) and not _any(members)
-
-
-@njit(cache=True, nogil=True)
-def _any(members: Bits) -> bool:
-    for word in range(len(members)):
-        if members[word]:
+        candidates[word] = link[word]
+    word = 0
+    while word < words:
+        if candidates[word] == _ZERO:
+            word += 1
+            continue
+        candidate = (word << 6) + lowest(candidates[word])
+        missed = -1
+        for place in range(words):
+            outside = link[place] & ~rows[candidate, place]
+            if place == word:
+                outside &= ~(ONE << np.uint64(candidate & 63))
+            if outside:
+                missed = (place << 6) + lowest(outside)
+                break
+        if missed < 0:
             return True
+        itself = candidates[missed >> 6] & (ONE << np.uint64(missed & 63))
+        for place in range(words):
+            candidates[place] &= rows[missed, place]
+        candidates[missed >> 6] |= itself
     return False
 
 
 @njit(cache=True, nogil=True)
-def _strike_component(rows: Bits, members: Bits) -> bool:
-    """Take the component of the first member out of ``members``; False if there is no member."""
-    words = rows.shape[1]
-    vertex = -1
-    for word in range(words):
-        if members[word]:
-            vertex = (word << 6) + lowest(members[word])
-            break
+def _strike_component(rows: Bits, members: Bits, frontier: Bits) -> int:
+    """Take the component of the first member out of ``members``.
+
+    Returns:
+        0 if there was no member, 1 if none is left, 2 if there are others. ``frontier`` is overwritten.
+    """
+    words = len(members)
+    vertex = _first(members, 0)
     if vertex < 0:
-        return False
+        return 0
     clear_bit(members, vertex)
-    frontier = np.zeros(words, np.uint64)
+    frontier[:] = _ZERO
     while vertex >= 0:
+        row = rows[vertex]
         rest = _ZERO
-        following = -1
         for word in range(words):
-            reached = members[word] & rows[vertex, word]
-            members[word] &= ~reached
+            reached = members[word] & row[word]
+            left = members[word] ^ reached
+            members[word] = left
             frontier[word] |= reached
-            rest |= members[word]
-            if following < 0 and frontier[word]:
-                following = (word << 6) + lowest(frontier[word])
+            rest |= left
         if rest == _ZERO:
-            return True
-        vertex = following
+            return 1
+        vertex = _first(frontier, 0)
         if vertex >= 0:
             clear_bit(frontier, vertex)
-    return True
+    return 2
 
 
 @njit(cache=True, nogil=True)
-def _link_of_vertex(rows: Bits, vertex: int, link: Bits, scratch: Bits) -> tuple[int, int]:
-    """Independent cycles of the graph that the neighbours induce (0: a forest), and its components."""
-    words = rows.shape[1]
+def _first(members: Bits, start: int) -> int:
+    """The first member from a word on, or -1."""
+    for word in range(start, len(members)):
+        if members[word]:
+            return (word << 6) + lowest(members[word])
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _shape_of(rows: Bits, link: Bits, scratch: Bits, frontier: Bits) -> tuple[int, int]:
+    """Independent cycles of the graph that a set of vertices induces (0: a forest), and its components."""
+    words = len(link)
     members, ends, parts = 0, 0, 0
     for word in range(words):
-        link[word] = rows[vertex, word]
         scratch[word] = link[word]
-    for word in range(words):
         left = link[word]
         while left:
             member = (word << 6) + lowest(left)
@@ -293,6 +284,6 @@ def _link_of_vertex(rows: Bits, vertex: int, link: Bits, scratch: Bits) -> tuple
             members += 1
             for place in range(words):
                 ends += ones(rows[member, place] & link[place])
-    while _strike_component(rows, scratch):
+    while _strike_component(rows, scratch, frontier):
         parts += 1
     return ends // 2 - members + parts, parts
