@@ -23,6 +23,12 @@ Allocate = Callable[[tuple[int, ...]], NDArray[np.float32]]
 """Gives an uninitialised array of a shape."""
 
 
+def allocated(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An uninitialised array in ordinary memory."""
+    return np.empty(shape, dtype=np.float32)
+
+
+
 @dataclass(frozen=True, kw_only=True)
 class Maps:
     """How a filter's maps become the points of its cloud.
@@ -145,7 +151,7 @@ def collect_clouds(
     samples: int,
     *,
     maps: Maps = EXACT,
-    allocate: Allocate = np.empty,
+    allocate: Allocate = allocated,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> list[NDArray[np.float32]]:
     """Run every sample through the model once and keep the maps of some channels.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from topocompress.capture import Batches, Maps, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.capture import Batches, Maps, Slice, allocated, collect_clouds, map_shapes, plan_passes
 from topocompress.criteria.base import CloudCriterion, checked
 from topocompress.errors import DataError
 from topocompress.inference import device_of
@@ -163,7 +163,7 @@ class _Work:
             self.batches,
             self.samples,
             maps=self.maps,
-            allocate=shared_array if self.shared else lambda shape: np.empty(shape, dtype=np.float32),
+            allocate=shared_array if self.shared else allocated,
             on_batch=on_batch,
         )
 

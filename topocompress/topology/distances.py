@@ -102,15 +102,16 @@ class Squares:
         """Whether they were computed in double precision."""
         return bool(self.values.dtype == np.float64)
 
-    def exact(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    def exact(self, first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """(pairs,) squared distances of some pairs, from differences in double precision; 0 for identical samples."""
         if len(first) <= len(self.points):
             return _squared_differences(self.points, first, second)
         # So many close pairs come from copies: each pair of different samples is worth computing once.
         _, groups = np.unique(self.points.view(np.void(self.points.shape[1] * 4).dtype).ravel(), return_inverse=True)
-        keys, places = np.unique(groups[first] * len(self.points) + groups[second], return_index=True)
+        keys_of = groups[first] * len(self.points) + groups[second]
+        keys, places = np.unique(keys_of, return_index=True)
         found = _squared_differences(self.points, first[places], second[places])
-        return found[np.searchsorted(keys, groups[first] * len(self.points) + groups[second])]
+        return found[np.searchsorted(keys, keys_of)]
 
 
 @njit(cache=True, nogil=True)
@@ -129,7 +130,7 @@ def _to_squares(products: NDArray[Any]) -> None:
 
 @njit(cache=True, nogil=True)
 def _squared_differences(
-    points: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]
+    points: NDArray[np.float32], first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
     found = np.empty(len(first), np.float64)
     features = points.shape[1]

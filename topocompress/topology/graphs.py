@@ -20,6 +20,7 @@ from topocompress.topology.scale import Scale
 _DRAWN = 4096
 _SEED = 0x9E3779B97F4A7C15
 _PER_SAMPLE = 64
+_SIDE_BY_SIDE = np.uint64(0x0102040810204080)
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,11 @@ def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
     samples = len(squares.points)
     low, high = _bracket(squares.values, rank / max(1, samples * (samples - 1) // 2))
     while True:
-        rows, first, second, sure = _divide(squares.values, squares.slack, low, high)
+        rows, first, second, least, most, sure = _divide(squares.values, squares.slack, low, high)
         place = rank - sure
         if 0 <= place < len(first):
-            values, slack = squares.values[first, second], squares.slack[first] + squares.slack[second]
-            lowest = np.partition(values - slack, place)[place]
-            highest = np.partition(values + slack, place)[place]
-            inside = values + slack < lowest
-            open_ = ~inside & (values - slack <= highest)
+            inside = most < np.partition(least, place)[place]
+            open_ = ~inside & (least <= np.partition(most, place)[place])
             if _too_many(squares, open_):
                 return _nearest(Squares.of(squares.points, device=device, double=True), rank, device)
             exact = squares.exact(first[open_], second[open_])
@@ -105,7 +103,7 @@ def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
 
 def _within(squares: Squares, square: float, device: str) -> Bits:
     """The graph of the pairs whose squared distance is at most ``square``."""
-    rows, first, second, _ = _divide(squares.values, squares.slack, square, square)
+    rows, first, second, *_ = _divide(squares.values, squares.slack, square, square)
     if _too_many(squares, first):
         return _within(Squares.of(squares.points, device=device, double=True), square, device)
     inside = squares.exact(first, second) <= square
@@ -142,7 +140,7 @@ def _bracket(values: NDArray[Any], share: float) -> tuple[float, float]:
 @njit(cache=True, nogil=True)
 def _divide(
     values: NDArray[Any], slack: NDArray[Any], low: float, high: float
-) -> tuple[Bits, NDArray[np.int64], NDArray[np.int64], int]:
+) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], NDArray[Any], int]:
     """Join the pairs that surely lie below ``low``, and list those that may lie between ``low`` and ``high``.
 
     Args:
@@ -152,36 +150,50 @@ def _divide(
         high: Squared distance, not below ``low``.
 
     Returns:
-        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs; how many pairs were joined.
+        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs; the least and the most that
+        their squared distances can be; how many pairs were joined.
     """
     samples = len(values)
-    rows = np.zeros((samples, (samples + 63) >> 6), np.uint64)
+    words = (samples + 63) >> 6
+    rows = np.zeros((samples, words), np.uint64)
     bottom, top = values.dtype.type(low), values.dtype.type(high)
-    listed, joined = 0, 0
-    ones_, others = np.empty(4 * samples, np.int64), np.empty(4 * samples, np.int64)
+    near, far = np.zeros(64 * words, np.uint8), np.ones(64 * words, np.uint8)
+    near_octets, far_octets = near.view(np.uint64), far.view(np.uint64)
+    listed, joined, capacity = 0, 0, 32 * samples
+    ends, others = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    least, most = np.empty(capacity, values.dtype), np.empty(capacity, values.dtype)
     for first in range(samples):
         row = values[first]
         mine = slack[first]
-        if listed + first > len(ones_):
-            ones_, others = np.append(ones_, ones_), np.append(others, others)
+        for second in range(first):
+            margin = mine + slack[second]
+            near[second] = row[second] + margin < bottom
+            far[second] = row[second] - margin > top
+        if listed + first > len(ends):
+            ends, others = np.append(ends, ends), np.append(others, others)
+            least, most = np.append(least, least), np.append(most, most)
         for word in range((first + 63) >> 6):
-            start = word << 6
-            near, far = np.uint64(0), np.uint64(0)
-            for place in range(min(64, first - start)):
-                value = row[start + place]
-                margin = mine + slack[start + place]
-                near |= np.uint64(value + margin < bottom) << np.uint64(place)
-                far |= np.uint64(value - margin > top) << np.uint64(place)
-            rows[first, word] = near
-            joined += ones(near)
-            unsure = ~(near | far)
-            if first - start < 64:
-                unsure &= (ONE << np.uint64(first - start)) - ONE
+            below = _gather(near_octets, word)
+            rows[first, word] = below
+            joined += ones(below)
+            unsure = ~(below | _gather(far_octets, word))
             while unsure:
-                ones_[listed], others[listed] = first, start + lowest(unsure)
-                listed += 1
+                second = (word << 6) + lowest(unsure)
                 unsure &= unsure - ONE
-    return rows, ones_[:listed], others[:listed], joined
+                ends[listed], others[listed] = first, second
+                least[listed] = row[second] - mine - slack[second]
+                most[listed] = row[second] + mine + slack[second]
+                listed += 1
+    return rows, ends[:listed], others[:listed], least[:listed], most[:listed], joined
+
+
+@njit(cache=True, nogil=True)
+def _gather(octets: NDArray[np.uint64], word: int) -> np.uint64:
+    """64 bytes that are 0 or 1 as the bits of a word; a product brings the 8 bytes of an octet side by side."""
+    bits = np.uint64(0)
+    for place in range(8):
+        bits |= ((octets[(word << 3) + place] * _SIDE_BY_SIDE) >> np.uint64(56)) << np.uint64(place << 3)
+    return bits
 
 
 @njit(cache=True, nogil=True)
@@ -196,7 +208,7 @@ def _mirror(rows: Bits) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _join(rows: Bits, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+def _join(rows: Bits, first: NDArray[np.int32], second: NDArray[np.int32]) -> None:
     """Add pairs (first > second) as lower neighbours."""
     for pair in range(len(first)):
         set_bit(rows[first[pair]], second[pair])
