@@ -18,7 +18,7 @@ ROWS = (
     ("images", "datasets", "splits", "sources", "data"),
     ("topology", "criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
     ("capture", "scoring", "groups", "surgery", "artifact", "training_set", "finetuning", "export", "measurement"),
-    ("verbs", "inspection", "testing", "report", "describe", "plots"),
+    ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
     ("steps", "pipeline", "console"),
     ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.prune", "cli.score"),
     ("cli", "cli.reference"),
@@ -34,7 +34,7 @@ FENCES = {
     "onnxscript": {"export", "measurement"},
     "rich": {"console"},
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "persistence_plots"},
     "safetensors": {"artifact", "checkpoints"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
