@@ -20,7 +20,7 @@ ROWS = (
     ("capture", "scoring", "groups", "surgery", "artifact", "training_set", "finetuning", "export", "measurement"),
     ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
     ("steps", "pipeline", "console"),
-    ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.prune", "cli.score"),
+    ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.inspect", "cli.prune", "cli.score"),
     ("cli", "cli.reference"),
     ("__main__",),
 )
