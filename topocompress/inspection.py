@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topocompress.capture import Batches, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.errors import DataError, ModelError, TopologyError
-from topocompress.scoring import MEMORY, Progress, silent
+from topocompress.scoring import Progress, silent
 from topocompress.topology import (
     Scale,
     choose_epsilon,
@@ -28,6 +28,8 @@ from topocompress.types import FilterView
 
 _DEAD = 1e-6  # as in scoring
 _NAMED = 8
+_MEMORY = 4 << 30
+_HUGE = 1e38  # finite in float32, and so is the next number
 
 
 def inspect_filter(
@@ -38,7 +40,7 @@ def inspect_filter(
     filter_index: int,
     scale: str = "quantile:0.2",
     dimensions: Sequence[int] = (0, 1),
-    memory: int = MEMORY,
+    memory: int = _MEMORY,
     progress: Progress = silent,
 ) -> FilterView:
     """Look closely at one filter: the whole Vietoris–Rips persistence of its feature cloud, and the cloud in the plane.
@@ -90,14 +92,15 @@ def inspect_filter(
 
     progress("computing persistence", 0, 1)
     distances = _distances(cloud)
-    filtration, epsilon, last = _filtration(distances, chosen, math.fsum(means) / len(means) if means else None)
+    layer_mean = math.fsum(means) / len(means) if means else None
+    filtration, epsilon, last = _filtration(cloud, distances, chosen, layer_mean)
     found = persistence_diagrams(filtration, wanted[-1], threshold=last)
     diagrams = {dimension: found[dimension] for dimension in wanted}
     grid, curves = _curves(diagrams, epsilon)
     view, explained = _principal(cloud)
     progress("computing persistence", 1, 1)
     here = int(np.searchsorted(grid, epsilon))
-    joined = np.triu(filtration <= min(epsilon, last), 1)
+    joined = np.triu(filtration <= min(epsilon, last), 1)  # beyond the end no path joins them
     return FilterView(
         layer=layer,
         filter=filter_index,
@@ -201,25 +204,34 @@ def _mean(distances: NDArray[np.float32]) -> float:
     return float(distances.sum(dtype=np.float64)) / (samples * (samples - 1))
 
 
+def _graph(
+    cloud: NDArray[np.float32], scale: Scale, layer_mean: float | None = None
+) -> tuple[NDArray[np.bool_], float]:
+    """(samples, samples) adjacency of the ε-graph, by the engine that scores filters; and ε, in hops for ``knn``."""
+    distances = _distances(cloud)
+    graph = neighbourhood_graph(distances, scale, layer_mean=layer_mean)
+    if scale.kind == "knn":
+        return graph, scale.values[1]
+    return graph, choose_epsilon(distances, scale, layer_mean=layer_mean)
+
+
 def _filtration(
-    distances: NDArray[np.float32], scale: Scale, layer_mean: float | None
+    cloud: NDArray[np.float32], distances: NDArray[np.float32], scale: Scale, layer_mean: float | None
 ) -> tuple[NDArray[np.float32], float, float]:
     """(samples, samples) scales at which two samples are joined, ε, and where the filtration ends."""
+    joined, epsilon = _graph(cloud, scale, layer_mean)
     if scale.kind != "knn":
-        # Distances are float32: compared with a rounded ε they fall on the same side as in the ε-graph.
-        epsilon = min(choose_epsilon(distances, scale, layer_mean=layer_mean), float(np.finfo(np.float32).max))
-        return distances, float(np.float32(epsilon)), math.inf
-    neighbours, hops = scale.values
-    if len(distances) <= neighbours:
-        raise TopologyError(
-            f"scale {scale} needs more than {neighbours:g} samples, got {len(distances)}",
-            hint="Give more samples or a smaller k.",
-        )
-    linked = neighbourhood_graph(distances, Scale("knn", (neighbours, 1.0)))
+        # Rounding a distance or ε to float32 must not move a pair to the other side of ε.
+        here = np.float32(min(epsilon, _HUGE))
+        beyond = np.maximum(distances, np.nextafter(here, np.float32(np.inf)))
+        filtration = np.where(joined, np.minimum(distances, here), beyond)
+        np.fill_diagonal(filtration, 0)
+        return filtration, float(here), math.inf
+    linked, _ = _graph(cloud, Scale("knn", (scale.values[0], 1.0)))
     apart = shortest_path(csr_array(linked), directed=False, unweighted=True)
     last = float(apart[np.isfinite(apart)].max())
-    apart[np.isinf(apart)] = last + 1  # beyond the end: no path joins them
-    return apart.astype(np.float32), hops, last
+    apart[np.isinf(apart)] = last + 1
+    return apart.astype(np.float32), epsilon, last
 
 
 def _curves(
