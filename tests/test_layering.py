@@ -18,8 +18,10 @@ ROWS = (
     ("images", "datasets", "splits", "sources", "data"),
     ("topology", "criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
     ("capture", "scoring", "groups", "surgery", "artifact", "training_set", "finetuning", "export", "measurement"),
-    ("verbs", "testing", "report", "describe", "plots", "steps", "pipeline", "console"),
-    ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.prune", "cli.score", "cli", "cli.reference"),
+    ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
+    ("steps", "pipeline", "console"),
+    ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.inspect", "cli.prune", "cli.score"),
+    ("cli", "cli.reference"),
     ("__main__",),
 )
 ORDER = [module for row in ROWS for module in row]
@@ -32,7 +34,7 @@ FENCES = {
     "onnxscript": {"export", "measurement"},
     "rich": {"console"},
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "persistence_plots"},
     "safetensors": {"artifact", "checkpoints"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

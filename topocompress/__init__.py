@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from topocompress.errors import TopocompressError
     from topocompress.export import export_onnx
     from topocompress.finetuning import finetune
+    from topocompress.inspection import inspect_filter
     from topocompress.measurement import compare_latency
     from topocompress.pipeline import compress
     from topocompress.surgery import apply
@@ -30,6 +31,7 @@ _HOMES = {
     "compress": "pipeline",
     "export_onnx": "export",
     "finetune": "finetuning",
+    "inspect_filter": "inspection",
     "load": "artifact",
     "measure": "verbs",
     "plan": "verbs",
@@ -45,6 +47,7 @@ __all__ = [
     "compress",
     "export_onnx",
     "finetune",
+    "inspect_filter",
     "load",
     "measure",
     "plan",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from topocompress.errors import TopocompressError
     from topocompress.results import Report
     from topocompress.scoring import Progress
-    from topocompress.types import PruningPlan
+    from topocompress.types import FilterView, PruningPlan
 
 
 # Rich is imported on first use: an argument error must not wait for it.
@@ -118,6 +118,26 @@ def show_layers(rows: Sequence[dict[str, Any]], criterion: str) -> None:
         total = str(sum(row["filters"] for row in rows))
         table.add_section()
         table.add_row("all", total, str(sum(row["dead"] for row in rows)), *[""] * 5, *sums)
+    _console().print(table)
+
+
+def show_filter(view: FilterView) -> None:
+    """What is known of one filter: ε, its Betti numbers there, its longest loop, and whether it is dead."""
+    table = _table(f"{view.layer}, filter {view.filter}")
+    table.show_header = False
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    hops = " hops" * (view.unit == "hops")
+    table.add_row("samples", str(view.samples))
+    table.add_row(f"ε ({view.scale})", f"{view.epsilon:.4g}{hops}")
+    table.add_row("mean distance", f"{view.mean_distance:.4g}")
+    for dimension, number in view.betti.items():
+        table.add_row(f"β{dimension} at ε", str(number))
+    for dimension in view.betti:
+        bar = view.longest(dimension) if dimension else None
+        if bar:
+            table.add_row(f"longest H{dimension} bar", f"{bar[1] - bar[0]:.3g}{hops} ({bar[0]:.4g} to {bar[1]:.4g})")
+    table.add_row("dead", "yes: its map is the same for every sample" if view.dead else "no")
     _console().print(table)
 
 

@@ -1,6 +1,7 @@
 """The values that flow down the data path: frozen, keyword-only, inert.
 
-Nothing here knows torch. Arrays are numpy; everything but :class:`Scores` is plain data that JSON can carry.
+Nothing here knows torch. Arrays are numpy; everything but :class:`Scores` and :class:`FilterView` is plain data that
+JSON can carry.
 """
 
 from __future__ import annotations
@@ -214,3 +215,58 @@ class PruningPlan:
     def removed(self) -> int:
         """Root channels removed in total."""
         return sum(len(group.remove) for group in self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterView:
+    """The feature cloud of one filter: its persistence, its Betti curves and a view of it in the plane.
+
+    Lengths are in the units of the maps; with a ``knn`` scale those of ``epsilon``, ``diagrams`` and ``grid`` are hops.
+
+    Attributes:
+        layer: Module name.
+        filter: Output channel of the layer.
+        samples: Points of the cloud, N.
+        scale: How ε was chosen.
+        epsilon: ε, rounded to float32, in which distances are compared.
+        mean_distance: Mean distance over the pairs of different samples.
+        betti: Dimension → Betti number at ε.
+        diagrams: Dimension → (bars, 2) float64 birth and death; ``inf`` where the bar never ends.
+        grid: (steps,) float64, increasing: 0, ε, and every scale at which a bar begins or ends.
+        curves: Dimension → (steps,) int64 Betti numbers from each place of ``grid`` up to the next.
+        view: (samples, 2) float64, the first two principal components of the maps.
+        explained: Share of the variance, 0..1, that each of the two carries.
+        labels: (samples,) int64 where every sample has a label; else ``None``.
+        edges: (edges, 2) int32, the pairs that ε joins, smaller index first.
+        dead: Whether the map is the same for every sample, up to rounding.
+    """
+
+    layer: str
+    filter: int
+    samples: int
+    scale: str
+    epsilon: float
+    mean_distance: float
+    betti: Mapping[int, int]
+    diagrams: Mapping[int, NDArray[np.float64]]
+    grid: NDArray[np.float64]
+    curves: Mapping[int, NDArray[np.int64]]
+    view: NDArray[np.float64]
+    explained: tuple[float, float]
+    labels: NDArray[np.int64] | None
+    edges: NDArray[np.int32]
+    dead: bool
+
+    @property
+    def unit(self) -> str:
+        """``hops`` with a ``knn`` scale, else ``distance``."""
+        return "hops" if self.scale.startswith("knn") else "distance"
+
+    def longest(self, dimension: int) -> tuple[float, float] | None:
+        """Birth and death of the longest bar that ends; ``None`` where there is none."""
+        bars = self.diagrams[dimension]
+        ended = bars[np.isfinite(bars[:, 1])]
+        if not len(ended):
+            return None
+        birth, death = ended[np.argmax(ended[:, 1] - ended[:, 0])]
+        return float(birth), float(death)

@@ -13,6 +13,7 @@ import typer
 from topocompress import __version__, console
 from topocompress.cli.criteria import criteria
 from topocompress.cli.demo import demo
+from topocompress.cli.inspect import inspect
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
 from topocompress.errors import TopocompressError
@@ -28,7 +29,7 @@ app = typer.Typer(
     help="Make a trained vision network smaller and faster by removing filters, chosen by the topology of what they "
     "compute.",
 )
-for command in (prune, score, criteria, demo):
+for command in (prune, score, inspect, criteria, demo):
     app.command()(command)
 
 

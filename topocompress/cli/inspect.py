@@ -1,0 +1,81 @@
+"""``topocompress inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topocompress import console
+from topocompress.cli import options
+from topocompress.files import check_file
+
+
+def inspect(
+    model: options.Model,
+    layer: Annotated[str, typer.Option("--layer", help="Name of a convolution or linear layer.", show_default=False)],
+    filter_index: Annotated[int, typer.Option("--filter", help="Which filter of it, from 0.", show_default=False)],
+    data: options.DataSource = None,
+    out: Annotated[Path, typer.Option("--out", help="Picture to write (.png, .svg or .pdf).")] = Path("filter.png"),
+    scale: options.ScaleText = options.DEFAULT_SCALE,
+    dims: Annotated[
+        str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
+    ] = options.DEFAULT_DIMENSIONS,
+    samples: Annotated[int, typer.Option("--samples", help="Samples N: the points of the cloud.")] = 1000,
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    download: options.Download = False,
+    strict: options.Strict = False,
+    memory: options.Memory = options.DEFAULT_MEMORY,
+    seed: options.Seed = 0,
+) -> None:
+    """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
+    from topocompress.plots import check_format
+
+    check_format(out)
+    check_file(out)
+    budget = options.bytes_of(memory)
+    settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension
+    from topocompress.data import batches
+    from topocompress.inspection import inspect_filter
+    from topocompress.persistence_plots import plot_filter
+
+    loaded, found = options.open_both(
+        model,
+        data,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        samples=samples,
+        eval_samples=1,
+        download=download,
+        strict=strict,
+        seed=seed,
+    )
+    for line in (loaded.note, found.note):
+        if line:
+            console.note(line)
+    with console.progress() as progress:
+        view = inspect_filter(
+            loaded.module,
+            batches(found.calibration),
+            layer=layer,
+            filter_index=filter_index,
+            scale=settings["scale"],
+            dimensions=settings["dimensions"],
+            memory=budget,
+            progress=progress,
+        )
+    plot_filter(out, view, model=Path(model).name, classes=found.classes)
+    console.show_filter(view)
+    console.note(f"Written: {out}")
