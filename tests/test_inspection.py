@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapes import circle, distances_of
+from shapes import circle
 from torch import nn
 
 from topocompress import inspect_filter
 from topocompress.criteria import Betti
 from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.scoring import score_layers
-from topocompress.topology import Scale, betti_numbers, neighbourhood_graph
+from topocompress.topology import Scale, betti_numbers, neighbourhood_graph, pairwise_distances, unpack
 
 TWO_CLUSTERS = np.concatenate([circle(6, 0.1), circle(8, 0.1) + np.array([5, 5])])
 
@@ -52,7 +52,9 @@ def seen(points, model=None, *, layer="body.0", filter_index=0, labels=None, **o
 
 def engine_graph(points, scale):
     """The ε-graph by which the criterion judges the cloud."""
-    return neighbourhood_graph(distances_of(points), Scale.parse(scale))
+    graph = unpack(neighbourhood_graph(points.astype(np.float32), Scale.parse(scale)).rows)
+    np.fill_diagonal(graph, False)
+    return graph
 
 
 # --- worked out by hand ---
@@ -176,7 +178,7 @@ def test_the_numbers_at_epsilon_are_those_of_the_engine(points, scale, dimension
 def test_the_curves_are_right_everywhere(points):
     view = seen(points, scale="quantile:0.3")
 
-    distances = distances_of(points)
+    distances = pairwise_distances(points)
     for place, (low, high) in enumerate(itertools.pairwise(view.grid)):
         if high - low < 1e-5:  # rounding
             continue

@@ -28,7 +28,6 @@ def allocated(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.empty(shape, dtype=np.float32)
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Maps:
     """How a filter's maps become the points of its cloud.
@@ -152,7 +151,7 @@ def collect_clouds(
     *,
     maps: Maps = EXACT,
     allocate: Allocate = allocated,
-    on_batch: Callable[[int], None] = lambda count: None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Run every sample through the model once and keep the maps of some channels.
 
@@ -209,7 +208,8 @@ def collect_clouds(
             arriving = len(images)
             run(images)
             seen += len(images)
-            on_batch(len(images))
+            if on_batch is not None:
+                on_batch(len(images))
     if seen != samples or any(count != samples for count in filled.values()):
         raise DataError(f"expected {samples} samples in every pass, got {seen}", hint="Batches must be re-iterable.")
     return clouds

@@ -1,4 +1,4 @@
-"""Scores from feature clouds: passes under a memory budget, filters spread over processes, layers kept as they finish."""
+"""Scores from feature clouds: passes under a budget of memory, filters spread over processes, layers kept at once."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def score_clouds(
     count, budget = _share(shapes, samples, resources, device)
     passes = plan_passes(todo, samples, budget)
     work = _Work(model, criterion, batches, samples, maps, device, resources.cluster is None and count > 1, progress)
-    kind = "processes" if device == "cpu" else "threads"
     if todo:
-        with workers(count, cluster=resources.cluster, kind=kind) as run:
+        threads = device != "cpu"  # the device does the large products, and processes could not share it
+        with workers(count, cluster=resources.cluster, threads=threads) as run:
             for name, scores in work.layers(run, passes, todo):
                 found[name] = scores
                 if store:

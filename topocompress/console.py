@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
     from topocompress.results import Report
-    from topocompress.scoring import Progress
+    from topocompress.cloud_scoring import Progress
     from topocompress.types import FilterView, PruningPlan
 
 

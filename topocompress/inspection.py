@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,23 +12,25 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
-from torch import Tensor, nn
+from torch import nn
 
 from topocompress.capture import Batches, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.cloud_scoring import Progress
 from topocompress.errors import DataError, ModelError, TopologyError
-from topocompress.scoring import Progress, silent
+from topocompress.resources import Resources
+from topocompress.scoring import silent
+from topocompress.tasks import is_dead
 from topocompress.topology import (
     Scale,
-    choose_epsilon,
+    mean_distance,
     neighbourhood_graph,
     pairwise_distances,
     persistence_diagrams,
+    unpack,
 )
 from topocompress.types import FilterView
 
-_DEAD = 1e-6  # as in scoring
 _NAMED = 8
-_MEMORY = 4 << 30
 _HUGE = 1e38  # finite in float32, and so is the next number
 
 
@@ -40,7 +42,7 @@ def inspect_filter(
     filter_index: int,
     scale: str = "quantile:0.2",
     dimensions: Sequence[int] = (0, 1),
-    memory: int = _MEMORY,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> FilterView:
     """Look closely at one filter: the whole Vietoris–Rips persistence of its feature cloud, and the cloud in the plane.
@@ -56,7 +58,8 @@ def inspect_filter(
         scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``layer`` needs the clouds of all filters of
             the layer; with ``knn`` the filtration is by hops in the neighbour graph.
         dimensions: Homology dimensions, among 0, 1 and 2.
-        memory: Bytes that clouds may take at one time; matters for the ``layer`` scale alone.
+        memory: Bytes that clouds may take at one time, by default half of what is free; matters for the ``layer``
+            scale alone.
         progress: Called as ``progress(step, done, total)``.
 
     Raises:
@@ -73,7 +76,7 @@ def inspect_filter(
     features = _features(model, layer, batches)
 
     channels = (0, _width(model.get_submodule(layer))) if chosen.kind == "layer" else (filter_index, filter_index + 1)
-    parts = _parts(layer, channels, features, samples, memory)
+    parts = _parts(layer, channels, features, samples, Resources(memory=memory).bytes)
     ran = 0
 
     def on_batch(count: int) -> None:
@@ -83,15 +86,15 @@ def inspect_filter(
 
     cloud, means = np.empty((0, 0), dtype=np.float32), []
     for part in parts:
-        clouds = _clouds(model, part, batches, samples, on_batch)
+        (clouds,) = collect_clouds(model, [part], batches, samples, on_batch=on_batch)
         if part.start <= filter_index < part.stop:
             cloud = clouds[filter_index - part.start].copy()
         if chosen.kind == "layer":
-            means += [_mean(_distances(other)) for other in clouds]
+            means += [mean_distance(other) for other in clouds]
         del clouds  # else it would still be held while the next part is collected
 
     progress("computing persistence", 0, 1)
-    distances = _distances(cloud)
+    distances = pairwise_distances(cloud)
     layer_mean = math.fsum(means) / len(means) if means else None
     filtration, epsilon, last = _filtration(cloud, distances, chosen, layer_mean)
     found = persistence_diagrams(filtration, wanted[-1], threshold=last)
@@ -107,7 +110,7 @@ def inspect_filter(
         samples=samples,
         scale=str(chosen),
         epsilon=epsilon,
-        mean_distance=_mean(distances),
+        mean_distance=mean_distance(cloud),
         betti={dimension: int(curve[here]) for dimension, curve in curves.items()},
         diagrams=diagrams,
         grid=grid,
@@ -116,7 +119,7 @@ def inspect_filter(
         explained=explained,
         labels=labels,
         edges=np.argwhere(joined).astype(np.int32),
-        dead=_is_dead(cloud),
+        dead=bool(is_dead(cloud)),
     )
 
 
@@ -185,34 +188,14 @@ def _parts(layer: str, channels: tuple[int, int], features: int, samples: int, m
     ]
 
 
-def _clouds(
-    model: nn.Module, part: Slice, batches: Batches, samples: int, on_batch: Callable[[int], None]
-) -> NDArray[np.float32]:
-    """(filters, samples, features) maps of some channels."""
-    (clouds,) = collect_clouds(model, [part], batches, samples, on_batch=on_batch)
-    return np.asarray(clouds)
-
-
-def _distances(cloud: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(samples, samples) distances of a (samples, features) cloud."""
-    distances: Tensor = pairwise_distances(torch.from_numpy(cloud)[None])[0]
-    return np.asarray(distances)
-
-
-def _mean(distances: NDArray[np.float32]) -> float:
-    samples = len(distances)
-    return float(distances.sum(dtype=np.float64)) / (samples * (samples - 1))
-
-
 def _graph(
     cloud: NDArray[np.float32], scale: Scale, layer_mean: float | None = None
 ) -> tuple[NDArray[np.bool_], float]:
     """(samples, samples) adjacency of the ε-graph, by the engine that scores filters; and ε, in hops for ``knn``."""
-    distances = _distances(cloud)
-    graph = neighbourhood_graph(distances, scale, layer_mean=layer_mean)
-    if scale.kind == "knn":
-        return graph, scale.values[1]
-    return graph, choose_epsilon(distances, scale, layer_mean=layer_mean)
+    graph = neighbourhood_graph(cloud, scale, layer_mean=layer_mean)
+    joined = unpack(graph.rows)
+    np.fill_diagonal(joined, False)
+    return joined, graph.epsilon
 
 
 def _filtration(
@@ -261,8 +244,3 @@ def _principal(cloud: NDArray[np.float32]) -> tuple[NDArray[np.float64], tuple[f
     total = float(np.trace(product))
     shares = [float(value) / total if total else 0.0 for value in values] + [0.0]
     return view, (shares[0], shares[1])
-
-
-def _is_dead(cloud: NDArray[np.float32]) -> bool:
-    low, high = cloud.min(axis=0), cloud.max(axis=0)
-    return bool((high - low).max() <= _DEAD * np.maximum(np.abs(low), np.abs(high)).max())

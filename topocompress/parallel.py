@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -25,9 +25,7 @@ Run = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 @contextlib.contextmanager
-def workers(
-    count: int, *, cluster: str | None = None, kind: Literal["processes", "threads"] = "processes"
-) -> Iterator[Run]:
+def workers(count: int, *, cluster: str | None = None, threads: bool = False) -> Iterator[Run]:
     """Processes (or threads, or a Dask cluster) that stand ready; none are left behind, whatever happens inside.
 
     Every task runs on one thread, so that results do not depend on how many there are.
@@ -35,7 +33,7 @@ def workers(
     Args:
         count: How many; with 1 the tasks run in this process.
         cluster: Address of a Dask scheduler that takes the tasks instead.
-        kind: What they are.
+        threads: Threads of this process instead of processes.
 
     Raises:
         DataError: The cluster cannot be reached, or its client is not installed.
@@ -45,7 +43,7 @@ def workers(
             yield stack.enter_context(_on_cluster(cluster))
         elif count == 1:
             yield _here
-        elif kind == "threads":
+        elif threads:
             yield _run(joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator"))
         else:
             stack.callback(_stop_processes)
@@ -90,11 +88,12 @@ class _Packed(NamedTuple):
 @contextlib.contextmanager
 def _on_cluster(address: str) -> Iterator[Run]:
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise DataError("a cluster needs Dask", hint="pip install 'topocompress[dask]'") from error
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        connect: Any = distributed.Client
+        client = connect(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise DataError(
             f"no Dask scheduler answers at {address}: {error}", hint="Start one with: dask scheduler"

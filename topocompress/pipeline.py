@@ -13,6 +13,8 @@ from torch import nn
 
 from topocompress import describe, environment, report
 from topocompress.artifact import is_run, load_run, write_run
+from topocompress.capture import EXACT, Maps
+from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
 from topocompress.data import Data, check_classes, load_data
@@ -23,11 +25,9 @@ from topocompress.inference import evaluating, main_output, run_forward, sample_
 from topocompress.models import LoadedModel, load_model
 from topocompress.planning import make_plan
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
+from topocompress.resources import Resources
 from topocompress.results import Report
 from topocompress.rules import Limits, check_rule, check_samples
-from topocompress.capture import EXACT, Maps
-from topocompress.cloud_scoring import Progress
-from topocompress.resources import Resources
 from topocompress.scoring import ANY, silent
 from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, tune
 from topocompress.surgery import apply

@@ -22,6 +22,7 @@ from topocompress.types import LayerScores, Scores
 ANY = Resources()
 """Whatever the machine has."""
 
+
 def silent(step: str, done: int, total: int) -> None:
     """A progress callback that shows nothing."""
 
@@ -68,8 +69,9 @@ def score_layers(
     elif isinstance(criterion, CloudCriterion):
         if batches is None:
             raise DataError(f"criterion {criterion.name!r} needs calibration data", hint="Give --data.")
-        options = {"resources": resources, "maps": maps, "store": store, "progress": progress}
-        clouds = score_clouds(model, names, criterion, batches, **options)
+        clouds = score_clouds(
+            model, names, criterion, batches, resources=resources, maps=maps, store=store, progress=progress
+        )
         scored, samples, run = clouds.layers, clouds.samples, clouds.run
     else:
         raise CriterionError(f"{criterion!r} is neither a WeightCriterion nor a CloudCriterion")

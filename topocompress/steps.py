@@ -33,8 +33,8 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.models import LoadedModel
-from topocompress.results import Control, ExportCheck, Latency, Measurement
 from topocompress.resources import Resources
+from topocompress.results import Control, ExportCheck, Latency, Measurement
 from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
 from topocompress.types import ChannelGroup, PruningPlan, Scores

@@ -53,7 +53,6 @@ _FOLLOWED: frozenset[Callable[..., Any]] = frozenset(
 _IN_PLACE = re.compile(r"[a-z0-9_]*[a-z0-9]_|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|__setitem__")
 
 
-
 class _AllDelivered(BaseException):
     """Ends a forward pass from which nothing more is wanted; no model's ``except Exception`` holds it up."""
 

@@ -32,7 +32,7 @@ def score_filters(
     clouds = clouds.view(np.ndarray)
     clouds.flags.writeable = False
     scores = np.asarray(criterion.score(clouds, layer_spread=layer_spread, device=device), dtype=np.float64)
-    return scores, np.array([_is_dead(cloud) for cloud in clouds])
+    return scores, np.array([is_dead(cloud) for cloud in clouds])
 
 
 def spreads(clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
@@ -46,11 +46,11 @@ def _size(cloud: NDArray[Any]) -> float:
     for sample in range(cloud.shape[0]):
         for feature in range(cloud.shape[1]):
             size = max(size, abs(cloud[sample, feature]))
-    return size
+    return float(size)
 
 
 @njit(cache=True, nogil=True)
-def _is_dead(cloud: NDArray[Any]) -> bool:
+def is_dead(cloud: NDArray[Any]) -> bool:
     """Whether the map is the same for every sample, up to rounding."""
     most = _DEAD * _size(cloud)
     for sample in range(1, cloud.shape[0]):

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from topocompress.capture import EXACT, Batches, Maps
+from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError, PlanError
@@ -23,11 +25,9 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.planning import make_plan
+from topocompress.resources import Resources
 from topocompress.results import Measurement
 from topocompress.rules import Limits
-from topocompress.capture import EXACT, Batches, Maps
-from topocompress.cloud_scoring import Progress
-from topocompress.resources import Resources
 from topocompress.score_store import ScoreStore
 from topocompress.scoring import ANY, score_layers, silent
 from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores

@@ -32,7 +32,7 @@ def inspect(
     std: options.Std = None,
     download: options.Download = False,
     strict: options.Strict = False,
-    memory: options.Memory = options.DEFAULT_MEMORY,
+    memory: options.Memory = None,
     seed: options.Seed = 0,
 ) -> None:
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
@@ -40,7 +40,7 @@ def inspect(
 
     check_format(out)
     check_file(out)
-    budget = options.bytes_of(memory)
+    budget = None if memory is None else options.bytes_of(memory)
     settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension
     from topocompress.data import batches
     from topocompress.inspection import inspect_filter

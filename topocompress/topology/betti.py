@@ -34,7 +34,7 @@ def betti_numbers(
     """
     if not dimensions or not set(dimensions) <= {0, 1, 2}:
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
-    rows = pack(graph) if graph.dtype == np.bool_ else graph.copy()
+    rows: Bits = pack(graph.astype(np.bool_)) if graph.dtype == np.bool_ else graph.astype(np.uint64)
     numbers = [int(count_components(rows)), 0, 0]
     highest = max(dimensions)
     if highest:

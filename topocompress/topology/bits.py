@@ -6,7 +6,8 @@ diagonal is empty.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -20,24 +21,25 @@ Bits = NDArray[np.uint64]
 ONE = np.uint64(1)
 
 
-@intrinsic
-def lowest(_context: Any, _word: Any) -> Any:
-    """Place of the lowest 1 of a word that is not 0."""
-
+def _lowest(_context: Any, _word: Any) -> Any:
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), generate
 
 
-@intrinsic
-def ones(_context: Any, _word: Any) -> Any:
-    """How many 1s a word has."""
-
+def _ones(_context: Any, _word: Any) -> Any:
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), generate
+
+
+lowest: Callable[[np.uint64], int] = cast("Any", intrinsic(_lowest))
+"""Place of the lowest 1 of a word that is not 0."""
+
+ones: Callable[[np.uint64], int] = cast("Any", intrinsic(_ones))
+"""How many 1s a word has."""
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -49,7 +51,7 @@ def set_bit(row: Bits, place: int) -> None:
 @njit(cache=True, nogil=True, inline="always")
 def has_bit(row: Bits, place: int) -> bool:
     """Whether a bit of a row is set."""
-    return (row[place >> 6] >> np.uint64(place & 63)) & ONE != 0
+    return bool((row[place >> 6] >> np.uint64(place & 63)) & ONE)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -54,8 +54,14 @@ def _gram_on(points: NDArray[Any], device: str) -> NDArray[Any]:
 
     there = torch.from_numpy(points).to(device)
     products = torch.zeros(len(points), len(points), dtype=there.dtype, device=device)
-    for block in there.split(_BLOCK, dim=1):
-        products.addmm_(block, block.T)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # the error bound is that of full single precision
+    try:
+        for start in range(0, points.shape[1], _BLOCK):
+            block = there[:, start : start + _BLOCK]
+            products.addmm_(block, block.T)
+    finally:
+        torch.set_float32_matmul_precision(precision)
     found: NDArray[Any] = products.cpu().numpy()
     return found
 
@@ -107,11 +113,13 @@ class Squares:
         if len(first) <= len(self.points):
             return _squared_differences(self.points, first, second)
         # So many close pairs come from copies: each pair of different samples is worth computing once.
-        _, groups = np.unique(self.points.view(np.void(self.points.shape[1] * 4).dtype).ravel(), return_inverse=True)
+        whole = np.dtype((np.void, self.points.itemsize * self.points.shape[1]))
+        _, groups = np.unique(self.points.view(whole).ravel(), return_inverse=True)
         keys_of = groups[first] * len(self.points) + groups[second]
         keys, places = np.unique(keys_of, return_index=True)
         found = _squared_differences(self.points, first[places], second[places])
-        return found[np.searchsorted(keys, keys_of)]
+        again: NDArray[np.float64] = found[np.searchsorted(keys, keys_of)]
+        return again
 
 
 @njit(cache=True, nogil=True)
@@ -165,7 +173,8 @@ def pairwise_distances(points: NDArray[np.floating[Any]], *, device: str = "cpu"
     cloud, unit = normalised(points)
     squares = sharp_squares(cloud, device=device)
     lower = np.sqrt(np.tril(squares, -1))
-    return ((lower + lower.T) * unit).astype(np.float32)
+    distances: NDArray[np.float32] = ((lower + lower.T) * unit).astype(np.float32)
+    return distances
 
 
 def mean_distance(points: NDArray[np.floating[Any]], *, device: str = "cpu") -> float:

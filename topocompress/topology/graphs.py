@@ -74,7 +74,8 @@ def neighbourhood_graph(
         epsilon = value * mean_distance(cloud, device=device) * unit
     else:
         epsilon = value * layer_mean if layer_mean is not None and scale.kind == "layer" else value
-    return Graph(rows=_within(Squares.of(cloud, device=device), (epsilon / unit) ** 2, device), epsilon=epsilon)
+    near = epsilon / unit
+    return Graph(rows=_within(Squares.of(cloud, device=device), near * near, device), epsilon=epsilon)
 
 
 def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
@@ -113,7 +114,7 @@ def _within(squares: Squares, square: float, device: str) -> Bits:
 
 
 def _too_many(squares: Squares, pairs: NDArray[Any]) -> bool:
-    return not squares.is_double and np.count_nonzero(pairs) > _PER_SAMPLE * len(squares.points)
+    return bool(not squares.is_double and np.count_nonzero(pairs) > _PER_SAMPLE * len(squares.points))
 
 
 @njit(cache=True, nogil=True)
