@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from topocompress.cloud_scoring import Progress
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
     from topocompress.results import Report
-    from topocompress.cloud_scoring import Progress
     from topocompress.types import FilterView, PruningPlan
 
 
