@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from topocompress.errors import TopologyError
 from topocompress.topology.backends import persistence_diagrams
 from topocompress.topology.bits import Bits, all_set, members, pack, submatrix
+from topocompress.topology.elimination import loops_minus_parts
 from topocompress.topology.reduction import count_components, reduce
+
+_FEW_EDGES = 4096
 
 
 def betti_numbers(
@@ -18,8 +21,8 @@ def betti_numbers(
 ) -> tuple[int, ...]:
     """Betti numbers of the clique complex of a graph, over the field with two elements.
 
-    The complex is first reduced, see :mod:`topocompress.topology.reduction`; a backend of persistent homology sees the
-    core that is left, if any.
+    The complex is first reduced, see :mod:`topocompress.topology.reduction`. Of the core that is left, β1 comes from
+    elimination where the core is small, else, like β2, from a backend of persistent homology.
 
     Args:
         graph: (samples, samples) bool adjacency, symmetric, or its rows of bits; the diagonal is ignored.
@@ -41,13 +44,24 @@ def betti_numbers(
         alive = all_set(len(rows))
         difference = int(reduce(rows, alive, highest == 2))
         core = members(alive)
-        found = _by_persistence(submatrix(rows, core), highest, backend) if len(core) > 1 else [len(core), 0, 0]
-        numbers[1] = found[1] if highest == 2 else numbers[0] + difference + found[1] - found[0]
-        numbers[2] = found[2] if highest == 2 else 0
+        joined = submatrix(rows, core)
+        if highest == 2:
+            numbers[1:] = _by_persistence(joined, 2, backend)[1:]
+        else:
+            numbers[1] = numbers[0] + difference + _loops_minus_parts(joined, backend)
     return tuple(numbers[dimension] for dimension in dimensions)
 
 
+def _loops_minus_parts(graph: NDArray[np.bool_], backend: str | None) -> int:
+    if np.count_nonzero(graph) // 2 <= _FEW_EDGES:
+        return int(loops_minus_parts(pack(graph)))
+    parts, loops = _by_persistence(graph, 1, backend)
+    return loops - parts
+
+
 def _by_persistence(graph: NDArray[np.bool_], highest: int, backend: str | None) -> list[int]:
+    if len(graph) < 2:
+        return [len(graph), 0, 0][: highest + 1]
     # With every edge at filtration value 1 the complex at 1 is the clique complex: a bar that never ends is a class.
     steps = np.where(graph, np.float32(1), np.float32(2))
     np.fill_diagonal(steps, 0)

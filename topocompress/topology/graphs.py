@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from topocompress.errors import TopologyError
 from topocompress.topology.bits import ONE, Bits, lowest, ones, pack, set_bit
@@ -216,6 +214,9 @@ def _join(rows: Bits, first: NDArray[np.int32], second: NDArray[np.int32]) -> No
 
 
 def _hop_graph(distances: NDArray[np.float32], neighbours: int, hops: int) -> Bits:
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.csgraph import dijkstra
+
     samples = len(distances)
     if samples <= neighbours:
         raise TopologyError(
