@@ -1,159 +1,283 @@
-import math
+"""ε-graphs: the very graph that double precision gives, for every scale, size and kind of cloud."""
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from shapes import circle, distances_of
+from oracles import exact_squares, few, smallest_with_share, within
+from shapes import circle
 
-from topocompress import topology
 from topocompress.errors import TopologyError
-from topocompress.topology import Scale, choose_epsilon, mean_distances, neighbourhood_graph, pairwise_distances
+from topocompress.topology import Scale, graphs, neighbourhood_graph, unpack
+from topocompress.topology.distances import Squares
 
-few = settings(max_examples=50, deadline=None, derandomize=True)
-
-
-def exact_distances(points: np.ndarray) -> np.ndarray:
-    """In double precision, from differences."""
-    points = points.astype(np.float64)
-    return np.sqrt(((points[:, :, None] - points[:, None]) ** 2).sum(axis=3))
+SIZES = (2, 3, 24, 63, 64, 65, 129, 181, 182, 260)  # up to 181 samples every pair is looked at, beyond that some first
+QUANTILES = (0.001, 0.05, 0.2, 0.5, 0.8, 0.999)
 
 
-def clouds(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def normal(samples: int, features: int = 6, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((samples, features)).astype(np.float32)
 
 
-# --- distances ---
+def copies(samples: int) -> np.ndarray:
+    return normal(max(2, samples // 9), 5)[np.random.default_rng(1).integers(0, max(2, samples // 9), samples)]
 
 
-@pytest.mark.parametrize("shape", [(3, 20, 7), (1, 2, 1), (2, 50, 300), (4, 1, 5)])
-def test_distances_agree_with_double_precision(shape):
-    points = clouds(*shape)
-
-    found = pairwise_distances(torch.tensor(points)).numpy()
-
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, exact_distances(points), rtol=2e-5, atol=0)
-    assert (found == found.transpose(0, 2, 1)).all()
-    assert (np.diagonal(found, axis1=1, axis2=2) == 0).all()
+def lattice(samples: int) -> np.ndarray:
+    return np.random.default_rng(2).integers(-2, 3, (samples, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.0, 1e4])
-def test_identical_samples_are_at_distance_exactly_0(offset):
-    points = clouds(2, 12, 65) + np.float32(offset)
-    points[:, 7] = points[:, 3]
-    points[1, 9] = points[1, 3]
-
-    found = pairwise_distances(torch.tensor(points))
-
-    assert found[0, 3, 7] == found[1, 3, 7] == found[1, 7, 9] == 0
-    assert found[0, 3, 9] > 0
+def sparse(samples: int) -> np.ndarray:
+    points = np.maximum(normal(samples, 4) - 1, 0)
+    points[:: max(2, samples // 5)] += 1
+    return points
 
 
-@pytest.mark.parametrize("relative", [1e-6, 1e-4, 1e-2])
-def test_near_duplicates_far_from_the_origin_keep_their_digits(relative):
-    points = np.float32(1000) * (1 + np.float32(relative) * clouds(2, 15, 30))
-
-    found = pairwise_distances(torch.tensor(points)).numpy()
-
-    np.testing.assert_allclose(found, exact_distances(points), rtol=2e-5, atol=0)
-    assert (found[0] > 0).sum() == 15 * 14
+def one_far(samples: int) -> np.ndarray:
+    points = normal(samples, 1) * np.float32(2.0**-69)
+    points[0] = 2.0**-39
+    return points
 
 
-def test_close_pairs_may_be_computed_in_many_pieces(monkeypatch):
-    points = torch.tensor(clouds(2, 15, 30)) + 1000
-    whole = pairwise_distances(points)
-
-    monkeypatch.setattr(topology, "_EXACT_ELEMENTS", 64)
-
-    assert torch.equal(pairwise_distances(points), whole)
-
-
-def test_distances_leave_the_clouds_alone_and_read_other_precisions():
-    points = torch.tensor(clouds(2, 8, 3)).double()
-    before = points.clone()
-
-    found = pairwise_distances(points)
-
-    assert torch.equal(points, before)
-    torch.testing.assert_close(found, torch.cdist(points, points).float(), rtol=1e-5, atol=0)
+CLOUDS = {
+    "normal": normal,
+    "long": lambda samples: normal(samples, 1500),
+    "copies": copies,
+    "lattice": lattice,
+    "mostly zeros": sparse,
+    "zeros": lambda samples: np.zeros((samples, 4), dtype=np.float32),
+    "constant": lambda samples: np.full((samples, 4), 0.1, dtype=np.float32),
+    "offset": lambda samples: normal(samples, 8) + np.float32(1e4),
+    "copies with an offset": lambda samples: copies(samples) + np.float32(1e4),
+    "huge": lambda samples: normal(samples) * np.float32(1e30),
+    "tiny": lambda samples: normal(samples) * np.float32(1e-30),
+    "one sample far from the rest": one_far,
+    "two clusters": lambda samples: normal(samples, 2) + np.float32(1e4) * (np.arange(samples) % 2 > 0)[:, None],
+}
 
 
-def test_mean_distance_is_over_pairs_of_different_samples():
-    line = torch.tensor([[[0.0], [1.0], [3.0]], [[5.0], [5.0], [5.0]]])
-
-    np.testing.assert_allclose(mean_distances(pairwise_distances(line)), [(1 + 3 + 2) / 3, 0], rtol=1e-6)
-    assert mean_distances(torch.zeros(2, 1, 1)).tolist() == [0, 0]
+def edges(graph: np.ndarray) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(graph)), strict=True)]
 
 
-# --- ε ---
+def joined(points: np.ndarray, scale: str, **options) -> np.ndarray:
+    return unpack(neighbourhood_graph(points, Scale.parse(scale), **options).rows)
 
 
-@st.composite
-def tied_distances(draw) -> np.ndarray:
-    samples = draw(st.integers(2, 12))
-    pairs = samples * (samples - 1) // 2
-    values = draw(st.lists(st.sampled_from([0, 0.5, 1, 1.5, 2, 7]), min_size=pairs, max_size=pairs))
-    matrix = np.zeros((samples, samples), dtype=np.float32)
-    matrix[np.triu_indices(samples, 1)] = values
-    return matrix + matrix.T
+# --- exactly the graph of double precision ---
 
 
-@few
-@given(tied_distances(), st.integers(1, 255))
-def test_quantile_is_the_smallest_distance_with_the_share_of_pairs_within(distances, parts):
-    share = parts / 256  # exact in binary, so that share · pairs is too
-    pairs = np.sort(distances[np.triu_indices(len(distances), 1)])
+@pytest.mark.parametrize("samples", SIZES)
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_quantile_graphs_are_exact(kind, samples):
+    points = CLOUDS[kind](samples)
+    squares = exact_squares(points)
 
-    found = choose_epsilon(distances, Scale("quantile", (share,)))
+    for share in QUANTILES:
+        graph = neighbourhood_graph(points, Scale("quantile", (share,)))
+        square = smallest_with_share(squares, share)
+        # The sums of squares run in another order here.
+        assert graph.epsilon == pytest.approx(square**0.5, rel=1e-12)
+        sure = np.abs(squares - square) > 1e-12 * square
+        assert np.array_equal(unpack(graph.rows)[sure], within(squares, square)[sure])
+        assert np.triu(unpack(graph.rows)).sum() >= round(share * samples * (samples - 1) / 2, 6)
 
-    assert found == pairs[math.ceil(share * len(pairs)) - 1]
-    assert (pairs <= found).mean() >= share
-    assert (pairs < found).mean() < share
+
+@pytest.mark.parametrize("samples", [2, 24, 65, 260])
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_absolute_graphs_are_exact_between_and_next_to_distances(kind, samples):
+    points = CLOUDS[kind](samples)
+    squares = exact_squares(points)
+    pairs = np.sqrt(np.sort(squares[np.triu_indices(samples, 1)]))
+
+    for place in (0, len(pairs) // 3, len(pairs) - 1):
+        for epsilon in (pairs[place] * (1 - 1e-9), pairs[place] * (1 + 1e-9)):
+            if epsilon:
+                graph = neighbourhood_graph(points, Scale("absolute", (epsilon,)))
+                assert graph.epsilon == epsilon
+                assert np.array_equal(unpack(graph.rows), within(squares, epsilon**2))
 
 
-@few
-@given(tied_distances(), st.lists(st.sampled_from(range(1, 64)), min_size=2, max_size=2))
-def test_the_graph_grows_with_the_scale(distances, parts):
+@pytest.mark.parametrize("samples", [5, 64, 200])
+@pytest.mark.parametrize("kind", [kind for kind in CLOUDS if kind not in ("zeros", "constant")])
+def test_relative_and_layer_graphs_take_the_mean_distance(kind, samples):
+    points = CLOUDS[kind](samples)
+    squares = exact_squares(points)
+    mean = np.sqrt(squares[np.triu_indices(samples, 1)]).mean()
+
+    own = neighbourhood_graph(points, Scale("relative", (0.7,)))
+    layer = neighbourhood_graph(points, Scale("layer", (0.7,)), layer_mean=3 * mean)
+
+    assert own.epsilon == pytest.approx(0.7 * mean, rel=1e-4)
+    assert layer.epsilon == pytest.approx(2.1 * mean, rel=1e-12)
+    for graph in (own, layer):
+        assert np.array_equal(unpack(graph.rows), within(squares, graph.epsilon**2))
+
+
+@few(60)
+@given(
+    st.integers(2, 40),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.sampled_from([0.0, 7.0, 4096.0]),
+    st.integers(1, 63),
+    st.integers(0, 2**32 - 1),
+)
+def test_quantiles_of_ties_are_exact(samples, features, reach, offset, parts, seed):
+    # Whole numbers: every squared distance is exact in any order, and many are equal.
+    points = np.random.default_rng(seed).integers(-reach, reach + 1, (samples, features)) + np.float32(offset)
+    squares, share = exact_squares(points), parts / 64
+
+    graph = neighbourhood_graph(points, Scale("quantile", (share,)))
+
+    square = smallest_with_share(squares, share)
+    assert graph.epsilon == np.sqrt(square)
+    assert np.array_equal(unpack(graph.rows), within(squares, square))
+    pairs = squares[np.triu_indices(samples, 1)]
+    assert (pairs <= square).mean() >= share
+    assert (pairs < square).mean() < share
+
+
+@pytest.mark.parametrize("reach", [1, 30])
+@pytest.mark.parametrize("share", [0.0001, 0.1, 0.25, 0.5, 0.9, 0.9999])
+def test_quantiles_of_ties_are_exact_in_clouds_that_are_sampled_first(reach, share):
+    points = np.random.default_rng(5).integers(-reach, reach + 1, (300, 4)).astype(np.float32)
+    squares = exact_squares(points)
+
+    graph = neighbourhood_graph(points, Scale("quantile", (share,)))
+
+    square = smallest_with_share(squares, share)
+    assert graph.epsilon == np.sqrt(square)
+    assert np.array_equal(unpack(graph.rows), within(squares, square))
+
+
+def test_an_unlucky_draw_changes_nothing(monkeypatch):
+    points = normal(250)
+    expected = neighbourhood_graph(points, Scale.parse("quantile:0.3"))
+    drawn = []
+
+    def unlucky(values, share):
+        drawn.append(share)
+        return 1e-9, 2e-9
+
+    monkeypatch.setattr(graphs, "_bracket", unlucky)
+    found = neighbourhood_graph(points, Scale.parse("quantile:0.3"))
+
+    assert drawn
+    assert found.epsilon == expected.epsilon
+    assert np.array_equal(found.rows, expected.rows)
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("scale", ["quantile:0.3", "relative:0.6", "knn:3,2"])
+def test_products_in_double_precision_give_the_same_graph(kind, scale, monkeypatch):
+    points = CLOUDS[kind](70)
+    expected = neighbourhood_graph(points, Scale.parse(scale))
+    single = Squares.of
+
+    monkeypatch.setattr(Squares, "of", lambda cloud, *, device="cpu", double=False: single(cloud, double=True))
+    found = neighbourhood_graph(points, Scale.parse(scale))
+
+    assert found.epsilon == pytest.approx(expected.epsilon, rel=1e-4)
+    assert np.array_equal(found.rows, expected.rows)
+
+
+def test_the_order_of_features_and_samples_does_not_matter():
+    points, order = normal(90, 200) + np.float32(50), np.random.default_rng(3)
+    samples, features = order.permutation(90), order.permutation(200)
+
+    plain = joined(points, "quantile:0.2")
+    moved = joined(points[np.ix_(samples, features)], "quantile:0.2")
+
+    assert np.array_equal(moved, plain[np.ix_(samples, samples)])
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e-25, 2.0**-100, 3.0])
+def test_amplitude_changes_nothing_but_epsilon(factor):
+    points = circle(12).astype(np.float32)
+    plain = neighbourhood_graph(points, Scale.parse("quantile:0.18"))
+
+    scaled = neighbourhood_graph((points * factor).astype(np.float32), Scale.parse("quantile:0.18"))
+
+    assert np.array_equal(unpack(scaled.rows), unpack(plain.rows))
+    assert scaled.epsilon == pytest.approx(plain.epsilon * factor, rel=1e-5)
+
+
+@few()
+@given(st.integers(2, 12), st.lists(st.integers(1, 63), min_size=2, max_size=2), st.integers(0, 99))
+def test_the_graph_grows_with_the_scale(samples, parts, seed):
+    points = np.random.default_rng(seed).integers(-2, 3, (samples, 2)).astype(np.float32)
     small, large = sorted(parts)
     for kind in ("quantile", "relative", "absolute", "layer"):
-        inner, outer = (
-            neighbourhood_graph(distances, Scale(kind, (part / 64,)), layer_mean=1.7) for part in (small, large)
-        )
+        inner, outer = (joined(points, f"{kind}:{part / 64}", layer_mean=1.7) for part in (small, large))
         assert not (inner & ~outer).any()
         assert (inner == inner.T).all()
         assert not inner.diagonal().any()
 
 
-def test_distance_scales_by_hand():
-    line = distances_of(np.array([[0.0], [1.0], [3.0]]))  # distances 1, 2, 3; mean 2
+# --- by hand ---
 
-    assert choose_epsilon(line, Scale.parse("quantile:0.33")) == pytest.approx(1)
-    assert choose_epsilon(line, Scale.parse("quantile:0.34")) == pytest.approx(2)
-    assert choose_epsilon(line, Scale.parse("quantile:0.99")) == pytest.approx(3)
-    assert choose_epsilon(line, Scale.parse("relative:0.5")) == pytest.approx(1)
-    assert choose_epsilon(line, Scale.parse("layer:0.5"), layer_mean=10) == 5
-    assert choose_epsilon(line, Scale.parse("absolute:0.25")) == 0.25
+LINE = np.array([[0.0], [1.0], [3.0]])  # distances 1, 2, 3; mean 2
 
 
-def test_a_pair_at_exactly_epsilon_is_joined():
-    line = distances_of(np.array([[0.0], [1.0], [3.0]]))
+@pytest.mark.parametrize(
+    ("scale", "epsilon", "expected"),
+    [
+        ("quantile:0.01", 1, [(0, 1)]),
+        ("quantile:0.33", 1, [(0, 1)]),
+        ("quantile:0.34", 2, [(0, 1), (1, 2)]),
+        ("quantile:0.99", 3, [(0, 1), (0, 2), (1, 2)]),
+        ("relative:0.5", 1, [(0, 1)]),
+        ("layer:0.2", 2, [(0, 1), (1, 2)]),
+        ("absolute:2", 2, [(0, 1), (1, 2)]),  # a pair at exactly ε is joined
+        ("absolute:0.25", 0.25, []),
+        ("absolute:1e200", 1e200, [(0, 1), (0, 2), (1, 2)]),
+        ("absolute:1e-200", 1e-200, []),
+    ],
+)
+def test_scales_on_a_line(scale, epsilon, expected):
+    graph = neighbourhood_graph(LINE, Scale.parse(scale), layer_mean=10)
 
-    graph = neighbourhood_graph(line, Scale.parse("absolute:2"))
+    assert graph.epsilon == pytest.approx(epsilon, rel=1e-6)
+    assert edges(unpack(graph.rows)) == expected
 
-    assert graph.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+
+@pytest.mark.parametrize("pairs", [45, 190, 1225])
+def test_a_share_of_pairs_that_is_whole_counts_them_exactly(pairs):
+    samples = int((2 * pairs) ** 0.5) + 1
+    for tenths in range(1, 10):
+        graph = joined(normal(samples, seed=4), f"quantile:{tenths / 10}")
+        assert np.triu(graph).sum() == -(-tenths * pairs // 10)
+
+
+def test_identical_samples_are_joined_at_any_scale():
+    points = np.ones((70, 3)) * 0.1
+
+    assert joined(points, "absolute:1e-9").sum() == 70 * 69
+    assert neighbourhood_graph(points, Scale.parse("quantile:0.1")).epsilon == 0
+    assert joined(points, "quantile:0.1").sum() == joined(points, "relative:0.5").sum() == 70 * 69
+    assert joined(points, "layer:0.5", layer_mean=0.0).sum() == 70 * 69
 
 
 def test_the_layer_scale_needs_the_layer():
     with pytest.raises(TopologyError, match="layer_mean"):
-        neighbourhood_graph(distances_of(circle(4)), Scale.parse("layer:0.5"))
+        neighbourhood_graph(circle(4), Scale.parse("layer:0.5"))
 
 
 @pytest.mark.parametrize("scale", ["quantile:0.5", "relative:0.5"])
 def test_one_sample_has_no_scale_of_its_own(scale):
     with pytest.raises(TopologyError, match="two samples"):
-        neighbourhood_graph(np.zeros((1, 1), dtype=np.float32), Scale.parse(scale))
+        neighbourhood_graph(np.zeros((1, 1)), Scale.parse(scale))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("scale", ["quantile:0.5", "absolute:1", "knn:1,1"])
+def test_clouds_that_are_no_numbers_are_refused(scale, bad):
+    points = normal(5)
+    points[3, 2] = bad
+
+    with pytest.raises(TopologyError, match="NaN or infinity"):
+        neighbourhood_graph(points, Scale.parse(scale))
 
 
 # --- hops in the k-nearest-neighbour graph ---
@@ -161,92 +285,49 @@ def test_one_sample_has_no_scale_of_its_own(scale):
 PATH = np.array([[0.0], [1.0], [2.1], [3.3], [4.6]])  # the nearest neighbour of each but the first is to its left
 
 
-def edges(graph: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(graph)), strict=True)]
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("knn:1,1", [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ("knn:1,2", [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (2, 4), (3, 4)]),
+        # Two neighbours: the ends reach two steps inward, the others one step to each side.
+        ("knn:2,1", [(0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4)]),
+    ],
+)
+def test_hops_on_a_path(scale, expected):
+    graph = neighbourhood_graph(PATH, Scale.parse(scale))
+
+    assert edges(unpack(graph.rows)) == expected
+    assert graph.epsilon == Scale.parse(scale).values[1]
 
 
-def test_hops_on_a_path():
-    distances = distances_of(PATH)
-
-    assert edges(neighbourhood_graph(distances, Scale.parse("knn:1,1"))) == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert edges(neighbourhood_graph(distances, Scale.parse("knn:1,2"))) == [
-        (0, 1),
-        (0, 2),
-        (1, 2),
-        (1, 3),
-        (2, 3),
-        (2, 4),
-        (3, 4),
-    ]
-    assert neighbourhood_graph(distances, Scale.parse("knn:1,4")).sum() == 5 * 4
-    # Two neighbours: the ends reach two steps inward, the others one step to each side.
-    assert edges(neighbourhood_graph(distances, Scale.parse("knn:2,1"))) == [
-        (0, 1),
-        (0, 2),
-        (1, 2),
-        (2, 3),
-        (2, 4),
-        (3, 4),
-    ]
+def test_enough_hops_reach_all():
+    assert joined(PATH, "knn:1,4").sum() == 5 * 4
 
 
 def test_neighbours_count_in_either_direction():
     # The nearest neighbour of 10 is 1, which is nearer to 0: the link holds all the same.
-    graph = neighbourhood_graph(distances_of(np.array([[0.0], [1.0], [10.0]])), Scale.parse("knn:1,1"))
+    graph = joined(np.array([[0.0], [1.0], [10.0]]), "knn:1,1")
 
     assert edges(graph) == [(0, 1), (1, 2)]
     assert (graph == graph.T).all()
 
 
 def test_exact_duplicates_are_neighbours_of_each_other_and_not_of_themselves():
-    points = np.array([[0.0], [0.0], [5.0], [5.0]])
-
-    assert edges(neighbourhood_graph(distances_of(points), Scale.parse("knn:1,1"))) == [(0, 1), (2, 3)]
+    assert edges(joined(np.array([[0.0], [0.0], [5.0], [5.0]]), "knn:1,1")) == [(0, 1), (2, 3)]
 
 
 def test_knn_needs_more_samples_than_neighbours():
     with pytest.raises(TopologyError, match="more than 5 samples, got 5"):
-        neighbourhood_graph(distances_of(PATH), Scale.parse("knn:5,1"))
-    assert neighbourhood_graph(distances_of(PATH), Scale.parse("knn:4,1")).sum() == 5 * 4
+        neighbourhood_graph(PATH, Scale.parse("knn:5,1"))
+    assert joined(PATH, "knn:4,1").sum() == 5 * 4
 
 
-# --- reading and writing scales ---
+@pytest.mark.parametrize("samples", [30, 70])
+def test_nearest_neighbours_are_those_of_double_precision(samples):
+    points = normal(samples, 5, seed=8) + np.float32(100)
+    nearest = np.argsort(exact_squares(points), axis=1)[:, 1:4]
+    expected = np.zeros((samples, samples), dtype=bool)
+    expected[np.arange(samples)[:, None], nearest] = True
 
-GOOD = {
-    "quantile:0.2": Scale("quantile", (0.2,)),
-    "relative:0.5": Scale("relative", (0.5,)),
-    "layer:1.25": Scale("layer", (1.25,)),
-    "absolute:1e-05": Scale("absolute", (1e-5,)),
-    "knn:14,2": Scale("knn", (14.0, 2.0)),
-}
-
-
-@pytest.mark.parametrize("text", GOOD)
-def test_scales_are_read_and_written(text):
-    assert Scale.parse(text) == GOOD[text]
-    assert str(GOOD[text]) == text
-    assert Scale.parse(str(Scale.parse(text))) == GOOD[text]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "quantile", "quantile:", "quantile:x", "quantile:0", "quantile:1", "quantile:-0.1", "quantile:0.1,0.2"),
-        *("quantil:0.2", "relative:nan", "relative:inf", "layer:0", "absolute:-1", "knn:14", "knn:14,2,1"),
-        *("knn:1.5,2", "knn:0,1", "knn:3,0", "0.2", ":0.2", "absolute:1;2"),
-    ],
-)
-def test_other_texts_are_refused_with_what_to_write(text):
-    with pytest.raises(TopologyError, match="scale") as caught:
-        Scale.parse(text)
-    assert "quantile:0.2" in caught.value.hint
-
-
-@pytest.mark.parametrize("factor", [1e20, 1e-25])
-def test_amplitudes_whose_squares_leave_float32_change_nothing(factor):
-    points = torch.tensor(circle(12), dtype=torch.float32)[None]
-    plain = pairwise_distances(points)[0].numpy()
-    scaled = pairwise_distances(points * factor)[0].numpy()
-    np.testing.assert_allclose(scaled / factor, plain, rtol=1e-4, atol=1e-6)
-    scale = Scale.parse("quantile:0.18")
-    np.testing.assert_array_equal(neighbourhood_graph(scaled, scale), neighbourhood_graph(plain, scale))
+    assert np.array_equal(joined(points, "knn:3,1"), expected | expected.T)
