@@ -138,6 +138,10 @@ def plan_passes(shapes: Mapping[str, tuple[int, int]], samples: int, budget: int
     return [slices for slices in passes if slices]
 
 
+def _ordinary(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.empty(shape, dtype=np.float32)
+
+
 def collect_clouds(
     model: nn.Module,
     slices: Sequence[Slice],
@@ -145,7 +149,7 @@ def collect_clouds(
     samples: int,
     *,
     maps: Maps = EXACT,
-    allocate: Allocate = np.empty,
+    allocate: Allocate = _ordinary,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> list[NDArray[np.float32]]:
     """Run every sample through the model once and keep the maps of some channels.
