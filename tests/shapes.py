@@ -1,9 +1,6 @@
-"""Point clouds and graphs whose Betti numbers are known, and a few ways to make and count them."""
-
-from itertools import combinations
+"""Point clouds and graphs whose Betti numbers are known, and a few ways to make them."""
 
 import numpy as np
-import torch
 
 from topocompress.topology import pairwise_distances
 
@@ -67,18 +64,4 @@ def fibonacci_sphere(points: int) -> np.ndarray:
 
 def distances_of(points: np.ndarray) -> np.ndarray:
     """(samples, samples) float32 distances of (samples, features) points, by the library."""
-    return pairwise_distances(torch.tensor(points, dtype=torch.float32)[None])[0].numpy()
-
-
-def count_cliques(graph: np.ndarray, size: int) -> int:
-    vertices = range(len(graph))
-    return sum(all(graph[a, b] for a, b in combinations(chosen, 2)) for chosen in combinations(vertices, size))
-
-
-def components(graph: np.ndarray) -> int:
-    """Connected components, by merging sets."""
-    parts = [{v} for v in range(len(graph))]
-    for a, b in zip(*np.nonzero(graph), strict=True):
-        joined = [part for part in parts if a in part or b in part]
-        parts = [part for part in parts if part not in joined] + [set().union(*joined)]
-    return len(parts)
+    return pairwise_distances(points.astype(np.float32))

@@ -1,294 +1,247 @@
-import copy
+"""Captures under a memory budget, and what is refused."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from capturing import Net, captured, conv, images, seeded, split
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torchvision.models.resnet import BasicBlock
 
-from topocompress.capture import Slice, collect_clouds, map_shapes
-from topocompress.errors import ModelError
-
-
-def seeded(build) -> nn.Module:
-    """A network with norms that do something, in evaluation mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = build()
-        for module in model.modules():
-            if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
-                nn.init.normal_(module.weight)
-                nn.init.normal_(module.bias)
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-    return model.eval()
+from topocompress.capture import EXACT, Maps, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.errors import DataError, ModelError
 
 
-def images(count: int, *shape: int) -> Tensor:
-    return torch.randn(count, *(shape or (3, 6, 6)), generator=torch.Generator().manual_seed(1))
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), max_size=6),
+    st.integers(2, 30),
+    st.integers(0, 40_000),
+)
+def test_each_channel_is_in_one_pass_and_each_pass_within_the_budget(layers, samples, budget):
+    shapes = {f"layer{index}": shape for index, shape in enumerate(layers)}
+
+    passes = plan_passes(shapes, samples, budget)
+
+    channels = [(part.layer, c) for slices in passes for part in slices for c in range(part.start, part.stop)]
+    assert channels == [(layer, c) for layer, (count, _) in shapes.items() for c in range(count)]
+    for slices in passes:
+        assert all(part.features == shapes[part.layer][1] for part in slices)
+        size = sum(4 * samples * part.features * (part.stop - part.start) for part in slices)
+        alone = len(slices) == 1 and slices[0].stop - slices[0].start == 1
+        assert slices
+        assert size <= budget or alone
 
 
-def split(samples: Tensor, size: int = 3) -> list[tuple[Tensor, Tensor]]:
-    return [(part, torch.zeros(len(part))) for part in samples.split(size)]
+def test_no_pass_is_wasted():
+    shapes = {"a": (3, 10), "b": (2, 5)}  # filters of 80 and 40 bytes with two samples
+
+    assert [len(plan_passes(shapes, 2, budget)) for budget in (320, 319, 160, 80, 1)] == [1, 2, 2, 4, 5]
 
 
-def captured(model: nn.Module, layers, samples: Tensor, size: int = 3) -> dict[str, Tensor]:
-    """Layer → (samples, channels, features), through the library."""
-    slices = [
-        Slice(layer=layer, start=0, stop=channels, features=features)
-        for layer, (channels, features) in map_shapes(model, layers, samples[:1]).items()
-    ]
-    clouds = collect_clouds(model, slices, split(samples, size), len(samples), on_batch=lambda _: None)
-    return {part.layer: cloud.transpose(0, 1) for part, cloud in zip(slices, clouds, strict=True)}
-
-
-class Net(nn.Module):
-    """Parts by name; any function of them and the input as the forward pass, then a pooling."""
-
-    def __init__(self, run, **parts: nn.Module) -> None:
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor):
-        return self.run(self, x).mean(dim=-1)
-
-
-def conv(inputs: int = 3, outputs: int = 4) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
-# --- where the map is taken ---
-
-
-def in_place_sum(net, x):
-    out = F.relu(net.conv(x))
-    out += x.mean(dim=1, keepdim=True)
-    return out.flatten(1)
-
-
-def in_place_index(net, x):
-    out = net.conv(x)
-    out[:, :, 0] = 7.0
-    return out
-
-
-def out_argument(net, x):
-    out = net.conv(x)
-    torch.add(out, 1.0, out=out)
-    return out
-
-
-def gated(net, x):
-    out = net.norm(net.conv(x))
-    return out * torch.sigmoid(out.mean(dim=(2, 3), keepdim=True))
-
-
-def sized(tensor: Tensor) -> Tensor:
-    assert tensor.shape[0] == tensor.size(0)
-    assert tensor.dim() == 4
-    return tensor.contiguous()
-
-
-TAPS = {
-    # name: (forward, the map expected, other parts)
-    "bare": (lambda n, x: n.conv(x), lambda n, x: n.conv(x), {}),
-    "ReLU module": (lambda n, x: n.act(n.conv(x)), lambda n, x: n.conv(x).relu(), {"act": nn.ReLU()}),
-    "ReLU in place": (lambda n, x: n.act(n.conv(x)), lambda n, x: n.conv(x).relu(), {"act": nn.ReLU(inplace=True)}),
-    "F.relu": (lambda n, x: F.relu(n.conv(x)), lambda n, x: n.conv(x).relu(), {}),
-    "F.relu in place": (lambda n, x: F.relu(n.conv(x), inplace=True), lambda n, x: n.conv(x).relu(), {}),
-    "method": (lambda n, x: n.conv(x).relu_(), lambda n, x: n.conv(x).relu(), {}),
-    "SiLU module": (lambda n, x: n.act(n.conv(x)), lambda n, x: F.silu(n.conv(x)), {"act": nn.SiLU(inplace=True)}),
-    "F.gelu": (lambda n, x: F.gelu(n.conv(x)), lambda n, x: F.gelu(n.conv(x)), {}),
-    "ReLU6": (lambda n, x: n.act(n.conv(x)), lambda n, x: n.conv(x).clamp(0, 6), {"act": nn.ReLU6()}),
-    "Hardswish": (lambda n, x: n.act(n.conv(x)), lambda n, x: F.hardswish(n.conv(x)), {"act": nn.Hardswish()}),
-    "PReLU": (lambda n, x: n.act(n.conv(x)), lambda n, x: n.act(n.conv(x)), {"act": nn.PReLU()}),
-    "tanh": (lambda n, x: torch.tanh(n.conv(x)), lambda n, x: n.conv(x).tanh(), {}),
-    "norm, then ReLU": (
-        lambda n, x: n.act(n.norm(n.conv(x))),
-        lambda n, x: n.norm(n.conv(x)).relu(),
-        {"norm": nn.BatchNorm2d(4), "act": nn.ReLU(inplace=True)},
-    ),
-    "GroupNorm, then F.silu": (
-        lambda n, x: F.silu(n.norm(n.conv(x))),
-        lambda n, x: F.silu(n.norm(n.conv(x))),
-        {"norm": nn.GroupNorm(2, 4)},
-    ),
-    "ReLU, then norm": (
-        lambda n, x: n.norm(n.conv(x).relu()),
-        lambda n, x: n.norm(n.conv(x).relu()),
-        {"norm": nn.BatchNorm2d(4)},
-    ),
-    "shape queries and dropout": (
-        lambda n, x: n.drop(F.relu(sized(n.conv(x)))),
-        lambda n, x: n.conv(x).relu(),
-        {"drop": nn.Dropout(0.5)},
-    ),
-    "before a sum": (lambda n, x: F.relu(n.conv(x) + 1), lambda n, x: n.conv(x), {}),
-    "before a sum in place": (in_place_sum, lambda n, x: n.conv(x).relu(), {}),
-    "before assignment": (in_place_index, lambda n, x: n.conv(x), {}),
-    "before out=": (out_argument, lambda n, x: n.conv(x), {}),
-    "before torch.cat": (
-        lambda n, x: torch.cat([n.conv(x).relu(), x], dim=1).relu(),
-        lambda n, x: n.conv(x).relu(),
-        {},
-    ),
-    "before pooling": (lambda n, x: n.pool(n.conv(x).relu()), lambda n, x: n.conv(x).relu(), {"pool": nn.MaxPool2d(2)}),
-    "before a gate": (gated, lambda n, x: n.norm(n.conv(x)), {"norm": nn.BatchNorm2d(4)}),
-}
-
-
-@pytest.mark.parametrize("name", TAPS)
-def test_maps_are_taken_where_the_next_layer_reads_them(name):
-    forward, expected, parts = TAPS[name]
-    model = seeded(lambda: Net(forward, conv=conv(), **parts))
-    samples = images(7)
-
-    maps = captured(model, ["conv"], samples)["conv"]
-
-    with torch.no_grad():
-        torch.testing.assert_close(maps, expected(model, samples).flatten(2), rtol=1e-5, atol=1e-6)
-
-
-def test_a_shared_activation_gives_each_convolution_its_own_map():
-    model, x = seeded(lambda: BasicBlock(4, 4)), images(5, 4, 6, 6)
-
-    maps = captured(model, ["conv1", "conv2"], x)
-
-    with torch.no_grad():
-        first = model.bn1(model.conv1(x)).relu()
-        second = model.bn2(model.conv2(first))  # the shortcut is added to it: no activation before that
-    torch.testing.assert_close(maps["conv1"], first.flatten(2), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(maps["conv2"], second.flatten(2), rtol=1e-5, atol=1e-6)
-
-
-def test_bottleneck_with_a_projection():
-    project = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8))
-    model, x = seeded(lambda: Bottleneck(4, 2, downsample=project)), images(5, 4, 6, 6)
-
-    maps = captured(model, ["conv1", "conv2", "conv3", "downsample.0"], x)
-
-    with torch.no_grad():
-        first = model.bn1(model.conv1(x)).relu()
-        second = model.bn2(model.conv2(first)).relu()
-        third = model.bn3(model.conv3(second))
-        shortcut = model.downsample(x)
-    for name, expected in {"conv1": first, "conv2": second, "conv3": third, "downsample.0": shortcut}.items():
-        torch.testing.assert_close(maps[name], expected.flatten(2), rtol=1e-5, atol=1e-6)
-    assert list(maps) == ["conv1", "conv2", "conv3", "downsample.0"]
-
-
-def test_linear_layers_have_their_channels_last():
-    model = seeded(
-        lambda: Net(
-            lambda n, x: n.last(F.gelu(n.inner(x)).mean(dim=(1, 2))), inner=nn.Linear(3, 5), last=nn.Linear(5, 2)
+def collected(model: nn.Module, passes: list[list[Slice]], samples: torch.Tensor) -> dict[tuple[str, int], np.ndarray]:
+    """(layer, channel) → (samples, features)."""
+    return {
+        (part.layer, part.start + offset): cloud
+        for slices in passes
+        for part, clouds in zip(
+            slices,
+            collect_clouds(model, slices, split(samples), len(samples)),
+            strict=True,
         )
-    )
-    x = images(4, 6, 7, 3)
+        for offset, cloud in enumerate(clouds)
+    }
 
-    maps = captured(model, ["inner", "last"], x)
+
+@pytest.mark.parametrize("budget", [1, 4 * 7 * 36, 4 * 7 * 36 * 2 + 1, 4 * 7 * 36 * 5])
+def test_many_passes_give_what_one_gives(budget):
+    model, x = seeded(lambda: BasicBlock(3, 3)), images(7)
+    shapes = map_shapes(model, ["conv1", "conv2"], x[:1])
+    (whole,) = plan_passes(shapes, 7, 1 << 20)
+
+    passes = plan_passes(shapes, 7, budget)
+    expected, found = collected(model, [whole], x), collected(model, passes, x)
+
+    assert len(passes) > 1
+    assert list(found) == list(expected) == [(layer, c) for layer in ("conv1", "conv2") for c in range(3)]
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 11])
+def test_the_batch_size_does_not_matter(size):
+    model, x = seeded(lambda: BasicBlock(3, 3)), images(11)
+
+    maps = captured(model, ["conv1", "conv2"], x, size)
+
+    for name, expected in captured(model, ["conv1", "conv2"], x, 4).items():
+        torch.testing.assert_close(maps[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_clouds_are_filters_by_samples_by_features():
+    model = seeded(lambda: Net(lambda n, x: n.conv(x), conv=conv()))
+    part = Slice(layer="conv", start=1, stop=4, features=40)
+    counted = []
+
+    (clouds,) = collect_clouds(model, [part], split(images(7, 3, 5, 8)), 7, on_batch=counted.append)
+
+    assert clouds.shape == (3, 7, 40)
+    assert type(clouds) is np.ndarray
+    assert clouds.dtype == np.float32
+    assert counted == [3, 3, 1]
+
+
+def test_clouds_are_kept_where_they_are_asked_to_be():
+    places = []
+
+    def allocate(shape):
+        places.append(np.full(shape, np.nan, dtype=np.float32))
+        return places[-1]
+
+    part = Slice(layer="conv", start=0, stop=4, features=36)
+    found = collect_clouds(plain(), [part, part], split(images(7)), 7, allocate=allocate)
+
+    assert [id(cloud) for cloud in found] == [id(place) for place in places]
+    assert np.isfinite(found).all()
+    assert np.array_equal(found[0], found[1])
+
+
+# --- smaller points ---
+
+
+def test_maps_are_averaged_down_to_a_size():
+    maps = images(2, 3, 6, 8)
+
+    points = Maps(size=2).points(maps)
+
+    assert points.shape == (2, 3, 4)
+    torch.testing.assert_close(points, F.avg_pool2d(maps, (3, 4)).flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "features"), [((3, 6, 8), 16), ((3, 3, 9), 12), ((3, 4, 4), 16), ((3, 2, 2), 4), ((3, 50), 50), ((3,), 1)]
+)
+def test_no_side_is_longer_than_the_size(shape, features):
+    assert Maps(size=4).points(images(2, *shape)).shape == (2, 3, features)
+
+
+@pytest.mark.parametrize("maps", [Maps(size=6), Maps(size=100), Maps(sketch=36), Maps(sketch=1000), EXACT])
+def test_smaller_maps_stay_exact(maps):
+    found = maps.points(images(4))
+
+    assert torch.equal(found, images(4).flatten(2))
+
+
+def test_sketches_have_their_size_after_averaging():
+    assert Maps(sketch=7).points(images(2, 3, 20, 20)).shape == (2, 3, 7)
+    assert Maps(size=4, sketch=7).points(images(2, 3, 20, 20)).shape == (2, 3, 7)
+    assert torch.equal(Maps(size=4, sketch=16).points(images(2, 3, 20, 20)), Maps(size=4).points(images(2, 3, 20, 20)))
+
+
+def test_a_sketch_is_the_same_for_every_batch_and_channel_and_draws_nothing():
+    maps = images(6, 3, 9, 9)
+    before = torch.get_rng_state()
+
+    whole = Maps(sketch=5).points(maps)
+
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(torch.cat([Maps(sketch=5).points(part) for part in maps.split(2)]), whole)
+    torch.testing.assert_close(Maps(sketch=5).points(maps[:, 1:2]), whole[:, 1:2])
+    same = maps[:1].expand(4, -1, -1, -1)
+    torch.testing.assert_close(Maps(sketch=5).points(same), whole[:1].expand(4, -1, -1))
+
+
+@pytest.mark.parametrize("sketch", [16, 64, 200])
+def test_a_sketch_keeps_squared_distances_in_the_mean(sketch):
+    maps = images(400, 1, 20, 20)
+    ratios = []
+    for first, second in zip(maps[::2], maps[1::2], strict=True):
+        exact = (first - second).square().sum()
+        found = Maps(sketch=sketch).points((first - second)[None]).square().sum()
+        ratios.append(float(found / exact))
+
+    error = math.sqrt(2 / sketch)
+    assert np.mean(ratios) == pytest.approx(1, abs=5 * error / math.sqrt(len(ratios)))
+    assert np.std(ratios) == pytest.approx(error, rel=0.3)
+
+
+@pytest.mark.parametrize("maps", [Maps(size=3), Maps(sketch=5), Maps(size=4, sketch=5)])
+def test_clouds_are_made_of_smaller_points(maps):
+    model, x = plain(), images(7)
+    shapes = map_shapes(model, ["conv"], x[:1], maps)
+    part = Slice(layer="conv", start=1, stop=4, features=shapes["conv"][1])
+
+    (cloud,) = collect_clouds(model, [part], split(x), 7, maps=maps)
 
     with torch.no_grad():
-        inner = F.gelu(model.inner(x))
-        last = model.last(inner.mean(dim=(1, 2)))
-    torch.testing.assert_close(maps["inner"], inner.permute(0, 3, 1, 2).flatten(2), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(maps["last"], last[:, :, None], rtol=1e-5, atol=1e-6)
+        expected = maps.points(model.conv(x).relu())
+    assert shapes == {"conv": (4, expected.shape[2])}
+    assert expected.shape[2] < 36
+    torch.testing.assert_close(torch.from_numpy(cloud), expected[:, 1:].transpose(0, 1), rtol=1e-5, atol=1e-5)
 
 
-def test_a_layer_that_runs_twice_is_judged_by_its_first_run():
-    model, x = seeded(lambda: Net(lambda n, x: n.conv(n.conv(x).relu()) + 1, conv=conv(3, 3))), images(5)
-
-    maps = captured(model, ["conv"], x)["conv"]
-
-    with torch.no_grad():
-        torch.testing.assert_close(maps, model.conv(x).relu().flatten(2), rtol=1e-5, atol=1e-6)
+def test_maps_say_how_they_differ_from_exact_ones():
+    assert EXACT.settings() == {}
+    assert Maps(size=8).settings() == {"map_size": 8}
+    assert Maps(size=8, sketch=256).settings() == {"map_size": 8, "sketch": 256}
 
 
-def test_layers_come_in_the_order_in_which_they_run_and_idle_ones_are_missing():
-    model = seeded(lambda: Net(lambda n, x: n.late(n.early(x)).mean(), late=conv(4, 2), early=conv(), idle=conv()))
-
-    shapes = map_shapes(model, ["late", "early", "idle"], images(1, 3, 5, 8))
-
-    assert list(shapes.items()) == [("early", (4, 40)), ("late", (2, 40))]
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"sketch": 0}, {"sketch": -3}])
+def test_a_size_below_1_is_refused(wrong):
+    with pytest.raises(DataError, match=r"a (map size|sketch) of (0|-3)"):
+        Maps(**wrong)
 
 
-# --- no trace is left ---
+# --- refusals ---
+
+PART = Slice(layer="conv", start=0, stop=4, features=36)
 
 
-def trace_of(model: nn.Module) -> tuple:
-    hooks = [
-        {kind: dict(value) for kind, value in vars(module).items() if kind.endswith("_hooks")}
-        for module in model.modules()
-    ]
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    return hooks, [module.training for module in model.modules()], torch.get_rng_state(), state
+def plain(**parts: nn.Module) -> nn.Module:
+    return seeded(lambda: Net(lambda n, x: n.conv(x).relu().mean(dim=(2, 3)), conv=conv(), **parts))
 
 
-def assert_untouched(model: nn.Module, before: tuple) -> None:
-    hooks, modes, random_state, state = trace_of(model)
-    assert hooks == before[0]
-    assert modes == before[1]
-    assert torch.equal(random_state, before[2])
-    assert all(torch.equal(state[name], value) for name, value in before[3].items())
-    assert all(parameter.grad is None for parameter in model.parameters())
+def collect(model: nn.Module, batches, samples: int):
+    return collect_clouds(model, [PART], batches, samples)
 
 
-def noisy(net: nn.Module, x: Tensor) -> Tensor:
-    return net.norm(net.conv(x + torch.rand_like(x)))
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_inputs_that_are_no_numbers_are_refused_with_their_place(bad):
+    samples = images(7)
+    samples[4, 0, 2, 2] = bad
+
+    with pytest.raises(DataError, match=r"input samples 3\.\.5"):
+        collect(plain(), split(samples), 7)
 
 
-def test_nothing_is_left_behind():
-    model = seeded(lambda: Net(noisy, conv=conv(), norm=nn.BatchNorm2d(4), drop=nn.Dropout()))
-    model.train()
-    model.norm.eval()
-    seen = []
-    model.conv.register_forward_hook(lambda *_: seen.append(1))
-    before = trace_of(model)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_maps_that_are_no_numbers_are_refused_with_the_layer(bad):
+    model = plain()
+    model.conv.bias.data[2] = bad
 
-    maps = captured(model, ["conv"], images(7))
-
-    assert_untouched(model, before)
-    assert len(seen) == 4  # the caller's own hook: one shape query and three batches
-    assert not maps["conv"].requires_grad
+    with pytest.raises(ModelError, match=r"conv: NaN or infinity in its maps, first in samples 0\.\.2"):
+        collect(model, split(images(7)), 7)
 
 
-def test_nothing_is_left_behind_when_the_forward_pass_raises():
-    def failing(net, x):
-        noisy(net, x)
-        raise RuntimeError("out of luck\nsecond line")
-
-    model = seeded(lambda: Net(failing, conv=conv(), norm=nn.BatchNorm2d(4)))
-    model.train()
-    before = trace_of(model)
-
-    with pytest.raises(ModelError, match=r"\(1, 3, 6, 6\).*out of luck\n"):
-        map_shapes(model, ["conv"], images(1))
-
-    assert_untouched(model, before)
+@pytest.mark.parametrize("shape", [(1, 6, 6), (3, 6), (4, 6, 6)])
+def test_a_wrong_input_size_is_refused_with_both_shapes(shape):
+    with pytest.raises(ModelError, match="does not accept inputs of shape") as caught:
+        map_shapes(plain(), ["conv"], images(1, *shape))
+    assert str((1, *shape)) in caught.value.what
+    assert "--input-size" in caught.value.hint
 
 
-def test_nothing_is_left_behind_when_the_caller_interrupts():
-    model = seeded(lambda: Net(noisy, conv=conv(), norm=nn.BatchNorm2d(4))).train()
-    before = trace_of(model)
+def test_maps_that_change_size_are_refused():
+    batches = [*split(images(3)), *split(images(3, 3, 7, 7))]
 
-    def interrupt(_: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        part = Slice(layer="conv", start=0, stop=4, features=36)
-        collect_clouds(model, [part], split(images(7)), 7, on_batch=interrupt)
-
-    assert_untouched(model, before)
+    with pytest.raises(ModelError, match="conv: its maps change size"):
+        collect(plain(), batches, 6)
 
 
-def test_taps_end_with_the_capture():
-    model, x = seeded(lambda: BasicBlock(3, 3)), images(3)
-    with torch.no_grad():
-        expected = copy.deepcopy(model)(x)
-
-    captured(model, ["conv1"], x)
-
-    with torch.no_grad():
-        assert torch.equal(model(x), expected)
+@pytest.mark.parametrize("counted", [5, 9])
+def test_a_number_of_samples_that_changes_is_refused(counted):
+    with pytest.raises(DataError, match=str(counted)):
+        collect(plain(), split(images(7)), counted)

@@ -8,7 +8,7 @@ import os
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,11 +44,13 @@ def workers(count: int, *, cluster: str | None = None, threads: bool = False) ->
         elif count == 1:
             yield _here
         elif threads:
-            yield _run(joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator"))
+            stack.enter_context(threadpool_limits(1))  # one for all: threads would undo each other's
+            parallel = joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator")
+            yield _run(parallel, stack, _call)
         else:
             stack.callback(_stop_processes)
             options = {"batch_size": 1, "max_nbytes": None, "return_as": "generator"}
-            yield _run(joblib.Parallel(n_jobs=count, backend="loky", **options))
+            yield _run(joblib.Parallel(n_jobs=count, backend="loky", **options), stack)
 
 
 def _here(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -56,20 +58,30 @@ def _here(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) ->
         yield _single_threaded(function, *each)
 
 
-def _run(parallel: joblib.Parallel) -> Run:
-    def run(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        with contextlib.closing(
-            parallel(joblib.delayed(_single_threaded)(function, *each) for each in arguments)
-        ) as results:
-            yield from results
-
-    return run
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*(argument.array if isinstance(argument, _Packed) else argument for argument in arguments))
 
 
 def _single_threaded(function: Callable[..., Any], *arguments: Any) -> Any:
-    unpacked = (argument.array if isinstance(argument, _Packed) else argument for argument in arguments)
     with threadpool_limits(1):
-        return function(*unpacked)
+        return _call(function, *arguments)
+
+
+def _run(parallel: joblib.Parallel, stack: contextlib.ExitStack, call: Callable[..., Any] = _single_threaded) -> Run:
+    def results(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Generator[Any, None, None]:
+        found = parallel(joblib.delayed(call)(function, *each) for each in arguments)
+        try:
+            for result in found:  # noqa: UP028 - "yield from" would close found where its warning is heard
+                yield result
+        finally:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*tasks (which|have)")  # some are cancelled, as they should
+                found.close()
+
+    def run(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        return stack.enter_context(contextlib.closing(results(function, arguments)))  # whoever else still holds it
+
+    return run
 
 
 def _stop_processes() -> None:
@@ -98,8 +110,8 @@ def _on_cluster(address: str) -> Iterator[Run]:
         raise DataError(
             f"no Dask scheduler answers at {address}: {error}", hint="Start one with: dask scheduler"
         ) from error
-    with client, joblib.parallel_config(backend="dask", client=client):
-        run = _run(joblib.Parallel(n_jobs=-1, batch_size=1, return_as="generator"))
+    with client, joblib.parallel_config(backend="dask", client=client), contextlib.ExitStack() as stack:
+        run = _run(joblib.Parallel(n_jobs=-1, batch_size=1, return_as="generator"), stack)
 
         def packed(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
             with warnings.catch_warnings():

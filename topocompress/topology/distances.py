@@ -52,7 +52,7 @@ def gram_matrix(points: NDArray[np.floating[Any]], *, device: str = "cpu") -> tu
 def _gram_on(points: NDArray[Any], device: str) -> NDArray[Any]:
     import torch
 
-    there = torch.from_numpy(points).to(device)
+    there = torch.tensor(points, device=device)  # a copy: clouds are read-only, which torch does not take
     products = torch.zeros(len(points), len(points), dtype=there.dtype, device=device)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # the error bound is that of full single precision
@@ -99,7 +99,12 @@ class Squares:
         """Squared distances by one matrix product, in single or double precision."""
         products, gamma = gram_matrix(points.astype(np.float64) if double else points, device=device)
         # γ from each norm and from the product, as |x·y| <= (‖x‖² + ‖y‖²) / 2; the rest is the norms' own error.
-        slack = np.diagonal(products) * products.dtype.type(2.02 * gamma)
+        norms = np.diagonal(products)
+        slack = norms * products.dtype.type(2.02 * gamma)
+        # γ says nothing of products that vanish; those of a sample of zeros do not.
+        lost = norms > 0
+        lost[~lost] = points[~lost].any(axis=1)
+        slack[lost] += np.finfo(products.dtype).smallest_normal * products.dtype.type(2 * points.shape[1])
         _to_squares(products)
         return cls(points=points, values=products, slack=slack)
 

@@ -19,6 +19,7 @@ _DRAWN = 4096
 _SEED = 0x9E3779B97F4A7C15
 _PER_SAMPLE = 64
 _SIDE_BY_SIDE = np.uint64(0x0102040810204080)
+_BEYOND = 2.0**100  # any distance of a normalised cloud, and its square is a number
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def neighbourhood_graph(
         epsilon = value * mean_distance(cloud, device=device) * unit
     else:
         epsilon = value * layer_mean if layer_mean is not None and scale.kind == "layer" else value
-    near = epsilon / unit
-    return Graph(rows=_within(Squares.of(cloud, device=device), near * near, device), epsilon=epsilon)
+    square = min(epsilon / unit, _BEYOND) ** 2
+    return Graph(rows=_within(Squares.of(cloud, device=device), square, device), epsilon=epsilon)
 
 
 def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
