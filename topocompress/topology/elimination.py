@@ -50,7 +50,7 @@ def loops_minus_parts(rows: Bits) -> int:
                         pivots[highest] = rank
                         rank += 1
                         column[:] = np.uint64(0)
-    return edges - vertices - rank
+    return int(edges - vertices - rank)
 
 
 @njit(cache=True, nogil=True)
