@@ -21,6 +21,7 @@ from benchmarks import topology_tasks as tasks
 from benchmarks.networks import Batches, convolutions, images_at_224, inner_convolutions, untrained
 from topocompress import Betti
 from topocompress.capture import Maps, Slice, collect_clouds, map_shapes
+from topocompress.cloud_scoring import task_size
 from topocompress.parallel import shared_array, workers
 from topocompress.resources import Resources
 from topocompress.scoring import score_layers
@@ -30,9 +31,10 @@ GROWTH = (250, 500, 1000, 2000, 4000)
 
 
 class Once(Protocol):
-    rows: dict[str, Any]
+    """Measurements that are made once."""
 
-    def once(self, name: str, measure: Callable[[], Any]) -> Any: ...
+    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The measurement of a name."""
 
 
 def loop(args: argparse.Namespace, results: Once) -> None:
@@ -41,16 +43,14 @@ def loop(args: argparse.Namespace, results: Once) -> None:
     model = untrained("resnet18", batches)
     with workers(CORES) as run:
         warm = np.random.default_rng(0).standard_normal((CORES, 64, 8)).astype(np.float32)
-        list(run(tasks.judge, ((cloud,) for cloud in warm)))
+        _judged(run, warm)
         tasks.by_giotto_on_two_threads(warm[0], 1.0)
         for layer in inner_convolutions(model):
             results.once(f"loop/{layer}", lambda: _loop(_clouds(model, layer, batches, args), run))  # noqa: B023
 
 
 def _loop(clouds: NDArray[np.float32], run: Any) -> dict[str, Any]:
-    started = time.perf_counter()
-    ours = list(run(tasks.judge, ((cloud,) for cloud in clouds)))
-    seconds = time.perf_counter() - started
+    ours, seconds = _judged(run, clouds)
     theirs, different = [], []
     for index, (cloud, (parts, loops, epsilon)) in enumerate(zip(clouds, ours, strict=True)):
         started = time.perf_counter()
@@ -174,9 +174,9 @@ def growth(args: argparse.Namespace, results: Once) -> None:
     clouds = _clouds(model, "layer3.0.conv1", batches[: 1 + args.samples // 32], args)[:, : args.samples]
     for count in (1, CORES):
         with workers(count) as run:
-            list(run(tasks.judge, ((cloud,) for cloud in clouds[: 2 * count])))
+            _judged(run, clouds[: 2 * count])
             for filters in (32, 64, 128, 256):
-                results.once(f"processes/{count}/{filters}", lambda: _timed(run, clouds[:filters]))  # noqa: B023
+                results.once(f"processes/{count}/{filters}", lambda: _judged(run, clouds[:filters])[1])  # noqa: B023
     results.once("peak", _peak_rate)
 
 
@@ -185,10 +185,13 @@ def _stages(clouds: NDArray[np.float32]) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]} | {"features": clouds.shape[2]}
 
 
-def _timed(run: Any, clouds: NDArray[np.float32]) -> float:
+def _judged(run: Any, clouds: NDArray[np.float32]) -> tuple[list[tuple[int, int, float]], float]:
+    """What the processes say of each cloud, and the seconds they took; tasks are of the size that scoring sends."""
+    step = max(1, min(len(clouds) // 8, task_size(clouds.shape[1], clouds.shape[2])))
     started = time.perf_counter()
-    list(run(tasks.judge, ((cloud,) for cloud in clouds)))
-    return time.perf_counter() - started
+    parts = run(tasks.judge_all, ((clouds[start : start + step],) for start in range(0, len(clouds), step)))
+    found = [each for part in parts for each in part]
+    return found, time.perf_counter() - started
 
 
 def _peak_rate() -> float:

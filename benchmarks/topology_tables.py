@@ -88,8 +88,8 @@ def _memory(rows: Mapping[str, Any]) -> str:
     forward, score = found["forward"]["peak_bytes"], found["score"]["peak_bytes"]
     run = json.loads(found["score"]["said"])
     return (
-        f"ResNet-50 within `--memory 2GB`: {run['passes']} passes, at most {run['peak_cloud_bytes'] / GB:.2f} GB of clouds "
-        f"at a time; all processes together peak {(score - forward) / GB:.2f} GB above a process that only runs the "
+        f"ResNet-50 within `--memory 2GB`: {run['passes']} passes, at most {run['peak_cloud_bytes'] / GB:.2f} GB of "
+        f"clouds at a time; all processes together peak {(score - forward) / GB:.2f} GB above a process that only runs the "
         f"forward pass ({forward / GB:.2f} GB)."
     )
 

@@ -21,6 +21,11 @@ def judge(cloud: NDArray[np.float32]) -> tuple[int, int, float]:
     return parts, loops, graph.epsilon
 
 
+def judge_all(clouds: NDArray[np.float32]) -> list[tuple[int, int, float]]:
+    """The same of some (filters, samples, features) clouds."""
+    return [judge(cloud) for cloud in clouds]
+
+
 def stages(cloud: NDArray[np.float32]) -> dict[str, float]:
     """Seconds of the three stages: matrix product, graph, Betti numbers."""
     started = time.perf_counter()

@@ -112,6 +112,11 @@ def _share(shapes: Shapes, samples: int, resources: Resources, device: str) -> t
         count -= 1
 
 
+def task_size(samples: int, features: int) -> int:
+    """How many filters a task has: enough to be worth sending, few enough that all processes are busy to the end."""
+    return max(1, min(_MOST_FILTERS, int(_TASK_SECONDS / _seconds(samples, features))))
+
+
 def _seconds(samples: int, features: int) -> float:
     return samples * samples * (features * _SECONDS_PER_PRODUCT + _SECONDS_PER_PAIR)
 
@@ -170,10 +175,9 @@ class _Work:
     def _tasks(
         self, slices: Sequence[Slice], clouds: Sequence[NDArray[np.float32]]
     ) -> list[tuple[str, NDArray[np.float32]]]:
-        """A few filters each: enough to be worth sending, few enough that all processes stay busy to the end."""
         tasks = []
         for part, cloud in zip(slices, clouds, strict=True):
-            step = max(1, min(_MOST_FILTERS, int(_TASK_SECONDS / _seconds(self.samples, part.features))))
+            step = task_size(self.samples, part.features)
             tasks += [(part.layer, cloud[start : start + step]) for start in range(0, len(cloud), step)]
         return tasks
 
