@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info
 
 
 def workers_left() -> list[list[str]]:
-    """Command lines of the worker processes that are there; helpers of the interpreter that end with it do not count."""
+    """Command lines of worker processes that are there; trackers, which end with the interpreter, do not count."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:

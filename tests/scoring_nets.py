@@ -1,5 +1,6 @@
 """Networks, samples and criteria for scoring, small enough to know every number; importable by worker processes."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -89,10 +90,8 @@ class Writing(Spread):
     """Writes into the clouds it is given (higher: keep)."""
 
     def score(self, clouds, *, layer_spread=None, device="cpu"):
-        try:
+        with contextlib.suppress(ValueError):
             clouds.flags.writeable = True
-        except ValueError:
-            pass
         clouds[0, 0, 0] = 1.0
         return super().score(clouds)
 
