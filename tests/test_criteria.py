@@ -17,8 +17,7 @@ CONTROLS = {"random"}
 
 
 def betti_of(criterion: Betti, *clouds: np.ndarray, spread: float | None = None) -> list[list[float]]:
-    stacked = torch.tensor(np.stack(clouds), dtype=torch.float32)
-    return criterion.score(stacked, layer_spread=spread, on_filter=lambda: None).tolist()
+    return criterion.score(np.stack(clouds).astype(np.float32), layer_spread=spread).tolist()
 
 
 # --- the contract, for everything registered ---
@@ -120,21 +119,29 @@ class Variance(CloudCriterion):
     def __init__(self, broken: str = "") -> None:
         self.broken = broken
 
-    def score(self, clouds, *, layer_spread, on_filter):
-        for _ in clouds[1:] if self.broken == "on_filter" else clouds:
-            on_filter()
+    def score(self, clouds, *, layer_spread=None, device="cpu"):
         if self.broken == "clouds":
-            clouds.sub_(clouds.mean(dim=1, keepdim=True))
-        values = clouds.var(dim=1).sum(dim=1)
-        return values - values.max() if self.broken == "how a layer's filters are split" else values
+            clouds -= clouds.mean(axis=1, keepdims=True)
+        values = clouds.var(axis=1, dtype=np.float64).sum(axis=1)
+        return values - values.max() if self.broken == "filters" else values
+
+    def __reduce__(self):
+        return (int, ("no number",)) if self.broken == "another process" else super().__reduce__()
 
 
-@pytest.mark.parametrize("promise", ["on_filter", "clouds", "how a layer's filters are split"])
-def test_a_broken_promise_of_a_cloud_criterion_is_named(promise):
+BROKEN = {
+    "clouds": "read-only|changed the weights or clouds",
+    "filters": "depend",
+    "another process": "cannot be sent to another process",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_promise_of_a_cloud_criterion_is_named(broken):
     check_criterion(Variance())
 
-    with pytest.raises(CriterionError, match=promise):
-        check_criterion(Variance(promise))
+    with pytest.raises(CriterionError, match=BROKEN[broken]):
+        check_criterion(Variance(broken))
 
 
 def test_a_class_that_is_no_criterion_is_refused():
@@ -184,12 +191,22 @@ def test_betti_refuses_what_is_not_supported(wrong):
         Betti(**wrong)
 
 
-def test_betti_reports_each_filter():
-    done = []
+def test_betti_obeys_the_backend_it_is_given():
+    corners = np.concatenate([np.eye(3), -np.eye(3)])
+    for name in ("giotto-ph", "ripser"):
+        criterion = Betti(scale="absolute:1.5", dimensions=(2,), backend=name)
+        assert betti_of(criterion, corners) == [[1]]
+        assert "backend" not in criterion.settings()  # all give the same numbers
+    with pytest.raises(TopologyError, match="unknown backend"):
+        Betti(backend="other")
 
-    Betti().score(torch.arange(40.0).reshape(5, 4, 2), layer_spread=None, on_filter=lambda: done.append(1))
 
-    assert len(done) == 5
+def test_a_filter_scores_alone_as_it_does_among_others():
+    points = np.random.default_rng(0).standard_normal((6, 40, 5)).astype(np.float32)
+
+    together = betti_of(Betti(), *points)
+
+    assert together == [betti_of(Betti(), cloud)[0] for cloud in points]
 
 
 # --- l1 ---

@@ -16,8 +16,11 @@ ROWS = (
     ("rules", "ranking", "planning", "controls", "remedies"),
     ("architectures", "preprocessing", "recognition", "checkpoints", "models"),
     ("images", "datasets", "splits", "sources", "data"),
-    ("topology", "criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
-    ("capture", "scoring", "groups", "surgery", "artifact", "training_set", "finetuning", "export", "measurement"),
+    ("topology.scale", "topology.bits", "topology.distances", "topology.graphs", "topology.reduction"),
+    ("topology.elimination", "topology.backends", "topology.betti", "topology"),
+    ("criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
+    ("resources", "parallel", "taps", "capture", "tasks", "score_store", "cloud_scoring", "scoring"),
+    ("groups", "surgery", "artifact", "training_set", "finetuning", "export", "measurement"),
     ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
     ("steps", "pipeline", "console"),
     ("cli.running", "cli.options", "cli.criteria", "cli.demo", "cli.inspect", "cli.prune", "cli.score"),
@@ -26,8 +29,15 @@ ROWS = (
 )
 ORDER = [module for row in ROWS for module in row]
 FENCES = {
-    "gph": {"topology"},
-    "ripser": {"topology"},
+    "gph": {"topology.backends"},
+    "ripser": {"topology.backends"},
+    "numba": {"tasks", "topology.bits", "topology.distances", "topology.graphs", "topology.reduction"},
+    "llvmlite": {"topology.bits"},
+    "joblib": {"parallel", "resources"},
+    "distributed": {"parallel"},
+    "threadpoolctl": {"parallel"},
+    "psutil": {"resources", "_inference_process"},
+    "platformdirs": {"score_store"},
     "torch_pruning": {"groups", "surgery"},
     "onnx": {"export", "measurement"},
     "onnxruntime": {"export", "measurement", "_inference_process"},
@@ -141,9 +151,8 @@ def fresh(code):
     return done.stdout
 
 
-HEAVY = (
-    "[name for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'matplotlib', 'sklearn') if name in sys.modules]"
-)
+PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "matplotlib", "sklearn", "numba", "joblib", "scipy", "gph")
+HEAVY = f"[name for name in {PACKAGES!r} if name in sys.modules]"
 
 
 def test_importing_the_package_and_its_command_line_does_not_wait_for_torch():
@@ -165,3 +174,20 @@ def test_help_version_and_argument_errors_do_not_wait_for_torch(arguments):
     output = fresh(code)
     assert f"exit {2 if '--no-such-option' in arguments else 0}\nloaded []" in output
     assert len(output.splitlines()) > 2 or "--no-such-option" in arguments
+
+
+def test_processes_that_score_clouds_do_not_load_torch():
+    code = (
+        "import sys, pickle\n"
+        "import numpy as np\n"
+        "from topocompress import tasks\n"
+        "from topocompress.criteria.betti import Betti\n"
+        "for scale in ('quantile:0.2', 'layer:0.5', 'knn:3,2'):\n"
+        "    criterion = pickle.loads(pickle.dumps(Betti(scale=scale, dimensions=(0, 1, 2))))\n"
+        "    clouds = np.random.default_rng(0).standard_normal((2, 30, 4)).astype(np.float32)\n"
+        "    scores, dead = tasks.score_filters(criterion, clouds, 1.0, 'cpu')\n"
+        "    assert scores.shape == (2, 3) and not dead.any()\n"
+        "assert tasks.spreads(clouds, 'cpu').min() > 0\n"
+        "print([name for name in ('torch', 'torchvision', 'onnx', 'matplotlib') if name in sys.modules])"
+    )
+    assert fresh(code) == "[]\n"

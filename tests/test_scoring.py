@@ -1,36 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from shapes import circle
-from torch import Tensor, nn
+from scoring_nets import FEATURES, FILTERS, LAYERS, POINTS, Filters, network, noise, on_a_circle, plain
+from torch import nn
 
+from topocompress.capture import Maps
 from topocompress.criteria import L1, Betti, CloudCriterion, Criterion, Random, WeightCriterion
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.models import fingerprint
+from topocompress.resources import Resources
 from topocompress.scoring import score_layers
-
-POINTS = 12
-
-
-class Filters(nn.Module):
-    """1×1 filters of one input channel with known weights and biases, an activation, and a pooling."""
-
-    def __init__(self, weights, biases=None, activation: nn.Module | None = None) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, len(weights), 1)
-        self.activation = activation or nn.Identity()
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor(weights).reshape(-1, 1, 1, 1))
-            self.conv.bias.copy_(torch.zeros(len(weights)) if biases is None else torch.tensor(biases))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.conv(x)).mean(dim=(2, 3))
-
-
-def on_a_circle(size: int = 5) -> list[tuple[Tensor, Tensor]]:
-    """Samples of one channel and two pixels, which lie on the unit circle."""
-    samples = torch.tensor(circle(POINTS), dtype=torch.float32).reshape(-1, 1, 1, 2)
-    return [(part, torch.zeros(len(part))) for part in samples.split(size)]
 
 
 def scored(model: nn.Module, criterion: Criterion, **options):
@@ -58,7 +37,9 @@ def test_what_a_run_says_of_itself():
     assert (scores.criterion, scores.higher, scores.samples) == ("betti", "remove", POINTS)
     assert scores.settings == {"scale": "quantile:0.18", "dimensions": [1]}
     assert scores.model == fingerprint(model)
-    assert scores.run == {"passes": 1, "peak_cloud_bytes": 3 * 4 * POINTS * 2}
+    memory = scores.run.pop("peak_process_bytes")
+    assert scores.run == {"passes": 1, "peak_cloud_bytes": 3 * 4 * POINTS * 2, "workers": 1, "layers_reused": 0}
+    assert memory > 10 << 20
     assert list(scores.layers["conv"].parts) == ["beta1"]
 
 
@@ -79,54 +60,39 @@ def test_a_constant_filter_is_dead_whatever_its_constant():
     assert layer.values[[0, 2]].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("memory", [1 << 20, 2 * 4 * POINTS * 2, 1])
-def test_the_layer_scale_uses_the_mean_over_the_whole_layer(memory):
+@pytest.mark.parametrize("filters", [3, 2, 1])
+def test_the_layer_scale_uses_the_mean_over_the_whole_layer(filters):
     # Mean distances are m, 0 and 2m with m = 1.38, so ε = 0.5 m; the sides of the circles are 0.52 and 1.04.
-    model = Filters([1.0, 0.0, -2.0])
+    model, own = Filters([1.0, 0.0, -2.0]), 16 * POINTS**2
+    resources = Resources(memory=own + filters * 4 * POINTS * 2, workers=1)
 
-    scores = scored(model, Betti(scale="layer:0.5"), memory=memory)
+    scores = scored(model, Betti(scale="layer:0.5"), resources=resources)
 
     assert scores.layers["conv"].parts["beta0"].tolist() == [1, 1, POINTS]
     assert scores.layers["conv"].parts["beta1"].tolist() == [1, 0, 0]
-    assert scores.run["passes"] == {1 << 20: 1, 2 * 4 * POINTS * 2: 2, 1: 3}[memory]
+    assert scores.run["passes"] == {3: 1, 2: 2, 1: 3}[filters]
+    assert scores.run["peak_cloud_bytes"] == filters * 4 * POINTS * 2
 
 
 # --- more layers ---
 
 
-def network() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
-        )
-
-
-def noise(samples: int = 20, size: int = 6) -> list[tuple[Tensor, Tensor]]:
-    x = torch.randn(samples, 2, 7, 7, generator=torch.Generator().manual_seed(2))
-    return [(part, torch.zeros(len(part))) for part in x.split(size)]
-
-
 @pytest.mark.parametrize("scale", ["quantile:0.2", "relative:0.7", "layer:0.6", "absolute:1", "knn:3,2"])
 def test_scores_are_the_same_for_any_memory_and_batch_size(scale):
     criterion = Betti(scale=scale, dimensions=(0, 1, 2))
-    whole = score_layers(network(), ["0", "3"], criterion, noise())
+    whole = score_layers(network(), LAYERS, criterion, noise())
 
-    pieces = score_layers(network(), ["0", "3"], criterion, noise(size=7), memory=1)
+    pieces = score_layers(network(), LAYERS, criterion, noise(size=7), resources=Resources(memory=1))
 
-    assert (whole.run["passes"], pieces.run["passes"]) == (1, 9)
+    assert (whole.run["passes"], pieces.run["passes"]) == (1, 12)
     assert pieces.run["peak_cloud_bytes"] == 4 * 20 * 25
-    for name, layer in whole.layers.items():
-        assert pieces.layers[name].values.tolist() == layer.values.tolist()
-        assert pieces.layers[name].dead.tolist() == layer.dead.tolist()
-        assert {part: v.tolist() for part, v in pieces.layers[name].parts.items()} == {
-            part: v.tolist() for part, v in layer.parts.items()
-        }
+    assert plain(pieces) == plain(whole)
+    for layer in whole.layers.values():
         assert layer.values.tolist() == sum(layer.parts.values()).tolist()
 
 
 def test_layers_come_in_the_order_in_which_they_run():
-    assert list(score_layers(network(), ["3", "0"], Betti(), noise()).layers) == ["0", "3"]
+    assert list(score_layers(network(), ["5", "0", "3"], Betti(), noise()).layers) == ["0", "3", "5"]
 
 
 @pytest.mark.parametrize(("scale", "rounds"), [("quantile:0.2", 1), ("layer:0.5", 2)])
@@ -138,15 +104,56 @@ def test_progress_counts_up_to_its_total(scale, rounds):
         ["0", "3"],
         Betti(scale=scale),
         noise(),
-        memory=1,
+        resources=Resources(memory=1),
         progress=lambda step, done, total: seen.setdefault(step, []).append((done, total)),
     )
 
     assert [done for done, _ in seen["scoring filters"]] == list(range(1, 10))
     assert {total for _, total in seen["scoring filters"]} == {9}
     samples = [done for done, _ in seen["running samples"]]
-    assert samples == sorted(samples)
-    assert seen["running samples"][-1] == (9 * rounds * 20, 9 * rounds * 20)
+    assert seen["running samples"][-1] == (9 * 20, 9 * 20)
+    assert samples == rounds * [*samples[: len(samples) // rounds]]
+
+
+# --- smaller points ---
+
+
+@pytest.mark.parametrize(
+    ("maps", "settings"),
+    [
+        (Maps(), {}),
+        (Maps(size=2), {"map_size": 2}),
+        (Maps(sketch=3), {"sketch": 3}),
+        (Maps(size=3, sketch=4), {"map_size": 3, "sketch": 4}),
+    ],
+)
+def test_settings_say_how_maps_were_read(maps, settings):
+    scores = score_layers(network(), LAYERS, Betti(), noise(), maps=maps)
+
+    assert scores.settings == {**Betti().settings(), **settings}
+    assert {name: len(layer.values) for name, layer in scores.layers.items()} == FILTERS
+    features = [min(FEATURES[name], (maps.size or 5) ** 2, maps.sketch or 25) for name in LAYERS]
+    assert scores.run["peak_cloud_bytes"] == sum(
+        4 * 20 * count * size for count, size in zip(FILTERS.values(), features, strict=True)
+    )
+
+
+def test_maps_that_are_small_already_score_the_same():
+    exact = score_layers(network(), LAYERS, Betti(), noise())
+
+    assert plain(score_layers(network(), LAYERS, Betti(), noise(), maps=Maps(size=5, sketch=25))) == plain(exact)
+    other = score_layers(network(), LAYERS, Betti(dimensions=(0,)), noise(60), maps=Maps(sketch=2))
+    assert plain(other) != plain(score_layers(network(), LAYERS, Betti(dimensions=(0,)), noise(60)))
+
+
+@pytest.mark.parametrize("maps", [Maps(size=3), Maps(sketch=4)])
+def test_smaller_points_are_the_same_every_time_and_draw_nothing(maps):
+    before = torch.get_rng_state()
+
+    one, other = (score_layers(network(), LAYERS, Betti(), noise(), maps=maps) for _ in range(2))
+
+    assert plain(one) == plain(other)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_weights_alone_need_no_data():

@@ -44,9 +44,9 @@ def workers(count: int, *, cluster: str | None = None, threads: bool = False) ->
         elif count == 1:
             yield _here
         elif threads:
-            stack.enter_context(threadpool_limits(1))  # one for all: threads would undo each other's
+            stack.enter_context(threadpool_limits(1, "blas"))  # the process has one: threads would undo each other's
             parallel = joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator")
-            yield _run(parallel, stack, _call)
+            yield _run(parallel, stack, _in_thread)
         else:
             stack.callback(_stop_processes)
             options = {"batch_size": 1, "max_nbytes": None, "return_as": "generator"}
@@ -64,6 +64,11 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _single_threaded(function: Callable[..., Any], *arguments: Any) -> Any:
     with threadpool_limits(1):
+        return _call(function, *arguments)
+
+
+def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    with threadpool_limits(1, "openmp"):  # every thread has its own
         return _call(function, *arguments)
 
 

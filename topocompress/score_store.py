@@ -54,7 +54,7 @@ class ScoreStore:
                     parts={name: np.array(part, dtype=np.float64) for name, part in content["parts"].items()},
                     dead=np.array(content["dead"], dtype=np.bool_),
                 )
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
         return found
 

@@ -1,0 +1,68 @@
+import numpy as np
+import psutil
+import pytest
+
+from topocompress import resources
+from topocompress.errors import DataError
+from topocompress.resources import Resources, available_memory, cores, peak_memory
+
+
+@pytest.mark.parametrize("wrong", [{"memory": 0}, {"memory": -5}, {"workers": 0}, {"workers": -1}])
+def test_less_than_one_is_refused(wrong):
+    with pytest.raises(DataError):
+        Resources(**wrong)
+
+
+def test_a_given_memory_is_the_budget():
+    assert Resources(memory=12345).bytes == 12345
+
+
+def test_otherwise_half_of_what_is_free_is_the_budget(monkeypatch):
+    monkeypatch.setattr(resources, "available_memory", lambda: 1001)
+
+    assert Resources().bytes == 500
+
+
+def test_free_memory_is_what_the_system_says(monkeypatch):
+    monkeypatch.setattr(resources, "_LIMITS", ())
+
+    class Memory:
+        available = 777
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
+
+    assert available_memory() == 777
+
+
+@pytest.mark.parametrize(
+    ("limit", "usage", "expected"),
+    [("1000", "400", 600), ("max", "400", 5000), ("9000", "1", 5000), ("300", "400", 1), ("", "", 5000)],
+)
+def test_a_container_may_allow_less(limit, usage, expected, tmp_path, monkeypatch):
+    (tmp_path / "limit").write_text(f"{limit}\n")
+    (tmp_path / "usage").write_text(f"{usage}\n")
+    missing = (tmp_path / "none", tmp_path / "none")
+    monkeypatch.setattr(resources, "_LIMITS", (missing, (tmp_path / "limit", tmp_path / "usage")))
+
+    class Memory:
+        available = 5000
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
+
+    assert available_memory() == expected
+
+
+def test_there_is_at_least_one_core_and_no_more_than_the_machine_has():
+    assert 1 <= cores() <= psutil.cpu_count()
+
+
+def test_peak_memory_only_grows_and_counts_what_was_held():
+    before = peak_memory()
+    assert before >= 0.9 * psutil.Process().memory_info().rss
+
+    more = psutil.Process().memory_info().rss
+    block = np.ones(before - more + (32 << 20), dtype=np.uint8)
+
+    assert peak_memory() >= before + (16 << 20)
+    del block
+    assert peak_memory() >= before + (16 << 20)
