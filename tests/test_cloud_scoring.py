@@ -60,7 +60,7 @@ def test_scores_do_not_depend_on_threads_instead_of_processes(small_tasks, monke
 
     def threads(count, *, cluster, kind):
         kinds.append(kind)
-        return workers(count, cluster=cluster, kind="threads")
+        return workers(count, cluster=cluster, threads=True)
 
     monkeypatch.setattr(cloud_scoring, "workers", threads)
 
