@@ -89,8 +89,8 @@ def _memory(rows: Mapping[str, Any]) -> str:
     run = json.loads(found["score"]["said"])
     return (
         f"ResNet-50 within `--memory 2GB`: {run['passes']} passes, at most {run['peak_cloud_bytes'] / GB:.2f} GB of "
-        f"clouds at a time; all processes together peak {(score - forward) / GB:.2f} GB above a process that only runs the "
-        f"forward pass ({forward / GB:.2f} GB)."
+        f"clouds at a time; all processes together peak {(score - forward) / GB:.2f} GB above a process that only runs "
+        f"the forward pass ({forward / GB:.2f} GB)."
     )
 
 
@@ -118,7 +118,6 @@ def _growth(rows: Mapping[str, Any]) -> str:
         sizes = sorted({int(name.split("/")[1]) for name in processes})
         slope = np.polyfit(np.log(sizes), np.log([processes[f"{counts[0]}/{size}"] for size in sizes]), 1)[0]
         gain = processes[f"{counts[0]}/{sizes[-1]}"] / processes[f"{counts[-1]}/{sizes[-1]}"]
-        lines.append(
-            f"\nCost grows with the number of filters to the power {slope:.2f}; {counts[-1]} processes are {gain:.2f} times as fast as one."
-        )
+        lines.append(f"\nCost grows with the number of filters to the power {slope:.2f};")
+        lines[-1] += f" {counts[-1]} processes are {gain:.2f} times as fast as one."
     return "\n".join(lines)

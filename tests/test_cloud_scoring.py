@@ -58,14 +58,14 @@ def test_scores_do_not_depend_on_threads_instead_of_processes(small_tasks, monke
     expected = scored(Betti(scale="layer:0.6"), workers=1)
     kinds = []
 
-    def threads(count, *, cluster, kind):
-        kinds.append(kind)
+    def in_threads(count, *, cluster, threads):
+        kinds.append(threads)
         return workers(count, cluster=cluster, threads=True)
 
-    monkeypatch.setattr(cloud_scoring, "workers", threads)
+    monkeypatch.setattr(cloud_scoring, "workers", in_threads)
 
     assert plain(scored(Betti(scale="layer:0.6"), workers=3, memory=MUCH)) == plain(expected)
-    assert kinds == ["processes"]
+    assert kinds == [False]
 
 
 def test_filters_are_scored_in_other_processes(small_tasks):

@@ -43,13 +43,13 @@ class DiesOnce(CloudCriterion):
 
 def started(arguments, folder, word):
     """A process that has said a word on its standard error, and the line in which it did."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(topocompress.__file__).parents[1]), str(HERE)))}
+    paths = (str(Path(topocompress.__file__).parents[1]), str(HERE))
     process = subprocess.Popen(
-        [sys.executable, *arguments, "--local-directory", str(folder)] if "dask_worker" in arguments[1] else [sys.executable, *arguments],
+        [sys.executable, *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         cwd=folder,
     )
     for line in process.stderr:
@@ -63,7 +63,9 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dask")
     scheduler, line = started(SCHEDULER, folder, "Scheduler at:")
     address = line.split()[-1]
-    workers = [started([*WORKER, address], folder, "Registered to:")[0] for _ in range(2)]
+    workers = [
+        started([*WORKER, "--local-directory", str(folder), address], folder, "Registered to:")[0] for _ in range(2)
+    ]
     yield address
     for process in (*workers, scheduler):
         process.terminate()
@@ -76,7 +78,9 @@ def network():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 8, 3), nn.ReLU()).eval()
     images = torch.randn(60, 1, 10, 10)
-    return model, [(images[start : start + 16], torch.zeros(len(images[start : start + 16]))) for start in range(0, 60, 16)]
+    return model, [
+        (images[start : start + 16], torch.zeros(len(images[start : start + 16]))) for start in range(0, 60, 16)
+    ]
 
 
 def scores(network, criterion, **resources):

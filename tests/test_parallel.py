@@ -23,7 +23,7 @@ KINDS = {
 @pytest.fixture(params=KINDS)
 def kind(request):
     count, name = KINDS[request.param]
-    yield {"count": count, "kind": name}
+    yield {"count": count, "threads": name == "threads"}
     assert workers_left() == []
 
 
@@ -39,7 +39,7 @@ def test_tasks_run_where_they_should(kind):
         places = set(run(process, [(number,) for number in range(12)]))
 
     own = os.getpid() in places
-    assert own == (kind["count"] == 1 or kind["kind"] == "threads")
+    assert own == (kind["count"] == 1 or kind["threads"])
     assert len(places) <= kind["count"]
 
 

@@ -61,7 +61,8 @@ class Maps:
             return flat
         generator = torch.Generator().manual_seed(features)  # the same directions for every batch and channel
         directions = torch.randn(features, self.sketch, generator=generator) / math.sqrt(self.sketch)
-        return flat @ directions.to(flat.device, flat.dtype)
+        # In double precision, so that copies stay copies and the size of a batch or slice is not seen in the result.
+        return (flat.double() @ directions.to(flat.device).double()).to(flat.dtype)
 
 
 EXACT = Maps()

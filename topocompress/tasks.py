@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from topocompress.compiling import compiled, compiled_loosely
 from topocompress.criteria.base import CloudCriterion
 from topocompress.topology import mean_distance
 
@@ -40,7 +40,7 @@ def spreads(clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
     return np.array([mean_distance(cloud.view(np.ndarray), device=device) for cloud in clouds])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled_loosely
 def _size(cloud: NDArray[Any]) -> float:
     size = np.float32(0)
     for sample in range(cloud.shape[0]):
@@ -49,7 +49,7 @@ def _size(cloud: NDArray[Any]) -> float:
     return float(size)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def is_dead(cloud: NDArray[Any]) -> bool:
     """Whether the map is the same for every sample, up to rounding."""
     most = _DEAD * _size(cloud)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.errors import TopologyError
-from topocompress.topology.backends import persistence_diagrams
+from topocompress.topology.backends import choose_backend, persistence_diagrams
 from topocompress.topology.bits import Bits, all_set, members, pack, submatrix
 from topocompress.topology.elimination import loops_minus_parts
 from topocompress.topology.reduction import count_components, reduce
@@ -37,6 +37,7 @@ def betti_numbers(
     """
     if not dimensions or not set(dimensions) <= {0, 1, 2}:
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
+    chosen = None if backend is None else choose_backend(backend)
     rows: Bits = pack(graph.astype(np.bool_)) if graph.dtype == np.bool_ else graph.astype(np.uint64)
     numbers = [int(count_components(rows)), 0, 0]
     highest = max(dimensions)
@@ -46,9 +47,9 @@ def betti_numbers(
         core = members(alive)
         joined = submatrix(rows, core)
         if highest == 2:
-            numbers[1:] = _by_persistence(joined, 2, backend)[1:]
+            numbers[1:] = _by_persistence(joined, 2, chosen)[1:]
         else:
-            numbers[1] = numbers[0] + difference + _loops_minus_parts(joined, backend)
+            numbers[1] = numbers[0] + difference + _loops_minus_parts(joined, chosen)
     return tuple(numbers[dimension] for dimension in dimensions)
 
 

@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from topocompress.compiling import compiled, inlined
 
 Bits = NDArray[np.uint64]
 """(vertices, ceil(vertices / 64)) rows of a graph."""
@@ -42,25 +44,25 @@ ones: Callable[[np.uint64], int] = cast("Any", intrinsic(_ones))
 """How many 1s a word has."""
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def set_bit(row: Bits, place: int) -> None:
     """Set one bit of a row."""
     row[place >> 6] |= ONE << np.uint64(place & 63)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def has_bit(row: Bits, place: int) -> bool:
     """Whether a bit of a row is set."""
     return bool((row[place >> 6] >> np.uint64(place & 63)) & ONE)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def clear_bit(row: Bits, place: int) -> None:
     """Clear one bit of a row."""
     row[place >> 6] &= ~(ONE << np.uint64(place & 63))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def all_set(vertices: int) -> Bits:
     """A row in which every vertex is set."""
     row = np.zeros((vertices + 63) >> 6, np.uint64)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk, ssyrk
 
+from topocompress.compiling import compiled
 from topocompress.errors import TopologyError
 
 _BLOCK = 1024
@@ -68,12 +68,13 @@ def _gram_on(points: NDArray[Any], device: str) -> NDArray[Any]:
 
 def normalised(points: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], float]:
     """The cloud as contiguous float32 whose squares are in range, and the unit it is measured in: a power of two."""
-    if points.ndim != 2:
-        raise TopologyError(f"a cloud has shape (samples, features), got {points.shape}")
-    cloud = np.ascontiguousarray(points, dtype=np.float32)
+    if points.ndim != 2 or not points.size:
+        raise TopologyError(f"a cloud has shape (samples, features), both at least 1; got {points.shape}")
+    with np.errstate(over="ignore"):  # told below
+        cloud = np.ascontiguousarray(points, dtype=np.float32)
     peak = float(max(cloud.max(initial=0.0), -cloud.min(initial=0.0)))
     if not np.isfinite(peak):
-        raise TopologyError("the cloud holds NaN or infinity")
+        raise TopologyError("the cloud holds NaN, infinity, or numbers beyond single precision")
     if peak == 0 or 1 / _SAFE <= peak <= _SAFE:
         return cloud, 1.0
     unit = 2.0 ** np.floor(np.log2(peak))
@@ -127,7 +128,7 @@ class Squares:
         return again
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _to_squares(products: NDArray[Any]) -> None:
     """Turn the lower triangle of inner products into squared distances, in place."""
     samples = len(products)
@@ -141,7 +142,7 @@ def _to_squares(products: NDArray[Any]) -> None:
             row[second] = max(norm + norms[second] - row[second] - row[second], 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _squared_differences(
     points: NDArray[np.float32], first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
@@ -176,10 +177,14 @@ def pairwise_distances(points: NDArray[np.floating[Any]], *, device: str = "cpu"
         TopologyError: NaN or infinity, or another shape.
     """
     cloud, unit = normalised(points)
-    squares = sharp_squares(cloud, device=device)
-    lower = np.sqrt(np.tril(squares, -1))
-    distances: NDArray[np.float32] = ((lower + lower.T) * unit).astype(np.float32)
+    distances: NDArray[np.float32] = (full_distances(cloud, device=device) * unit).astype(np.float32)
     return distances
+
+
+def full_distances(cloud: NDArray[np.float32], *, device: str = "cpu", double: bool = False) -> NDArray[Any]:
+    """(samples, samples) distances of a normalised cloud, by a product in single or double precision."""
+    lower: NDArray[Any] = np.sqrt(np.tril(sharp_squares(cloud, device=device, double=double), -1))
+    return lower + lower.T
 
 
 def mean_distance(points: NDArray[np.floating[Any]], *, device: str = "cpu") -> float:
@@ -190,18 +195,18 @@ def mean_distance(points: NDArray[np.floating[Any]], *, device: str = "cpu") -> 
     return unit * _sum_of_roots(squares) / max(1, samples * (samples - 1) // 2)
 
 
-def sharp_squares(cloud: NDArray[np.float32], *, device: str = "cpu") -> NDArray[Any]:
+def sharp_squares(cloud: NDArray[np.float32], *, device: str = "cpu", double: bool = False) -> NDArray[Any]:
     """(samples, samples) squared distances of a normalised cloud, lower triangle, none of them mostly rounding."""
-    squares = Squares.of(cloud, device=device)
+    squares = Squares.of(cloud, device=device, double=double)
     first, second = _unsharp(squares.values, squares.slack)
-    if len(first) > len(cloud):
+    if len(first) > len(cloud) and not double:
         squares = Squares.of(cloud, device=device, double=True)
         first, second = _unsharp(squares.values, squares.slack)
     squares.values[first, second] = squares.exact(first, second)
     return squares.values
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unsharp(values: NDArray[Any], slack: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The pairs whose squared distance may be off by more than 1/256 of it."""
     samples = len(values)
@@ -219,7 +224,7 @@ def _unsharp(values: NDArray[Any], slack: NDArray[Any]) -> tuple[NDArray[np.int6
     return ones, others
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sum_of_roots(squares: NDArray[Any]) -> float:
     total = 0.0
     for first in range(len(squares)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from topocompress.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, lowest, set_bit
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def loops_minus_parts(rows: Bits) -> int:
     """β1 - β0 of the clique complex of a graph: its edges minus its vertices minus the rank of its triangles.
 
@@ -53,7 +53,7 @@ def loops_minus_parts(rows: Bits) -> int:
     return int(edges - vertices - rank)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _eliminate(column: Bits, kept: NDArray[np.uint64], pivots: NDArray[np.int32], top: int) -> int:
     """Reduce a boundary by those kept before; returns its highest edge, or -1 if nothing is left of it."""
     word = top

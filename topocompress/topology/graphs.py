@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from topocompress.compiling import compiled
 from topocompress.errors import TopologyError
 from topocompress.topology.bits import ONE, Bits, lowest, ones, pack, set_bit
-from topocompress.topology.distances import Squares, mean_distance, normalised, pairwise_distances
+from topocompress.topology.distances import Squares, full_distances, mean_distance, normalised
 from topocompress.topology.scale import Scale
 
 _DRAWN = 4096
@@ -57,7 +57,9 @@ def neighbourhood_graph(
     cloud, unit = normalised(points)
     if scale.kind == "knn":
         neighbours, hops = map(int, scale.values)
-        return Graph(rows=_hop_graph(pairwise_distances(cloud, device=device), neighbours, hops), epsilon=float(hops))
+        return Graph(
+            rows=_hop_graph(full_distances(cloud, device=device, double=True), neighbours, hops), epsilon=float(hops)
+        )
     (value,) = scale.values
     if scale.kind == "layer" and layer_mean is None:
         raise TopologyError("the layer scale needs the mean distance of the whole layer (layer_mean)")
@@ -116,7 +118,7 @@ def _too_many(squares: Squares, pairs: NDArray[Any]) -> bool:
     return bool(not squares.is_double and np.count_nonzero(pairs) > _PER_SAMPLE * len(squares.points))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _bracket(values: NDArray[Any], share: float) -> tuple[float, float]:
     """Two values between which a quantile of the lower triangle most likely lies, from pairs drawn at random."""
     samples = len(values)
@@ -137,7 +139,7 @@ def _bracket(values: NDArray[Any], share: float) -> tuple[float, float]:
     return drawn[left] if left >= 0 else -np.inf, drawn[right] if right < _DRAWN else np.inf
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _divide(
     values: NDArray[Any], slack: NDArray[Any], low: float, high: float
 ) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], NDArray[Any], int]:
@@ -187,7 +189,7 @@ def _divide(
     return rows, ends[:listed], others[:listed], least[:listed], most[:listed], joined
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(octets: NDArray[np.uint64], word: int) -> np.uint64:
     """64 bytes that are 0 or 1 as the bits of a word; a product brings the 8 bytes of an octet side by side."""
     bits = np.uint64(0)
@@ -196,7 +198,7 @@ def _gather(octets: NDArray[np.uint64], word: int) -> np.uint64:
     return bits
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mirror(rows: Bits) -> None:
     """Give every vertex its upper neighbours too."""
     for first in range(len(rows)):
@@ -207,14 +209,14 @@ def _mirror(rows: Bits) -> None:
                 left &= left - ONE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(rows: Bits, first: NDArray[np.int32], second: NDArray[np.int32]) -> None:
     """Add pairs (first > second) as lower neighbours."""
     for pair in range(len(first)):
         set_bit(rows[first[pair]], second[pair])
 
 
-def _hop_graph(distances: NDArray[np.float32], neighbours: int, hops: int) -> Bits:
+def _hop_graph(distances: NDArray[np.floating[Any]], neighbours: int, hops: int) -> Bits:
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.csgraph import dijkstra
 

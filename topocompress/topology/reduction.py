@@ -20,9 +20,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from topocompress.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, all_set, clear_bit, has_bit, lowest, ones, set_bit
 
 _ZERO = np.uint64(0)
@@ -30,7 +30,7 @@ _SMALL_LINK = 96
 _NONE, _LAST, _OTHERS = 0, 1, 2
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_components(rows: Bits) -> int:
     """Connected components of a graph.
 
@@ -73,7 +73,7 @@ class _State(NamedTuple):
     frontier: Bits
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
     """Delete vertices and edges while it is known what that does to the Betti numbers.
 
@@ -117,7 +117,7 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
     return difference
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _by_degree(rows: Bits) -> NDArray[np.int64]:
     """The vertices, those with few neighbours first: they go most easily, and take work from the others."""
     vertices, words = rows.shape
@@ -136,7 +136,7 @@ def _by_degree(rows: Bits) -> NDArray[np.int64]:
     return order
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _try_vertex(rows: Bits, vertex: int, state: _State, keep_type: bool) -> tuple[bool, int]:
     """Delete a vertex if it can go; returns whether it went, and the change of β1 - β0."""
     alive, link = state.alive, state.link
@@ -158,7 +158,7 @@ def _try_vertex(rows: Bits, vertex: int, state: _State, keep_type: bool) -> tupl
     return True, change
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _try_edges(rows: Bits, first: int, state: _State, keep_type: bool) -> tuple[int, int]:
     """Look once at each edge of a vertex that is touched; returns the edges deleted and the change of β1 - β0."""
     alive, link, scratch = state.alive, state.link, state.scratch
@@ -192,7 +192,7 @@ def _try_edges(rows: Bits, first: int, state: _State, keep_type: bool) -> tuple[
     return deleted, difference
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark(vertices: Bits, state: _State) -> None:
     """Have vertices, and the edges between them, looked at again."""
     for word in range(len(vertices)):
@@ -200,7 +200,7 @@ def _mark(vertices: Bits, state: _State) -> None:
         state.touched[word] |= vertices[word]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _has_centre(rows: Bits, link: Bits, candidates: Bits) -> bool:
     """Whether one vertex of ``link`` is joined to all the others; ``candidates`` is overwritten.
 
@@ -232,7 +232,7 @@ def _has_centre(rows: Bits, link: Bits, candidates: Bits) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _shape_of(rows: Bits, link: Bits, state: _State) -> tuple[int, int]:
     """Independent cycles of the graph that a set of vertices induces (0: a forest), and its components."""
     words = len(link)
@@ -251,7 +251,7 @@ def _shape_of(rows: Bits, link: Bits, state: _State) -> tuple[int, int]:
     return ends // 2 - members + parts, parts
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _strike_component(rows: Bits, members: Bits, frontier: Bits) -> int:
     """Take the component of the first member out of a set.
 
@@ -285,7 +285,7 @@ def _strike_component(rows: Bits, members: Bits, frontier: Bits) -> int:
     return _OTHERS
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _first(members: Bits) -> int:
     """The first member, or -1."""
     for word in range(len(members)):
