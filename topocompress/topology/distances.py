@@ -184,7 +184,8 @@ def pairwise_distances(points: NDArray[np.floating[Any]], *, device: str = "cpu"
 def full_distances(cloud: NDArray[np.float32], *, device: str = "cpu", double: bool = False) -> NDArray[Any]:
     """(samples, samples) distances of a normalised cloud, by a product in single or double precision."""
     lower: NDArray[Any] = np.sqrt(np.tril(sharp_squares(cloud, device=device, double=double), -1))
-    return lower + lower.T
+    distances: NDArray[Any] = lower + lower.T
+    return distances
 
 
 def mean_distance(points: NDArray[np.floating[Any]], *, device: str = "cpu") -> float:
