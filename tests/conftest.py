@@ -9,3 +9,11 @@ def two_classes(tmp_path):
     write_images(tmp_path / "set" / "cat", 30, seed=1)
     write_images(tmp_path / "set" / "dog", 10, seed=2)
     return tmp_path / "set"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or fills the user's cache, nor another test's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TOPOCOMPRESS_CACHE", str(folder))
+    return folder

@@ -70,7 +70,7 @@ def scoring_lines(scores: Scores) -> list[str]:
     line = f"{passes} {'pass' if passes == 1 else 'passes'} over {scores.samples} samples, "
     line += f"{run['peak_cloud_bytes'] / 1e9:.2f} GB of feature maps at a time, {run['workers']} "
     line += f"{'process' if run['workers'] == 1 else 'processes'}."
-    return [line, *([f"{reused} layers come from an interrupted run."] if reused else [])]
+    return [line, *([f"Layers taken from an interrupted run: {reused}."] if reused else [])]
 
 
 def plan(plan: PruningPlan) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,9 @@ _KEPT = 200
 
 
 def default_cache() -> Path:
-    """Where scores are kept between runs: the user's cache folder."""
-    return Path(platformdirs.user_cache_path("topocompress")) / "scores"
+    """Where scores are kept between runs: ``TOPOCOMPRESS_CACHE``, or else the user's cache folder."""
+    chosen = os.environ.get("TOPOCOMPRESS_CACHE")
+    return (Path(chosen) if chosen else Path(platformdirs.user_cache_path("topocompress"))) / "scores"
 
 
 class ScoreStore:
