@@ -51,14 +51,14 @@ class Maps:
         return {name: value for name, value in (("map_size", self.size), ("sketch", self.sketch)) if value is not None}
 
     def points(self, maps: Tensor) -> Tensor:
-        """(batch, channels, features) points of (batch, channels, ...) maps."""
+        """(batch, channels, ...) points of (batch, channels, ...) maps, not flattened yet."""
         if self.size is not None and maps.ndim == 4 and max(maps.shape[2:]) > self.size:
             height, width = (min(side, self.size) for side in maps.shape[2:])
             maps = F.adaptive_avg_pool2d(maps, (height, width))
-        flat = maps.reshape(*maps.shape[:2], -1)
-        features = flat.shape[2]
+        features = math.prod(maps.shape[2:])
         if self.sketch is None or features <= self.sketch:
-            return flat
+            return maps
+        flat = maps.reshape(*maps.shape[:2], features)
         generator = torch.Generator().manual_seed(features)  # the same directions for every batch and channel
         directions = torch.randn(features, self.sketch, generator=generator) / math.sqrt(self.sketch)
         # In double precision, so that copies stay copies and the size of a batch or slice is not seen in the result.
@@ -107,7 +107,7 @@ def map_shapes(
 
     def deliver(layer: str, output: Tensor) -> None:
         points = maps.points(output)
-        shapes.setdefault(layer, (points.shape[1], points.shape[2]))
+        shapes.setdefault(layer, (points.shape[1], math.prod(points.shape[2:])))
 
     order: list[str] = []
     with tapped(model, layers, deliver, order=order, whole=True) as run:
@@ -152,6 +152,7 @@ def collect_clouds(
     *,
     maps: Maps = EXACT,
     allocate: Allocate = allocated,
+    layout: torch.memory_format = torch.contiguous_format,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Run every sample through the model once and keep the maps of some channels.
@@ -163,6 +164,7 @@ def collect_clouds(
         samples: How many there are.
         maps: How maps become points.
         allocate: Where the clouds are kept; by default in ordinary memory.
+        layout: How images lie in memory; see :func:`topocompress.taps.fast_layout`.
         on_batch: Called with the number of samples after each batch.
 
     Returns:
@@ -190,17 +192,18 @@ def collect_clouds(
         for index in wanted[layer]:
             part = slices[index]
             points = maps.points(output[:, part.start : part.stop])
-            if points.shape[2] != part.features:
+            if math.prod(points.shape[2:]) != part.features:
                 raise ModelError(f"{layer}: its maps change size from batch to batch; all samples must have one size")
             if not points.sum().isfinite() and not points.isfinite().all():
                 raise ModelError(
                     f"{layer}: NaN or infinity in its maps, first in samples {seen}..{seen + len(points) - 1}",
                     hint="Check the weights and that inputs are normalised as in training (--mean, --std).",
                 )
-            targets[index][:, seen : seen + len(points)] = points.transpose(0, 1)
+            across = points.transpose(0, 1)
+            targets[index][:, seen : seen + len(points)].view(across.shape).copy_(across)
         filled[layer] += len(output)
 
-    with tapped(model, wanted, deliver) as run:
+    with tapped(model, wanted, deliver, layout=layout) as run:
         for images, _ in batches:
             if not torch.isfinite(images).all():
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")

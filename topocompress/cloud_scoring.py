@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +17,7 @@ from topocompress.inference import device_of
 from topocompress.parallel import Run, shared_array, workers
 from topocompress.resources import Resources, cores, peak_memory
 from topocompress.score_store import ScoreStore
+from topocompress.taps import fast_layout
 from topocompress.tasks import score_filters, spreads
 from topocompress.types import LayerScores
 
@@ -76,7 +78,17 @@ def score_clouds(
     device = str(device_of(model))
     count, budget = _share(shapes, samples, resources, device)
     passes = plan_passes(todo, samples, budget)
-    work = _Work(model, criterion, batches, samples, maps, device, resources.cluster is None and count > 1, progress)
+    work = _Work(
+        model=model,
+        criterion=criterion,
+        batches=batches,
+        samples=samples,
+        maps=maps,
+        device=device,
+        shared=resources.cluster is None and count > 1,
+        layout=fast_layout(model, first[:1]),
+        progress=progress,
+    )
     if todo:
         threads = device != "cpu"  # the device does the large products, and processes could not share it
         with workers(count, cluster=resources.cluster, threads=threads) as run:
@@ -121,7 +133,7 @@ def _seconds(samples: int, features: int) -> float:
     return samples * samples * (features * _SECONDS_PER_PRODUCT + _SECONDS_PER_PAIR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Work:
     model: nn.Module
     criterion: CloudCriterion
@@ -130,6 +142,7 @@ class _Work:
     maps: Maps
     device: str
     shared: bool
+    layout: torch.memory_format
     progress: Progress
 
     def layers(self, run: Run, passes: Sequence[Sequence[Slice]], shapes: Shapes) -> Iterator[tuple[str, LayerScores]]:
@@ -169,6 +182,7 @@ class _Work:
             self.samples,
             maps=self.maps,
             allocate=shared_array if self.shared else allocated,
+            layout=self.layout,
             on_batch=on_batch,
         )
 

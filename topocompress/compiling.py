@@ -20,11 +20,6 @@ def inlined(function: Function) -> Function:
     return _with(function, inline="always")
 
 
-def compiled_loosely(function: Function) -> Function:
-    """As :func:`compiled`, where the order of floating-point operations does not matter and NaN cannot occur."""
-    return _with(function, fastmath=True)
-
-
 def _with(function: Function, **options: Any) -> Function:
     try:
         return cast("Function", njit(cache=True, nogil=True, **options)(function))

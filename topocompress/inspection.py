@@ -19,6 +19,7 @@ from topocompress.cloud_scoring import Progress
 from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.resources import Resources
 from topocompress.scoring import silent
+from topocompress.taps import fast_layout
 from topocompress.tasks import is_dead
 from topocompress.topology import (
     Scale,
@@ -73,7 +74,7 @@ def inspect_filter(
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
     check_filter(model, layer, filter_index)
     samples, labels = _count(batches)
-    features = _features(model, layer, batches)
+    features, layout = _features(model, layer, batches)
 
     channels = (0, _width(model.get_submodule(layer))) if chosen.kind == "layer" else (filter_index, filter_index + 1)
     parts = _parts(layer, channels, features, samples, Resources(memory=memory).bytes)
@@ -86,7 +87,7 @@ def inspect_filter(
 
     cloud, means = np.empty((0, 0), dtype=np.float32), []
     for part in parts:
-        (clouds,) = collect_clouds(model, [part], batches, samples, on_batch=on_batch)
+        (clouds,) = collect_clouds(model, [part], batches, samples, layout=layout, on_batch=on_batch)
         if part.start <= filter_index < part.stop:
             cloud = clouds[filter_index - part.start].copy()
         if chosen.kind == "layer":
@@ -167,14 +168,14 @@ def _count(batches: Batches) -> tuple[int, NDArray[np.int64] | None]:
     return samples, together if (together >= 0).all() else None
 
 
-def _features(model: nn.Module, layer: str, batches: Batches) -> int:
+def _features(model: nn.Module, layer: str, batches: Batches) -> tuple[int, torch.memory_format]:
     first, _ = next(iter(batches), (None, None))
     if first is None:
         raise DataError("the batches can be iterated only once", hint="Give a DataLoader or a list, not a generator.")
     shapes = map_shapes(model, [layer], first[:1])
     if layer not in shapes:
         raise ModelError(f"the forward pass does not run {layer}", hint="Choose a layer that it runs.")
-    return shapes[layer][1]
+    return shapes[layer][1], fast_layout(model, first[:1])
 
 
 def _parts(layer: str, channels: tuple[int, int], features: int, samples: int, memory: int) -> list[Slice]:

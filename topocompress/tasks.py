@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled, compiled_loosely
+from topocompress.compiling import compiled
 from topocompress.criteria.base import CloudCriterion
 from topocompress.topology import mean_distance
 
@@ -40,21 +40,17 @@ def spreads(clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
     return np.array([mean_distance(cloud.view(np.ndarray), device=device) for cloud in clouds])
 
 
-@compiled_loosely
-def _size(cloud: NDArray[Any]) -> float:
-    size = np.float32(0)
-    for sample in range(cloud.shape[0]):
-        for feature in range(cloud.shape[1]):
-            size = max(size, abs(cloud[sample, feature]))
-    return float(size)
-
-
 @compiled
 def is_dead(cloud: NDArray[Any]) -> bool:
-    """Whether the map is the same for every sample, up to rounding."""
-    most = _DEAD * _size(cloud)
+    """Whether a (samples, features) cloud is one point, up to rounding.
+
+    If it is, the first sample tells how large its numbers are; if it is not, the first few samples tell.
+    """
+    size = np.float32(0)
+    for feature in range(cloud.shape[1]):
+        size = max(size, abs(cloud[0, feature]))
     for sample in range(1, cloud.shape[0]):
         for feature in range(cloud.shape[1]):
-            if abs(cloud[sample, feature] - cloud[0, feature]) > most:
+            if abs(cloud[sample, feature] - cloud[0, feature]) > _DEAD * size:
                 return False
     return True

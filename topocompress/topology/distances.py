@@ -72,13 +72,23 @@ def normalised(points: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], 
         raise TopologyError(f"a cloud has shape (samples, features), both at least 1; got {points.shape}")
     with np.errstate(over="ignore"):  # told below
         cloud = np.ascontiguousarray(points, dtype=np.float32)
-    peak = float(max(cloud.max(initial=0.0), -cloud.min(initial=0.0)))
+    peak = float(np.uint32(_largest_magnitude(cloud.view(np.uint32))).view(np.float32))
     if not np.isfinite(peak):
         raise TopologyError("the cloud holds NaN, infinity, or numbers beyond single precision")
     if peak == 0 or 1 / _SAFE <= peak <= _SAFE:
         return cloud, 1.0
     unit = 2.0 ** np.floor(np.log2(peak))
     return (cloud.astype(np.float64) / unit).astype(np.float32), unit
+
+
+@compiled
+def _largest_magnitude(cloud: NDArray[np.uint32]) -> int:
+    """The bits of the largest absolute value; those of infinity and NaN are larger than those of any number."""
+    largest = np.uint32(0)
+    for sample in range(cloud.shape[0]):
+        for feature in range(cloud.shape[1]):
+            largest = max(largest, cloud[sample, feature] & np.uint32(0x7FFFFFFF))
+    return int(largest)
 
 
 @dataclass(frozen=True)
