@@ -190,7 +190,8 @@ def test_a_pass_goes_no_further_than_its_last_layer(monkeypatch):
 
     assert scores.run["passes"] == 2  # the first layer alone, then the others
     batches = len(noise())
-    assert runs == {"0": 1 + 2 * batches, "3": 1 + batches, "5": 1 + batches}
+    tried = 2  # for the sizes of the maps, and for how images may lie in memory
+    assert runs == {"0": tried + 2 * batches, "3": tried + batches, "5": tried + batches}
 
 
 @few(60)
