@@ -36,8 +36,12 @@ def test_versions_are_those_installed_and_missing_packages_are_left_out(monkeypa
 
 
 def test_a_system_without_a_processor_file_still_says_something(monkeypatch):
-    def missing(*_arguments, **_options):
-        raise FileNotFoundError
+    opened = environment.Path.open
+
+    def missing(path, *arguments, **options):
+        if str(path) == "/proc/cpuinfo":
+            raise FileNotFoundError
+        return opened(path, *arguments, **options)
 
     monkeypatch.setattr(environment.Path, "open", missing)
     assert environment.describe()["processor"]

@@ -86,7 +86,7 @@ def score_clouds(
         maps=maps,
         device=device,
         shared=resources.cluster is None and count > 1,
-        layout=fast_layout(model, first[:1]),
+        layout=fast_layout(model, first[:1]) if todo else torch.contiguous_format,
         progress=progress,
     )
     if todo:

@@ -74,7 +74,7 @@ def normalised(points: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], 
         cloud = np.ascontiguousarray(points, dtype=np.float32)
     peak = float(np.uint32(_largest_magnitude(cloud.view(np.uint32))).view(np.float32))
     if not np.isfinite(peak):
-        raise TopologyError("the cloud holds NaN, infinity, or numbers beyond single precision")
+        raise TopologyError("the cloud holds NaN or infinity, or numbers beyond single precision")
     if peak == 0 or 1 / _SAFE <= peak <= _SAFE:
         return cloud, 1.0
     unit = 2.0 ** np.floor(np.log2(peak))
