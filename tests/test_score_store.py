@@ -1,5 +1,6 @@
 """Scores that are kept: resumed after an interruption, reused when nothing has changed, and never otherwise."""
 
+import inspect
 import json
 import os
 
@@ -235,3 +236,17 @@ def test_a_store_is_found_by_model_criterion_settings_and_data(tmp_path):
     assert len(set(folders)) == len(folders)
     assert folder(tmp_path) == folders[0]
     assert folder(tmp_path, criterion=Betti(backend="ripser")) == folders[0]
+
+
+def test_an_edited_criterion_or_network_is_another_store(tmp_path, monkeypatch):
+    def folder():
+        return open_store(tmp_path, network(), Spread(), "data").folder
+
+    before = folder()
+    assert folder() == before
+
+    source = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda cls: source(cls) + ("# edited" if cls is Spread else ""))
+    assert folder() != before
+    monkeypatch.setattr(inspect, "getsource", lambda cls: source(cls) + ("" if cls is Spread else "# edited"))
+    assert folder() != before

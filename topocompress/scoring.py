@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -102,13 +103,21 @@ def open_store(
     key = {
         "topocompress": topocompress.__version__,
         "weights": fingerprint(model),
-        "network": repr(model),
+        "network": [repr(model), _source(model)],
         "device": device_of(model).type,
         "data": data,
-        "criterion": [criterion.name, type(criterion).__module__, type(criterion).__qualname__],
+        "criterion": [criterion.name, type(criterion).__module__, type(criterion).__qualname__, _source(criterion)],
         "settings": {**criterion.settings(), **maps.settings()},
     }
     return ScoreStore(cache, key, resume=resume)
+
+
+def _source(instance: object) -> str:
+    """The text of an object's class, so that scores do not outlive a change of it; empty where there is none."""
+    try:
+        return inspect.getsource(type(instance))
+    except (OSError, TypeError):
+        return ""
 
 
 def _score_weights(name: str, module: nn.Module, criterion: WeightCriterion) -> LayerScores:
