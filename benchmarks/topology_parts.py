@@ -12,17 +12,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
-import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 from benchmarks import topology_tasks as tasks
+from benchmarks.bare_forward import bare_forward
 from benchmarks.networks import Batches, convolutions, images_at_224, inner_convolutions, untrained
 from topocompress import Betti
+from topocompress.arrays import SharedArray
 from topocompress.capture import Maps, Slice, collect_clouds, map_shapes
 from topocompress.cloud_scoring import task_size
-from topocompress.parallel import shared_array, workers
+from topocompress.parallel import workers
 from topocompress.resources import Resources
 from topocompress.scoring import score_layers
 
@@ -107,25 +108,26 @@ def score(args: argparse.Namespace, results: Once) -> None:
     model = untrained("resnet18", batches)
     names = convolutions(model)
     score_layers(model, names[:1], Betti(), batches[:3], resources=Resources(workers=CORES))  # compiles once
-    for name, maps in (("exact", Maps()), ("map size 16", Maps(size=16))):
-        for turn in range(3):
-            results.once(f"score/{name}/{turn}", lambda: _score(model, names, batches, maps))  # noqa: B023
+    with bare_forward("resnet18", args.data, args.samples) as forward:
+        for name, maps in (("exact", Maps()), ("map size 16", Maps(size=16))):
+            for turn in range(3):
+                results.once(f"score/{name}/{turn}", lambda: _score(model, names, batches, maps, forward))  # noqa: B023
 
 
-def _score(model: nn.Module, names: list[str], batches: Batches, maps: Maps) -> dict[str, Any]:
-    before = _forward(model, batches)
+def _score(
+    model: nn.Module, names: list[str], batches: Batches, maps: Maps, forward: Callable[[], float]
+) -> dict[str, Any]:
+    before = forward()
+    steps: dict[str, float] = {}
     started = time.perf_counter()
-    run = score_layers(model, names, Betti(), batches, resources=Resources(workers=CORES), maps=maps).run
+
+    def progress(step: str, _done: int, _total: int) -> None:
+        steps[step] = time.perf_counter() - started
+
+    resources = Resources(workers=CORES)
+    run = score_layers(model, names, Betti(), batches, resources=resources, maps=maps, progress=progress).run
     seconds = time.perf_counter() - started
-    return {"score_s": seconds, "forward_s": [before, _forward(model, batches)], **run}
-
-
-def _forward(model: nn.Module, batches: Batches) -> float:
-    started = time.perf_counter()
-    with torch.inference_mode():
-        for images, _ in batches:
-            model(images)
-    return time.perf_counter() - started
+    return {"score_s": seconds, "forward_s": [before, forward()], "until_s": steps, **run}
 
 
 def memory(args: argparse.Namespace, results: Once) -> None:
@@ -213,7 +215,7 @@ def _clouds(model: nn.Module, layer: str, batches: Batches, args: argparse.Names
     channels, features = map_shapes(model, [layer], batches[0][0][:1])[layer]
     count = min(channels, args.filters or channels)
     part = Slice(layer=layer, start=0, stop=count, features=features)
-    (clouds,) = collect_clouds(model, [part], batches, samples, allocate=shared_array)
+    (clouds,) = collect_clouds(model, [part], batches, samples, allocate=SharedArray)
     return clouds
 
 

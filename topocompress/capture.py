@@ -13,19 +13,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from topocompress.arrays import LocalArray, Writable
 from topocompress.errors import DataError, ModelError
+from topocompress.heap import kept_heap
 from topocompress.taps import tapped
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Batches of (images (B, C, H, W), labels (B,)) that give the same samples every time they are iterated."""
 
-Allocate = Callable[[tuple[int, ...]], NDArray[np.float32]]
-"""Gives an uninitialised array of a shape."""
+Allocate = Callable[[tuple[int, int, int]], Writable]
+"""Makes room for the (filters, samples, features) clouds of a slice."""
 
-
-def allocated(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An uninitialised array in ordinary memory."""
-    return np.empty(shape, dtype=np.float32)
+_STAGED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,7 @@ def collect_clouds(
     samples: int,
     *,
     maps: Maps = EXACT,
-    allocate: Allocate = allocated,
+    allocate: Allocate = LocalArray,
     layout: torch.memory_format = torch.contiguous_format,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[NDArray[np.float32]]:
@@ -174,8 +173,8 @@ def collect_clouds(
         DataError: NaN or infinity among the inputs, or the number of samples changes between passes.
         ModelError: NaN or infinity in a map, or a layer's map changes size.
     """
-    clouds = [allocate((part.stop - part.start, samples, part.features)) for part in slices]
-    targets = [torch.from_numpy(cloud) for cloud in clouds]
+    rooms = [allocate((part.stop - part.start, samples, part.features)) for part in slices]
+    stage = _Stage()
     wanted: dict[str, list[int]] = {}
     for index, part in enumerate(slices):
         wanted.setdefault(part.layer, []).append(index)
@@ -194,18 +193,17 @@ def collect_clouds(
             points = maps.points(output[:, part.start : part.stop])
             if math.prod(points.shape[2:]) != part.features:
                 raise ModelError(f"{layer}: its maps change size from batch to batch; all samples must have one size")
-            if not points.sum().isfinite() and not points.isfinite().all():
+            if not _finite(points):
                 raise ModelError(
                     f"{layer}: NaN or infinity in its maps, first in samples {seen}..{seen + len(points) - 1}",
                     hint="Check the weights and that inputs are normalised as in training (--mean, --std).",
                 )
-            across = points.transpose(0, 1)
-            targets[index][:, seen : seen + len(points)].view(across.shape).copy_(across)
+            stage.write(points, rooms[index], seen)
         filled[layer] += len(output)
 
-    with tapped(model, wanted, deliver, layout=layout) as run:
+    with kept_heap(), tapped(model, wanted, deliver, layout=layout) as run:
         for images, _ in batches:
-            if not torch.isfinite(images).all():
+            if not _finite(images):
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")
             if seen + len(images) > samples:
                 raise DataError(f"the batches hold more than the {samples} samples counted before")
@@ -216,4 +214,31 @@ def collect_clouds(
                 on_batch(len(images))
     if seen != samples or any(count != samples for count in filled.values()):
         raise DataError(f"expected {samples} samples in every pass, got {seen}", hint="Batches must be re-iterable.")
-    return clouds
+    return [room.values for room in rooms]
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(values.sum().isfinite() or values.isfinite().all())  # a sum of numbers can overflow
+
+
+class _Stage:
+    """Buffers, used again and again, in which maps are turned around on their way into the clouds.
+
+    Maps are (batch, channels, ...) and may lie channels-last; clouds are (channels, batch, features). Written straight
+    into the clouds, every number would go to a page of its own.
+    """
+
+    def __init__(self) -> None:
+        self._plain, self._across = torch.empty(0), torch.empty(0)
+
+    def write(self, points: Tensor, room: Writable, start: int) -> None:
+        """Put the points of a batch into a cloud, whose sample ``start`` is the first of the batch."""
+        each = 4 * max(1, points[0].numel())
+        for part in torch.split(points, max(1, _STAGED_BYTES // each)):
+            if self._plain.numel() < part.numel():
+                self._plain, self._across = torch.empty(part.numel()), torch.empty(part.numel())
+            plain = self._plain[: part.numel()].view(part.shape).copy_(part)
+            across = self._across[: part.numel()].view(part.shape[1], len(part), -1)
+            across.copy_(plain.reshape(*part.shape[:2], -1).transpose(0, 1))
+            room.write(start, across.numpy())
+            start += len(part)

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from topocompress.capture import Batches, Maps, Slice, allocated, collect_clouds, map_shapes, plan_passes
+from topocompress.arrays import LocalArray, SharedArray
+from topocompress.capture import Batches, Maps, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.criteria.base import CloudCriterion, checked
 from topocompress.errors import DataError
 from topocompress.inference import device_of
-from topocompress.parallel import Run, shared_array, workers
+from topocompress.parallel import Run, workers
 from topocompress.resources import Resources, cores, peak_memory
 from topocompress.score_store import ScoreStore
 from topocompress.taps import fast_layout
@@ -181,7 +182,7 @@ class _Work:
             self.batches,
             self.samples,
             maps=self.maps,
-            allocate=shared_array if self.shared else allocated,
+            allocate=SharedArray if self.shared else LocalArray,
             layout=self.layout,
             on_batch=on_batch,
         )

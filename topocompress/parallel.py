@@ -1,15 +1,10 @@
-"""Work spread over processes, threads or a cluster by joblib, and arrays that processes share without copying."""
+"""Work spread over processes, threads or a cluster by joblib."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
@@ -134,27 +129,3 @@ def _on_cluster(address: str) -> Iterator[Run]:
 
 def _pack(argument: Any) -> Any:
     return _Packed(np.array(argument)) if isinstance(argument, np.ndarray) else argument
-
-
-def shared_array(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A float32 array that worker processes map into their memory, read-only, instead of copying it.
-
-    Where the system can, it has no name in the file system that could outlive this process.
-    """
-    size = max(1, 4 * math.prod(shape))
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("topocompress")
-        path = f"/proc/{os.getpid()}/fd/{descriptor}"
-    else:
-        descriptor, path = tempfile.mkstemp(prefix="topocompress-")
-    os.truncate(descriptor, size)
-    array = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
-    array.mode = "r"  # what joblib maps it with
-    weakref.finalize(array, _forget, descriptor, path)
-    return array
-
-
-def _forget(descriptor: int, path: str) -> None:
-    os.close(descriptor)
-    if not path.startswith("/proc/"):
-        Path(path).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from topocompress.errors import TopologyError
 from topocompress.topology.backends import choose_backend, persistence_diagrams
-from topocompress.topology.bits import Bits, all_set, members, pack, submatrix
+from topocompress.topology.bits import Bits, count_edges, pack, unpack
 from topocompress.topology.elimination import loops_minus_parts
 from topocompress.topology.reduction import count_components, reduce
 
@@ -42,21 +42,18 @@ def betti_numbers(
     numbers = [int(count_components(rows)), 0, 0]
     highest = max(dimensions)
     if highest:
-        alive = all_set(len(rows))
-        difference = int(reduce(rows, alive, highest == 2))
-        core = members(alive)
-        joined = submatrix(rows, core)
+        core, difference = reduce(rows, highest == 2)
         if highest == 2:
-            numbers[1:] = _by_persistence(joined, 2, chosen)[1:]
+            numbers[1:] = _by_persistence(unpack(core), 2, chosen)[1:]
         else:
-            numbers[1] = numbers[0] + difference + _loops_minus_parts(joined, chosen)
+            numbers[1] = numbers[0] + int(difference) + _loops_minus_parts(core, chosen)
     return tuple(numbers[dimension] for dimension in dimensions)
 
 
-def _loops_minus_parts(graph: NDArray[np.bool_], backend: str | None) -> int:
-    if np.count_nonzero(graph) // 2 <= _FEW_EDGES:
-        return int(loops_minus_parts(pack(graph)))
-    parts, loops = _by_persistence(graph, 1, backend)
+def _loops_minus_parts(core: Bits, backend: str | None) -> int:
+    if count_edges(core) <= _FEW_EDGES:
+        return int(loops_minus_parts(core))
+    parts, loops = _by_persistence(unpack(core), 1, backend)
     return loops - parts
 
 

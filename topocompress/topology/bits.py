@@ -30,6 +30,14 @@ def _lowest(_context: Any, _word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _highest(_context: Any, _word: Any) -> Any:
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.sub(ir.Constant(ir.IntType(64), 63), zeros)
+
+    return types.int64(types.uint64), generate
+
+
 def _ones(_context: Any, _word: Any) -> Any:
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
@@ -39,6 +47,9 @@ def _ones(_context: Any, _word: Any) -> Any:
 
 lowest: Callable[[np.uint64], int] = cast("Any", intrinsic(_lowest))
 """Place of the lowest 1 of a word that is not 0."""
+
+highest: Callable[[np.uint64], int] = cast("Any", intrinsic(_highest))
+"""Place of the highest 1 of a word that is not 0."""
 
 ones: Callable[[np.uint64], int] = cast("Any", intrinsic(_ones))
 """How many 1s a word has."""
@@ -91,13 +102,35 @@ def unpack(rows: Bits) -> NDArray[np.bool_]:
     return np.unpackbits(octets, axis=1, count=len(rows), bitorder="little").astype(np.bool_)
 
 
-def members(row: Bits) -> NDArray[np.int64]:
-    """The places of the bits that are set in a row, ascending."""
-    octets = row.astype(np.dtype("<u8")).view(np.uint8)
-    return np.flatnonzero(np.unpackbits(octets, bitorder="little"))
+@compiled
+def induced(rows: Bits, vertices: NDArray[np.int64]) -> Bits:
+    """The rows of the graph that some vertices induce, numbered in the order given.
+
+    Args:
+        rows: (vertices, words) rows of a graph.
+        vertices: (kept,) different vertices.
+    """
+    count = len(vertices)
+    found = np.zeros((count, (count + 63) >> 6), np.uint64)
+    kept = np.zeros(rows.shape[1], np.uint64)
+    places = np.empty(len(rows), np.int64)
+    for place in range(count):
+        set_bit(kept, vertices[place])
+        places[vertices[place]] = place
+    for place in range(count):
+        for word in range(len(kept)):
+            left = rows[vertices[place], word] & kept[word]
+            while left:
+                set_bit(found[place], places[(word << 6) + lowest(left)])
+                left &= left - ONE
+    return found
 
 
-def submatrix(rows: Bits, vertices: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The bool adjacency matrix of some vertices."""
-    words, shifts = vertices >> 6, (vertices & 63).astype(np.uint64)
-    return ((rows[vertices][:, words] >> shifts) & ONE).astype(np.bool_)
+@compiled
+def count_edges(rows: Bits) -> int:
+    """How many edges a graph has."""
+    ends = 0
+    for vertex in range(rows.shape[0]):
+        for word in range(rows.shape[1]):
+            ends += ones(rows[vertex, word])
+    return ends // 2

@@ -84,11 +84,14 @@ def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
     samples = len(squares.points)
     low, high = _bracket(squares.values, rank / max(1, samples * (samples - 1) // 2))
     while True:
-        rows, first, second, least, most, sure = _divide(squares.values, squares.slack, low, high)
+        rows, first, second, values, margin, sure = _divide(squares.values, squares.slack, low, high)
         place = rank - sure
         if 0 <= place < len(first):
-            inside = most < np.partition(least, place)[place]
-            open_ = ~inside & (least <= np.partition(most, place)[place])
+            # No value is off by more than the margin, so the square looked for is at most one margin from the value
+            # in its place, and what lies two margins from that is decided. The third covers the rounding here.
+            pivot = np.partition(values, place)[place]
+            inside = values < pivot - 3 * margin
+            open_ = ~inside & (values <= pivot + 3 * margin)
             if _too_many(squares, open_):
                 return _nearest(Squares.of(squares.points, device=device, double=True), rank, device)
             exact = squares.exact(first[open_], second[open_])
@@ -118,31 +121,39 @@ def _too_many(squares: Squares, pairs: NDArray[Any]) -> bool:
     return bool(not squares.is_double and np.count_nonzero(pairs) > _PER_SAMPLE * len(squares.points))
 
 
-@compiled
 def _bracket(values: NDArray[Any], share: float) -> tuple[float, float]:
     """Two values between which a quantile of the lower triangle most likely lies, from pairs drawn at random."""
     samples = len(values)
     if samples * (samples - 1) // 2 <= 4 * _DRAWN:
-        return -np.inf, np.inf
-    drawn = np.empty(_DRAWN, np.float64)
+        return -math.inf, math.inf
+    drawn = _draw(values)
+    margin = 4 * math.sqrt(share * (1 - share) / _DRAWN) + 2 / _DRAWN
+    left, right = int((share - margin) * _DRAWN), int((share + margin) * _DRAWN)
+    drawn.partition([max(left, 0), min(right, _DRAWN - 1)])
+    return float(drawn[left]) if left >= 0 else -math.inf, float(drawn[right]) if right < _DRAWN else math.inf
+
+
+@compiled
+def _draw(values: NDArray[Any]) -> NDArray[Any]:
+    """Some values of the lower triangle, always of the same pairs."""
+    samples = np.uint64(len(values))
+    drawn = np.empty(_DRAWN, values.dtype)
     state = np.uint64(_SEED)
+    half = np.uint64(32)
     for index in range(_DRAWN):
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        first = np.int64((state >> np.uint64(33)) % np.uint64(samples))
+        first = ((state >> half) * samples) >> half
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        second = np.int64((state >> np.uint64(33)) % np.uint64(samples - 1))
-        second += second >= first
+        second = ((state >> half) * (samples - ONE)) >> half
+        second += np.uint64(second >= first)
         drawn[index] = values[max(first, second), min(first, second)]
-    drawn.sort()
-    margin = 4 * np.sqrt(share * (1 - share) / _DRAWN) + 2 / _DRAWN
-    left, right = int((share - margin) * _DRAWN), int((share + margin) * _DRAWN)
-    return drawn[left] if left >= 0 else -np.inf, drawn[right] if right < _DRAWN else np.inf
+    return drawn
 
 
 @compiled
 def _divide(
     values: NDArray[Any], slack: NDArray[Any], low: float, high: float
-) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], NDArray[Any], int]:
+) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], float, int]:
     """Join the pairs that surely lie below ``low``, and list those that may lie between ``low`` and ``high``.
 
     Args:
@@ -152,8 +163,8 @@ def _divide(
         high: Squared distance, not below ``low``.
 
     Returns:
-        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs; the least and the most that
-        their squared distances can be; how many pairs were joined.
+        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs and their values; how far off
+        these can be at most; how many pairs were joined.
     """
     samples = len(values)
     words = (samples + 63) >> 6
@@ -163,7 +174,8 @@ def _divide(
     near_octets, far_octets = near.view(np.uint64), far.view(np.uint64)
     listed, joined, capacity = 0, 0, 32 * samples
     ends, others = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
-    least, most = np.empty(capacity, values.dtype), np.empty(capacity, values.dtype)
+    found = np.empty(capacity, values.dtype)
+    widest = values.dtype.type(0)
     for first in range(samples):
         row = values[first]
         mine = slack[first]
@@ -173,7 +185,7 @@ def _divide(
             far[second] = row[second] - margin > top
         if listed + first > len(ends):
             ends, others = np.append(ends, ends), np.append(others, others)
-            least, most = np.append(least, least), np.append(most, most)
+            found = np.append(found, found)
         for word in range((first + 63) >> 6):
             below = _gather(near_octets, word)
             rows[first, word] = below
@@ -183,10 +195,10 @@ def _divide(
                 second = (word << 6) + lowest(unsure)
                 unsure &= unsure - ONE
                 ends[listed], others[listed] = first, second
-                least[listed] = row[second] - mine - slack[second]
-                most[listed] = row[second] + mine + slack[second]
+                found[listed] = row[second]
+                widest = max(widest, mine + slack[second])
                 listed += 1
-    return rows, ends[:listed], others[:listed], least[:listed], most[:listed], joined
+    return rows, ends[:listed], others[:listed], found[:listed], float(widest), joined
 
 
 @compiled

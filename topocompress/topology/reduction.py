@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.compiling import compiled
-from topocompress.topology.bits import ONE, Bits, all_set, clear_bit, has_bit, lowest, ones, set_bit
+from topocompress.topology.bits import ONE, Bits, all_set, clear_bit, has_bit, induced, lowest, ones, set_bit
+from topocompress.topology.links import LAST, has_centre, shape_of, strike_component
 
 _ZERO = np.uint64(0)
 _SMALL_LINK = 96
-_NONE, _LAST, _OTHERS = 0, 1, 2
 
 
 @compiled
@@ -74,21 +74,37 @@ class _State(NamedTuple):
 
 
 @compiled
-def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
+def _fresh_state(alive: Bits) -> _State:
+    sets = np.zeros((5, len(alive)), np.uint64)
+    return _State(alive, alive.copy(), sets[0], sets[1], sets[2], sets[3], sets[4])
+
+
+@compiled
+def reduce(rows: Bits, keep_type: bool) -> tuple[Bits, int]:
     """Delete vertices and edges while it is known what that does to the Betti numbers.
 
     Args:
         rows: (vertices, words) rows of bits; changed in place.
-        alive: (words,) a bit for each vertex, all set; cleared for the vertices that go. Changed in place.
         keep_type: Keep the homotopy type, and so every Betti number. Otherwise only β1 - β0 can be had afterwards.
 
     Returns:
-        β1 - β0 of the whole minus β1 - β0 of what is left; 0 with ``keep_type``.
+        The rows of what is left, its vertices numbered anew; and β1 - β0 of the whole minus β1 - β0 of what is left,
+        0 with ``keep_type``.
     """
-    words = rows.shape[1]
-    sets = np.zeros((4, words), np.uint64)
-    state = _State(alive, alive.copy(), alive.copy(), sets[0], sets[1], sets[2], sets[3])
-    order = _by_degree(rows)
+    alive = all_set(len(rows))
+    difference = _reduce_vertices(rows, alive, keep_type)
+    # With few vertices left, edges are looked at in much shorter rows. Those with many neighbours come last in them,
+    # where walks through a link begin: from there they need the fewest steps.
+    core = induced(rows, _by_degree(rows, alive))
+    alive = all_set(len(core))
+    difference += _reduce_edges(core, alive, keep_type)
+    return induced(core, _by_degree(core, alive)), difference
+
+
+@compiled
+def _reduce_vertices(rows: Bits, alive: Bits, keep_type: bool) -> int:
+    state = _fresh_state(alive)
+    order = _by_degree(rows, alive)
     difference = 0
     again = True
     while again:
@@ -98,12 +114,22 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
                 gone, change = _try_vertex(rows, vertex, state, keep_type)
                 difference += change
                 again |= gone
+    return difference
+
+
+@compiled
+def _reduce_edges(rows: Bits, alive: Bits, keep_type: bool) -> int:
+    """Edges, and the vertices that can go once they are gone."""
+    state = _fresh_state(alive)
+    state.fresh[:] = _ZERO
+    state.touched[:] = alive
+    difference = 0
     again = True
     while again:
         again = False
         state.now[:] = state.touched
         state.touched[:] = _ZERO
-        for vertex in order:
+        for vertex in range(len(rows)):
             if not has_bit(alive, vertex):
                 continue
             if has_bit(state.now, vertex):
@@ -118,21 +144,24 @@ def reduce(rows: Bits, alive: Bits, keep_type: bool) -> int:
 
 
 @compiled
-def _by_degree(rows: Bits) -> NDArray[np.int64]:
-    """The vertices, those with few neighbours first: they go most easily, and take work from the others."""
+def _by_degree(rows: Bits, alive: Bits) -> NDArray[np.int64]:
+    """The vertices alive, those with few neighbours first: they go most easily, and take work from the others."""
     vertices, words = rows.shape
-    degrees, starts = np.empty(vertices, np.int64), np.zeros(vertices + 1, np.int64)
+    degrees, starts = np.full(vertices, -1, np.int64), np.zeros(vertices + 1, np.int64)
     for vertex in range(vertices):
+        if not has_bit(alive, vertex):
+            continue
         degree = 0
         for word in range(words):
-            degree += ones(rows[vertex, word])
+            degree += ones(rows[vertex, word] & alive[word])
         degrees[vertex] = degree
         starts[degree + 1] += 1
     starts = np.cumsum(starts)
-    order = np.empty(vertices, np.int64)
+    order = np.empty(starts[-1], np.int64)
     for vertex in range(vertices):
-        order[starts[degrees[vertex]]] = vertex
-        starts[degrees[vertex]] += 1
+        if degrees[vertex] >= 0:
+            order[starts[degrees[vertex]]] = vertex
+            starts[degrees[vertex]] += 1
     return order
 
 
@@ -146,10 +175,10 @@ def _try_vertex(rows: Bits, vertex: int, state: _State, keep_type: bool) -> tupl
         link[word] = rows[vertex, word] & alive[word]
         degree += ones(link[word])
     change = 0
-    if not (degree and _has_centre(rows, link, state.scratch)):
+    if not (degree and has_centre(rows, link, state.scratch)):
         if keep_type or degree > _SMALL_LINK:
             return False, 0
-        loops, parts = _shape_of(rows, link, state)
+        loops, parts = shape_of(rows, link, state.scratch, state.frontier)
         if loops:
             return False, 0
         change = parts - 1
@@ -177,11 +206,11 @@ def _try_edges(rows: Bits, first: int, state: _State, keep_type: bool) -> tuple[
                 scratch[place] = link[place]
                 filled |= link[place]
             if keep_type:
-                if not (filled and _has_centre(rows, link, scratch)):
+                if not (filled and has_centre(rows, link, scratch)):
                     continue
             elif filled == _ZERO:
                 difference += 1
-            elif _strike_component(rows, scratch, state.frontier) != _LAST:
+            elif strike_component(rows, scratch, state.frontier) != LAST:
                 continue
             deleted += 1
             clear_bit(rows[first], second)
@@ -198,97 +227,3 @@ def _mark(vertices: Bits, state: _State) -> None:
     for word in range(len(vertices)):
         state.fresh[word] |= vertices[word]
         state.touched[word] |= vertices[word]
-
-
-@compiled
-def _has_centre(rows: Bits, link: Bits, candidates: Bits) -> bool:
-    """Whether one vertex of ``link`` is joined to all the others; ``candidates`` is overwritten.
-
-    A candidate that misses a member shows which member to strike out candidates with: it misses many of them.
-    """
-    words = len(link)
-    for word in range(words):
-        candidates[word] = link[word]
-    word = 0
-    while word < words:
-        if candidates[word] == _ZERO:
-            word += 1
-            continue
-        candidate = (word << 6) + lowest(candidates[word])
-        missed = -1
-        for place in range(words):
-            outside = link[place] & ~rows[candidate, place]
-            if place == word:
-                outside &= ~(ONE << np.uint64(candidate & 63))
-            if outside:
-                missed = (place << 6) + lowest(outside)
-                break
-        if missed < 0:
-            return True
-        itself = candidates[missed >> 6] & (ONE << np.uint64(missed & 63))
-        for place in range(words):
-            candidates[place] &= rows[missed, place]
-        candidates[missed >> 6] |= itself
-    return False
-
-
-@compiled
-def _shape_of(rows: Bits, link: Bits, state: _State) -> tuple[int, int]:
-    """Independent cycles of the graph that a set of vertices induces (0: a forest), and its components."""
-    words = len(link)
-    members, ends, parts = 0, 0, 0
-    for word in range(words):
-        state.scratch[word] = link[word]
-        left = link[word]
-        while left:
-            member = (word << 6) + lowest(left)
-            left &= left - ONE
-            members += 1
-            for place in range(words):
-                ends += ones(rows[member, place] & link[place])
-    while _strike_component(rows, state.scratch, state.frontier) != _NONE:
-        parts += 1
-    return ends // 2 - members + parts, parts
-
-
-@compiled
-def _strike_component(rows: Bits, members: Bits, frontier: Bits) -> int:
-    """Take the component of the first member out of a set.
-
-    Args:
-        rows: (vertices, words) rows of bits.
-        members: (words,) the set; changed in place.
-        frontier: (words,) room to work in.
-
-    Returns:
-        Whether there was none, it was the last, or others are left.
-    """
-    words = len(members)
-    vertex = _first(members)
-    if vertex < 0:
-        return _NONE
-    clear_bit(members, vertex)
-    frontier[:] = _ZERO
-    while vertex >= 0:
-        rest = _ZERO
-        for word in range(words):
-            reached = members[word] & rows[vertex, word]
-            left = members[word] ^ reached
-            members[word] = left
-            frontier[word] |= reached
-            rest |= left
-        if rest == _ZERO:
-            return _LAST
-        vertex = _first(frontier)
-        if vertex >= 0:
-            clear_bit(frontier, vertex)
-    return _OTHERS
-
-
-@compiled
-def _first(members: Bits) -> int:
-    """The first member, or -1."""
-    for word in range(len(members)):
-        if members[word]:
-            return (word << 6) + lowest(members[word])
-    return -1
