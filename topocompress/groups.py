@@ -7,49 +7,32 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from topocompress.errors import ModelError, PlanError
+from topocompress.errors import PlanError
+from topocompress.tracing import LAYERS, PATIENCE, Part, follow
 from topocompress.types import ChannelGroup
 
-_ROOTS = (nn.Conv2d, nn.Linear)
 _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
 _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
+_LEAVES = "leaves {}, and the network beyond that could not be followed"
 _LOST = "its channels cannot be followed to where they are read"
+_UNSEEN = "not called as a layer of its own when the network runs"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
 
-def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
-    """The dependency graph of ``model``, which is put into eval mode and must be the caller's own copy.
-
-    Args:
-        model: A copy: tracing leaves hooks on it when its forward pass fails.
-        example: (1, C, H, W) input.
-
-    Raises:
-        ModelError: The model cannot be traced.
-    """
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)  # the trace follows gradients
-    try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            return tp.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)
-    except Exception as error:
-        raise ModelError(
-            f"cannot trace {type(model).__name__} on an input of shape {tuple(example.shape)}: "
-            f"{type(error).__name__}: {(str(error).splitlines() or ['no details'])[0]}",
-            hint="Check the input size (--input-size); models with data-dependent control flow are not supported.",
-        ) from error
-
-
 def find_groups(
-    model: nn.Module, example: Tensor, *, ignore: Sequence[str] = (), linear: bool = False
+    model: nn.Module,
+    example: Tensor,
+    *,
+    ignore: Sequence[str] = (),
+    linear: bool = False,
+    seconds: float = PATIENCE,
 ) -> tuple[ChannelGroup, ...]:
     """All channel groups of a model, those that must stay whole marked with the reason.
 
@@ -57,7 +40,8 @@ def find_groups(
         model: The network; left as it was.
         example: (1, C, H, W) input on the model's device.
         ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
-        linear: Whether groups of linear layers alone may be pruned.
+        linear: Whether groups of linear layers alone may be pruned. Where nothing else can be, they are in any case.
+        seconds: How long following the network, or a part of it, may take before its parts are followed instead.
 
     Returns:
         One group per root layer, in the order of the model's modules.
@@ -73,24 +57,46 @@ def find_groups(
         raise PlanError(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
-    graph = trace(copied, example)
+    groups = follow(copied, example, lambda part: _groups_of(part, names, patterns, linear=linear), seconds=seconds)
+    seen = {name for group in groups for name in (*group.filters, *group.readers)}
+    alone = {
+        name: ChannelGroup(
+            root=name,
+            width=_outputs(module),
+            units=tuple((channel,) for channel in range(_outputs(module))),
+            filters={name: tuple((channel,) for channel in range(_outputs(module)))},
+            readers={},
+            coupled=(name,),
+            protected=_UNSEEN,
+        )
+        for module, name in names.items()
+        if isinstance(module, LAYERS) and name not in seen
+    }
+    if all(group.protected for group in groups):  # a network of linear layers alone
+        groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
+    by_root = {group.root: group for group in groups} | alone
+    return tuple(by_root[name] for name in names.values() if name in by_root)
+
+
+def _groups_of(part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
+    graph = part.graph
     groups: list[ChannelGroup] = []
     covered: set[nn.Module] = set()
-    for root in [module for module in names if isinstance(module, _ROOTS) and module in graph.module2node]:
+    for root in [module for module in names if isinstance(module, LAYERS) and module in graph.module2node]:
         if root in covered or _is_depthwise(root):  # a depthwise layer is in its producer's group
             continue
         full = graph.get_pruning_group(
             root, graph.get_pruner_of_module(root).prune_out_channels, list(range(_outputs(root)))
         )
         covered |= {d.target.module for d, _ in full.items if graph.is_out_channel_pruning_fn(d.handler)}
-        groups.append(_describe(full, graph, names, patterns, linear=linear))
-    return tuple(groups)
+        groups.append(_describe(full, part, names, ignore, linear=linear))
+    return groups
 
 
 def _describe(
-    full: tp.Group, graph: tp.DependencyGraph, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool
+    full: tp.Group, part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool
 ) -> ChannelGroup:
-    root = full[0].dep.target.module
+    graph, root = part.graph, full[0].dep.target.module
     width = _outputs(root)
     union = _Union(width)
     filters: dict[str, list[list[int]]] = {}
@@ -100,12 +106,12 @@ def _describe(
     for item in full.items:
         module, out = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
         name = names.get(module)
-        reasons += _protections(item, name, ignore, out=out)
+        reasons += _protections(item, name, part.name, ignore, out=out)
         if name is None:
             continue
         coupled.append(name)
         _join_channel_groups(module, item, union, out=out)
-        if isinstance(module, _ROOTS):
+        if isinstance(module, LAYERS):
             if out:
                 channels = filters.setdefault(name, [[] for _ in range(width)])
                 for channel, source in zip(item.idxs, item.root_idxs, strict=True):
@@ -114,11 +120,14 @@ def _describe(
                 counts = readers.setdefault(name, [0] * width)
                 for source in item.root_idxs:
                     counts[source] += 1
-    if not linear and not any(isinstance(graph.model.get_submodule(name), nn.Conv2d) for name in filters):
+    if not linear and not any(
+        isinstance(graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters
+    ):
         reasons.append(_LINEAR)
     units = union.sets()
     return ChannelGroup(
         root=names[root],
+        part=part.name,
         width=width,
         units=units,
         filters={
@@ -133,17 +142,19 @@ def _describe(
     )
 
 
-def _protections(item: tp._helpers.GroupItem, name: str | None, ignore: Sequence[str], *, out: bool) -> list[str]:
+def _protections(
+    item: tp._helpers.GroupItem, name: str | None, part: str, ignore: Sequence[str], *, out: bool
+) -> list[str]:
     """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
     module = item.dep.target.module
     reasons = []
     if out and not item.dep.target.outputs:
-        reasons.append(_OUTPUT)
+        reasons.append(_LEAVES.format(part) if part else _OUTPUT)
     if isinstance(module, nn.MultiheadAttention):
         reasons.append(_ATTENTION)
     if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
         reasons.append(_SEVERAL_CHANNEL_DIMS)
-    if isinstance(module, _ROOTS) and max(item.idxs) >= (_outputs(module) if out else _inputs(module)):
+    if isinstance(module, LAYERS) and max(item.idxs) >= (_outputs(module) if out else _inputs(module)):
         reasons.append(_LOST)
     if (
         out and name and any(fnmatchcase(name, pattern) for pattern in ignore)

@@ -69,7 +69,13 @@ def make_plan(
         groups=tuple(
             _group_plan(group, entries[group.root], removals[group.root], max_betti)
             if group.root in entries
-            else GroupPlan(root=group.root, width=group.width, coupled=group.coupled, protected=reasons[group.root])
+            else GroupPlan(
+                root=group.root,
+                width=group.width,
+                part=group.part,
+                coupled=group.coupled,
+                protected=reasons[group.root],
+            )
             for group in groups
         ),
         macs_before=sum(cost.macs for cost in costs.values()),
@@ -195,6 +201,7 @@ def _group_plan(group: ChannelGroup, entry: RankedGroup, units: Sequence[int], m
         remove=tuple(sorted(channel for unit in units for channel in group.units[unit])),
         dead=tuple(sorted(channel for unit in units if entry.dead[unit] for channel in group.units[unit])),
         above=sum(len(group.units[unit]) for unit in entry.first(wanted)),
+        part=group.part,
         coupled=group.coupled,
     )
 

@@ -10,9 +10,9 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError, SurgeryError
-from topocompress.groups import trace
 from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.models import fingerprint
+from topocompress.tracing import Part, trace_parts
 from topocompress.types import PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
@@ -72,7 +72,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
     smaller = copy.deepcopy(model)
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers = _layers(smaller)
-    graph = trace(smaller, example)
+    parts = trace_parts(smaller, [entry.part for entry in plan.groups if entry.remove], example)
     masked = copy.deepcopy(model)
     unread, left, comparable = _layers(masked), dict[str, list[int]](), True
     for entry in plan.groups:
@@ -84,12 +84,13 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
             )
         if not entry.remove:
             continue
+        graph = parts[entry.part].graph
         group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
         if not graph.check_pruning_group(group):
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
         comparable &= not any(isinstance(dep.target.module, _NORMS_OVER_CHANNELS) for dep, _ in group.items)
         try:
-            _mask(unread, left, graph, group)
+            _mask(unread, left, parts[entry.part], group)
             group.prune()
         except IndexError as error:
             raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
@@ -108,17 +109,17 @@ def _width(module: _Layer) -> int:
     return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
 
 
-def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], graph: tp.DependencyGraph, group: tp.Group) -> None:
+def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, group: tp.Group) -> None:
     """In the unpruned network, let no layer read the channels that go.
 
-    Channels already pruned from ``graph`` shift the indices of those still there, so ``left`` remembers which of its
+    Channels already pruned from the graph shift the indices of those still there, so ``left`` remembers which of its
     original inputs each layer still has.
     """
     for dep, idxs in group.items:
         module = dep.target.module
-        if graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (nn.Conv2d, nn.Linear)):
+        if part.graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (nn.Conv2d, nn.Linear)):
             continue
-        name = graph._module2name[module]
+        name = ".".join(filter(None, (part.name, part.graph._module2name[module])))
         twin = modules[name]
         before = left.setdefault(
             name, list(range(twin.in_channels if isinstance(twin, nn.Conv2d) else twin.in_features))

@@ -122,6 +122,7 @@ class ChannelGroup:
         units: units[u] = the root's channels in unit u. Together they are all channels, each once.
         filters: filters[layer][u] = the output channels of a coupled convolution or linear layer in unit u.
         readers: readers[layer][u] = how many *input* channels (or features) of a layer read unit u.
+        part: Name of the part of the network in which the group was found; empty for the whole.
         coupled: Names of all modules that change when the group is pruned, norms included, for the reader.
         protected: Why the group must stay whole; empty if it may be pruned.
     """
@@ -131,6 +132,7 @@ class ChannelGroup:
     units: tuple[tuple[int, ...], ...]
     filters: Mapping[str, tuple[tuple[int, ...], ...]]
     readers: Mapping[str, tuple[int, ...]]
+    part: str = ""
     coupled: tuple[str, ...] = ()
     protected: str = ""
 
@@ -161,6 +163,7 @@ class GroupPlan:
         remove: Root channels to remove, sorted, each once.
         dead: Those of ``remove`` that are constant over all samples.
         above: How many channels the rule asked for, before floor, ceiling and alignment.
+        part: Name of the part of the network in which the group was found; empty for the whole.
         coupled: Names of all modules that change.
         protected: Why nothing may be removed; empty otherwise.
     """
@@ -170,6 +173,7 @@ class GroupPlan:
     remove: tuple[int, ...] = ()
     dead: tuple[int, ...] = ()
     above: int = 0
+    part: str = ""
     coupled: tuple[str, ...] = ()
     protected: str = ""
 
