@@ -13,7 +13,9 @@ from fnmatch import fnmatchcase
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from topocompress.attention import make_explicit
 from topocompress.errors import PlanError
+from topocompress.heads import HeadAttention, attention_heads
 from topocompress.tracing import LAYERS, PATIENCE, Part, follow
 from topocompress.types import ChannelGroup
 
@@ -51,13 +53,23 @@ def find_groups(
         PlanError: A pattern matches no layer.
     """
     copied = copy.deepcopy(model)
+    make_explicit(copied)
     names = {module: name for name, module in copied.named_modules()}
     patterns = list(ignore)
     if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
         raise PlanError(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
-    groups = follow(copied, example, lambda part: _groups_of(part, names, patterns, linear=linear), seconds=seconds)
+    groups = follow(
+        copied,
+        example,
+        lambda part: _groups_of(part, names, patterns, linear=linear),
+        whole=_without_attention,
+        seconds=seconds,
+    )
+    heads = [_heads(name, layer, patterns, linear=linear) for name, layer in attention_heads(copied).items()]
+    told = {group.root for group in heads}
+    groups = [*(group for group in groups if group.root not in told), *heads]
     seen = {name for group in groups for name in (*group.filters, *group.readers)}
     alone = {
         name: ChannelGroup(
@@ -76,6 +88,36 @@ def find_groups(
         groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
     by_root = {group.root: group for group in groups} | alone
     return tuple(by_root[name] for name in names.values() if name in by_root)
+
+
+def explicit(model: nn.Module) -> nn.Module:
+    """A copy of the model whose attention layers have heads that can be scored; the model itself if it has none."""
+    copied = copy.deepcopy(model)
+    make_explicit(copied)
+    return copied if attention_heads(copied) else model
+
+
+def _without_attention(module: nn.Module) -> bool:
+    """Whether a module may be followed as a whole: through attention, windows and heads torch-pruning gets lost."""
+    return not any(isinstance(each, (HeadAttention, nn.MultiheadAttention)) for each in module.modules())
+
+
+def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bool) -> ChannelGroup:
+    """The heads of an attention layer; each is a unit. They live inside it, so nothing else is coupled to them."""
+    channels = [layer.head_channels(head) for head in range(layer.num_heads)]
+    rows = tuple(each.rows for each in channels)
+    members = (f"{name}.qkv", name, f"{name}.proj")
+    ignored = [each for each in members if any(fnmatchcase(each, pattern) for pattern in ignore)]
+    return ChannelGroup(
+        root=f"{name}.qkv",
+        part=name,
+        width=layer.qkv.out_features,
+        units=rows,
+        filters={f"{name}.qkv": rows, name: tuple((head,) for head in range(layer.num_heads))},
+        readers={f"{name}.proj": tuple(len(each.columns) for each in channels)},
+        coupled=members,
+        protected=f"ignored: {ignored[0]}" if ignored else "" if linear else _LINEAR,
+    )
 
 
 def _groups_of(part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:

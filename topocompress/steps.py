@@ -22,6 +22,7 @@ from topocompress.criteria import L1, CloudCriterion, Criterion, Random
 from topocompress.data import STAND_IN, Data, batches
 from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
+from topocompress.groups import explicit
 from topocompress.inference import device_of, sample_count
 from topocompress.measurement import (
     Predictions,
@@ -165,11 +166,12 @@ def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult |
 def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], scores: Scores) -> tuple[Control, ...]:
     """The same widths by L1 and at random: accuracy after BatchNorm re-estimation, before any fine-tuning."""
     found: dict[str, list[float]] = {}
+    listened = explicit(job.loaded.module)
     for other in (*(Random(seed=job.seed + run) for run in range(_RANDOM_SEEDS)), L1()):
         if other.name == plan.criterion and not isinstance(other, Random):
             continue
         with job.timed("controls"):
-            chosen = matched_plan(plan, groups, score_layers(job.loaded.module, scores.layers, other))
+            chosen = matched_plan(plan, groups, score_layers(listened, scores.layers, other))
             cut = job.recalibrated(apply(job.loaded.module, chosen, example=job.example))
         predictions = job.evaluated(cut, f"evaluating the {other.name} control")
         if predictions.accuracy is not None:

@@ -10,10 +10,12 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError, SurgeryError
+from topocompress.groups import explicit
+from topocompress.heads import HeadAttention, attention_heads
 from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.models import fingerprint
 from topocompress.tracing import Part, trace_parts
-from topocompress.types import PruningPlan
+from topocompress.types import GroupPlan, PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
 _TOLERANCE = 1e-3
@@ -55,8 +57,9 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
         culprits = [entry.root for entry in planned if _fails(model, replace(plan, groups=(entry,)), example)]
         where = ", ".join(culprits) or "several groups together"
         raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
-    for before, after in zip(model.modules(), smaller.modules(), strict=True):
-        after.training = before.training
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in smaller.named_modules():
+        module.training = modes[name] = modes.get(name, modes.get(name.rpartition(".")[0], model.training))
     return smaller
 
 
@@ -69,22 +72,20 @@ def _fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
 
 
 def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
-    smaller = copy.deepcopy(model)
+    removed = [entry for entry in plan.groups if entry.remove]
+    twin = explicit(model)
+    _check_groups(twin, plan)
+    original = twin if any(entry.part in attention_heads(twin) for entry in removed) else model
+    smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
-    layers = _layers(smaller)
-    parts = trace_parts(smaller, [entry.part for entry in plan.groups if entry.remove], example)
-    masked = copy.deepcopy(model)
+    layers, heads = _layers(smaller), attention_heads(smaller)
+    parts = trace_parts(smaller, [entry.part for entry in removed if entry.part not in heads], example)
     unread, left, comparable = _layers(masked), dict[str, list[int]](), True
-    for entry in plan.groups:
-        root = layers.get(entry.root)
-        if root is None or _width(root) != entry.width:
-            raise SurgeryError(
-                f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
-                hint="Make the plan for this very model.",
-            )
-        if not entry.remove:
+    for entry in removed:
+        if entry.part in heads:
+            _remove_heads(heads[entry.part], unread[f"{entry.part}.proj"], entry)
             continue
-        graph = parts[entry.part].graph
+        root, graph = layers[entry.root], parts[entry.part].graph
         group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
         if not graph.check_pruning_group(group):
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
@@ -99,6 +100,26 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
         parameter.grad = None
     _verify(model, smaller, masked if comparable else None, plan, example)
     return smaller
+
+
+def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
+    layers = _layers(model)
+    for entry in plan.groups:
+        if entry.root not in layers or _width(layers[entry.root]) != entry.width:
+            raise SurgeryError(
+                f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
+                hint="Make the plan for this very model.",
+            )
+
+
+def _remove_heads(attention: HeadAttention, unread: _Layer, entry: GroupPlan) -> None:
+    """Remove heads, and in the unpruned network let the projection after them not read them."""
+    channels = [attention.head_channels(head) for head in range(attention.num_heads)]
+    gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
+    with torch.no_grad():
+        for head in gone:
+            unread.weight[:, list(channels[head].columns)] = 0
+    attention.remove_heads(gone)
 
 
 def _layers(model: nn.Module) -> dict[str, _Layer]:
@@ -135,7 +156,7 @@ def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, gr
 
 
 def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> None:
-    layers = _layers(smaller)
+    layers = _layers(explicit(smaller))
     for entry in plan.groups:
         root = layers[entry.root]
         if _width(root) != entry.kept:

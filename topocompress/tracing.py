@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ LAYERS = (nn.Conv2d, nn.Linear)
 """Modules whose output channels are filters."""
 
 Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 PATIENCE = 60.0
 """Seconds that following one part may take."""
@@ -118,29 +120,31 @@ def follow(
     Raises:
         ModelError: The network does not run on the example.
     """
+    calls = _Calls(model, example)
     found: list[Found] = []
-    calls: _Calls | None = None
     waiting = [""]
     while waiting:
         name = waiting.pop()
         module = model.get_submodule(name)
         if not any(isinstance(child, LAYERS) for child in module.modules()):
             continue
-        if name and calls is None:
-            calls = _Calls(model, example)
-        received = example if calls is None else calls.input_of(name)
+        received = calls.input_of(name) if name else example
         if received is not None and whole(module):
-            try:
-                with _at_most(seconds):
-                    found += describe(Part(name=name, graph=trace(module, received)))
+            attempt = functools.partial(_described, calls, module, name, received, describe)
+            with contextlib.suppress(Exception, _TooLong):  # whatever went wrong, its children may still do
+                found += _in_time(attempt, seconds)
                 continue
-            except _TooLong:
-                pass
-            except Exception:
-                if not name and not _runs(model, example):
-                    raise
         waiting += reversed([".".join(filter(None, (name, child))) for child, _ in module.named_children()])
     return found
+
+
+def _described(
+    calls: _Calls, module: nn.Module, name: str, received: Tensor, describe: Callable[[Part], list[Found]]
+) -> list[Found]:
+    graph = trace(module, received)
+    if not calls.all_in(graph, module, name):
+        raise ModelError(f"{name or 'the network'}: some layers cannot be reached from its output")
+    return describe(Part(name=name, graph=graph))
 
 
 class _Calls:
@@ -170,6 +174,14 @@ class _Calls:
 
         return enter
 
+    def all_in(self, graph: tp.DependencyGraph, part: nn.Module, name: str) -> bool:
+        """Whether a part's graph holds all its layers that are called; those lost may be read by others."""
+        return all(
+            module in graph.module2node
+            for child, module in part.named_modules()
+            if isinstance(module, LAYERS) and (child == "" or self._counts[".".join(filter(None, (name, child)))])
+        )
+
     def input_of(self, name: str) -> Tensor | None:
         """What a module was called with; ``None`` unless that is one tensor and nobody else reaches inside it."""
         module = self._model.get_submodule(name)
@@ -190,36 +202,36 @@ def _leave(active: list[str]) -> None:
     active.pop()
 
 
-def _runs(model: nn.Module, example: Tensor) -> bool:
-    try:
-        with evaluating(model):
-            run_forward(model, example)
-    except ModelError:
-        return False
-    return True
-
-
 class _TooLong(BaseException):
-    """Raised inside a part that takes too long; no ``except Exception`` holds it up."""
+    """Raised inside work that takes too long; no ``except Exception`` holds it up."""
 
 
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise :class:`_TooLong` in this thread where what is inside takes longer: it is Python that runs for minutes."""
-    thread, done = ctypes.c_ulong(threading.get_ident()), threading.Event()
-    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+def _in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """What ``work`` returns; it runs in a thread of its own, which is interrupted where it takes longer.
 
-    def watch() -> None:
-        pause = seconds
-        while not done.wait(pause):
-            interrupt(thread, ctypes.py_object(_TooLong))
-            pause = 0.5  # a bare except inside may have swallowed it
+    Raises:
+        _TooLong: It took longer. Other errors come as they are.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    def run() -> None:
+        try:
+            try:
+                results.append(work())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+                errors.append(error)
+        except _TooLong:  # it came when all was done
+            pass
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
-        yield
+        thread.join(seconds)
     finally:
-        done.set()
-        watcher.join()
-        interrupt(thread, None)  # one that has not arrived yet
+        while thread.is_alive():  # once may not be enough: a bare except inside can swallow it
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_TooLong))
+            thread.join(0.5)
+    if results:
+        return results[0]
+    raise errors[0] if errors else _TooLong

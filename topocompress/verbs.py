@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,8 @@ from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError, PlanError
-from topocompress.groups import find_groups
+from topocompress.groups import explicit, find_groups
+from topocompress.heads import HeadAttention
 from topocompress.measurement import (
     agreement,
     compare_latency,
@@ -24,6 +26,7 @@ from topocompress.measurement import (
     layer_macs,
     peak_memory,
 )
+from topocompress.models import fingerprint
 from topocompress.planning import make_plan
 from topocompress.resources import Resources
 from topocompress.results import Measurement
@@ -95,24 +98,26 @@ def score_groups(
     progress: Progress = silent,
 ) -> Scores:
     """Score the filters of groups found before; see :func:`score` and :func:`topocompress.scoring.score_layers`."""
-    kinds = (nn.Conv2d, nn.Linear) if any(_all_linear(model, g) for g in groups if not g.protected) else (nn.Conv2d,)
+    listened = explicit(model)
+    kinds = (nn.Conv2d, nn.Linear) if any(_all_linear(listened, g) for g in groups if not g.protected) else (nn.Conv2d,)
     names = [
         name
         for group in groups
         if not group.protected
         for name in group.filters
-        if isinstance(model.get_submodule(name), kinds)
+        if isinstance(listened.get_submodule(name), kinds)
     ]
     if not names:
         reasons = "; ".join(sorted({group.protected for group in groups})) or "it has no convolution"
         raise PlanError(f"nothing in this model can be pruned: {reasons}")
-    return score_layers(
-        model, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
+    found = score_layers(
+        listened, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
     )
+    return replace(found, model=fingerprint(model))
 
 
 def _all_linear(model: nn.Module, group: ChannelGroup) -> bool:
-    return all(isinstance(model.get_submodule(name), nn.Linear) for name in group.filters)
+    return not any(isinstance(model.get_submodule(name), nn.Conv2d) for name in group.filters)
 
 
 def _example(calibration: Batches | None) -> Tensor:
@@ -124,8 +129,9 @@ def _example(calibration: Batches | None) -> Tensor:
 def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
     """Multiply-accumulates per convolution or linear layer for one sample, and the widths they scale with."""
     costs = {}
-    modules = dict(model.named_modules())
-    for name, macs in layer_macs(model, example).items():
+    counted = explicit(model)
+    modules = dict(counted.named_modules())
+    for name, macs in layer_macs(counted, example).items():
         module = modules[name]
         if isinstance(module, nn.Conv2d):
             depthwise = module.groups == module.out_channels > 1
@@ -134,7 +140,8 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
         elif isinstance(module, nn.Linear):
             costs[name] = LayerCost(macs=macs, outputs=module.out_features, inputs=module.in_features)
         else:
-            costs[name] = LayerCost(macs=macs, outputs=0, inputs=0)
+            heads = module.num_heads if isinstance(module, HeadAttention) else 0
+            costs[name] = LayerCost(macs=macs, outputs=heads, inputs=0)
     return costs
 
 
