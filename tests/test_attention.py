@@ -3,8 +3,6 @@ import copy
 import pytest
 import torch
 from attention_nets import NETWORKS, attention_net, images, randomised
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torchvision.models.maxvit import RelativePositionalMultiHeadAttention
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
@@ -314,11 +312,11 @@ def test_without_heads_a_network_computes_what_it_did_when_nobody_read_them(name
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@given(heads=st.sets(st.integers(0, 2), max_size=2))
+@pytest.mark.parametrize("heads", [[], [0], [1], [2], [0, 1], [2, 0], [1, 2]])
 def test_any_heads_can_go_from_any_layer(name, heads):
     build, shape = LAYERS[name]
     model = build()
-    found = outputs(without(model, {"layer": list(heads)}), noise(*shape))
+    found = outputs(without(model, {"layer": heads}), noise(*shape))
     expected = outputs(masked(model, {"layer": heads}), noise(*shape))
     if isinstance(found, tuple):
         found, expected = found[0], expected[0]
@@ -328,7 +326,8 @@ def test_any_heads_can_go_from_any_layer(name, heads):
 @pytest.mark.parametrize("name", LAYERS)
 def test_heads_that_go_one_by_one_are_gone_as_if_at_once(name):
     build, _ = LAYERS[name]
-    one_by_one, at_once = explicit(build()), explicit(build())
+    one_by_one = explicit(build())
+    at_once = copy.deepcopy(one_by_one)
     one_by_one.layer.remove_heads([0])
     one_by_one.layer.remove_heads([1])
     at_once.layer.remove_heads([0, 2])
@@ -392,7 +391,7 @@ def test_a_smaller_network_learns(name):
         loss.backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in smaller.parameters())
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[2] < losses[0]
 
 
@@ -434,13 +433,22 @@ def test_windows_drop_outputs_in_training_only(kind):
 # --- export ---
 
 
+class Both(nn.Module):
+    """One export instead of two, each of whose outputs is compared."""
+
+    def __init__(self, whole, smaller):
+        super().__init__()
+        self.whole, self.smaller = whole, smaller
+
+    def forward(self, x):
+        return self.whole(x), self.smaller(x)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_runtime_computes_the_same_with_all_heads_and_with_fewer(name, tmp_path):
-    model = attention_net(name)
+    model = attention_net(name, stages=1)
     whole = explicit(model)
     heads = {path: [layer.num_heads - 1] for path, layer in attention_heads(whole).items()}
-    smaller = without(model, heads)
-    for network in (whole, smaller):
-        check = export_onnx(network, tmp_path / "net.onnx", samples=images(3))
-        assert check.max_rel < 1e-5
-        assert check.top1_agreement == 1
+    check = export_onnx(Both(whole, without(model, heads)), tmp_path / "net.onnx", samples=images(3))
+    assert check.max_rel < 1e-5
+    assert check.top1_agreement == 1

@@ -91,6 +91,7 @@ class WindowAttention(HeadAttention):
 
     def __init__(self, original: ShiftedWindowAttention) -> None:
         super().__init__(original.qkv, original.proj, original.qkv.in_features // original.num_heads)
+        self.scale: float = self.head_dim**-0.5
         self.window_size = list(original.window_size)
         self.shift_size = list(original.shift_size)
         self.attention_dropout = original.attention_dropout
@@ -132,7 +133,7 @@ class WindowAttention(HeadAttention):
         return _looked_up(self.relative_position_bias_table, self.relative_position_index)
 
     def _likeness(self, queries: Tensor, keys: Tensor) -> Tensor:
-        return queries * self.head_dim**-0.5 @ keys.transpose(-2, -1)
+        return queries * self.scale @ keys.transpose(-2, -1)
 
 
 class CosineWindowAttention(WindowAttention):
@@ -186,10 +187,11 @@ class _KeysWithoutBias(nn.Linear):
     """Queries, keys and values, where the bias of the keys counts as 0 whatever is stored, and is not trained."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return F.linear(x, self.weight)
-        queries, keys, values = self.bias.chunk(3)
-        return F.linear(x, self.weight, torch.cat([queries, torch.zeros_like(keys), values]))
+        bias: Tensor | None = self.bias
+        if bias is not None:
+            queries, keys, values = bias.chunk(3)
+            bias = torch.cat([queries, torch.zeros_like(keys), values])
+        return F.linear(x, self.weight, bias)
 
 
 _EXPLICIT: dict[type[nn.Module], Callable[[Any], HeadAttention]] = {
@@ -227,10 +229,8 @@ def _supported(module: nn.Module) -> bool:
     return True
 
 
-def _linear(
-    weight: nn.Parameter, bias: nn.Parameter | None, *, training: bool, kind: type[nn.Linear] = nn.Linear
-) -> nn.Linear:
-    """A linear layer of these very parameters."""
+def _linear(weight: Any, bias: Any, *, training: bool, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
+    """A linear layer of these very parameters; ``bias`` may be ``None``."""
     linear = kind(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")  # draws no random numbers
     linear.weight, linear.bias, linear.training = weight, bias, training
     return linear

@@ -78,7 +78,7 @@ class HeadAttention(nn.Module):
 
     def _by_head(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., tokens, 3·h·d) → queries, keys and values, each (..., h, tokens, d)."""
-        parts = qkv.unflatten(-1, (3, self.num_heads, self.head_dim)).transpose(-4, -2)
+        parts = qkv.view(*qkv.shape[:-1], 3, self.num_heads, self.head_dim).transpose(-4, -2)
         queries, keys, values = parts.unbind(-3)
         return queries, keys, values
 
@@ -88,7 +88,7 @@ def attention_heads(model: nn.Module) -> dict[str, HeadAttention]:
     return {name: module for name, module in model.named_modules() if isinstance(module, HeadAttention)}
 
 
-def kept_part(parameter: nn.Parameter, index: Sequence[int], dim: int) -> nn.Parameter:
+def kept_part(parameter: Tensor, index: Sequence[int], dim: int) -> nn.Parameter:
     """The entries ``index`` along ``dim``, as a parameter that is trained if the whole one was."""
     chosen = torch.tensor(index, device=parameter.device)
     return nn.Parameter(parameter.detach().index_select(dim, chosen), requires_grad=parameter.requires_grad)
