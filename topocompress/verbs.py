@@ -13,7 +13,7 @@ from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
-from topocompress.errors import DataError, ModelError, PlanError
+from topocompress.errors import DataError, ModelError
 from topocompress.groups import find_groups
 from topocompress.measurement import (
     agreement,
@@ -24,7 +24,7 @@ from topocompress.measurement import (
     layer_macs,
     peak_memory,
 )
-from topocompress.planning import make_plan
+from topocompress.planning import make_plan, nothing_to_prune
 from topocompress.resources import Resources
 from topocompress.results import Measurement
 from topocompress.rules import Limits
@@ -104,8 +104,7 @@ def score_groups(
         if isinstance(model.get_submodule(name), kinds)
     ]
     if not names:
-        reasons = "; ".join(sorted({group.protected for group in groups})) or "it has no convolution"
-        raise PlanError(f"nothing in this model can be pruned: {reasons}")
+        raise nothing_to_prune({group.root: group.protected for group in groups})
     return score_layers(
         model, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
     )
