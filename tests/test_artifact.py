@@ -1,8 +1,10 @@
 import copy
 import functools
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,6 +151,35 @@ def test_a_factory_of_another_network_is_refused(tmp_path):
         topocompress.load(tmp_path / "run", arch=Chain)
 
 
+def test_plan_json_says_what_became_of_every_layer(saved):
+    path, model, _ = saved
+    (plan,) = json.loads((path / MANIFEST).read_text())["plans"]
+    modules = dict(model.named_modules())
+    original = dict(load_model("digits").module.named_modules())
+    named = set()
+    for group in plan["groups"]:
+        assert group["kept"] == group["width"] - len(group["remove"]) == modules[group["root"]].weight.shape[0]
+        for name, (before, after) in group["filters"].items():
+            assert (before, after) == tuple(net[name].weight.shape[0] for net in (original, modules))
+        for name, (before, after) in group["readers"].items():
+            assert (before, after) == tuple(net[name].weight.shape[1] for net in (original, modules))
+        assert {*group["filters"], *group["readers"]} <= set(group["coupled"])
+        named |= set(group["filters"])
+    assert named == {name for name, module in modules.items() if hasattr(module, "weight") and module.weight.ndim > 1}
+    assert [group["root"] for group in plan["groups"] if group["protected"]] == ["head"]
+
+
+def test_the_page_on_run_directories_names_every_field_and_shows_a_group_as_it_is_written(saved):
+    page = (Path(__file__).parent.parent / "docs" / "runs.md").read_text(encoding="utf-8")
+    manifest = json.loads((saved[0] / MANIFEST).read_text())
+    (plan,) = manifest["plans"]
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (group,) = [group for group in plan["groups"] if group["root"] == "stem.0"]
+    assert list(json.loads(shown)) == list(group)
+    named = set(re.findall(r"`(\w+)`", page))
+    assert {*manifest, *plan, *group} <= named
+
+
 # --- spoiled runs ---
 
 
@@ -160,7 +191,7 @@ def test_a_factory_of_another_network_is_refused(tmp_path):
         (lambda m: m.pop("fingerprint"), "was edited"),
         (lambda m: m.update(more=1), "was edited"),
         (lambda m: m.update(format="other"), "was not written by topocompress"),
-        (lambda m: m.update(version=99), "has format version 99, this topocompress reads 1"),
+        (lambda m: m.update(version=99), "has format version 99, this topocompress reads 2"),
     ],
 )
 def test_an_edited_plan_is_refused(run, change, text):
@@ -187,6 +218,10 @@ def test_a_plan_that_is_no_plan_is_refused(run, content):
         lambda m: m["preprocessing"].update(input_shape=[3, 8]),
         lambda m: m["plans"][0]["groups"][0].update(remove=[5, 1]),
         lambda m: m["plans"][0].pop("macs_after"),
+        lambda m: m["plans"][0]["groups"][0].pop("kept"),
+        lambda m: m["plans"][0]["groups"][0].update(kept=1),
+        lambda m: m["plans"][0]["groups"][0].update(filters=["stem.0"]),
+        lambda m: m["plans"][0]["groups"][0]["readers"].update(head=[4]),
     ],
 )
 def test_a_plan_with_fields_missing_or_wrong_is_refused(run, change):

@@ -24,6 +24,7 @@ def test_as_many_channels_go_as_planned_those_that_the_other_criterion_likes_lea
     assert found.groups[0].remove == (1, 3)
     assert (found.groups[0].dead, found.groups[0].above) == ((), 0)
     assert found.groups[0].coupled == ("conv", "next")
+    assert (found.groups[0].filters, found.groups[0].readers) == ({"conv": (5, 3)}, {"next": (5, 3)})
     assert (found.model, found.rule, found.macs_before, found.macs_after) == ("sha256:0", {"max_betti": 300}, 9, 5)
     assert plan.groups[0].remove == (0, 4)
 

@@ -95,7 +95,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
 
 
 def test_a_note_on_own_data_is_no_warning():
-    assert describe.collect_warnings(loaded(), data("Data note."), sides(), "") == ()
+    assert describe.collect_warnings(loaded(), data("Data note."), sides(), "", "") == ()
 
 
 def test_what_the_plan_does():
@@ -185,12 +185,14 @@ def test_what_a_reader_must_not_miss_comes_in_order():
         data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
         sides((4.0, 5.0)),
         "Verdict.",
+        "Held back.",
     )
     assert found == (
         "Model note.",
         "Data note.",
         "Verdict.",
         "2 files could not be read and were skipped, first bad.png.",
+        "Held back.",
         "The smaller file is not faster at batch 1: 5.00 ms against 4.00 ms.",
     )
 
@@ -199,5 +201,5 @@ def test_what_a_reader_must_not_miss_comes_in_order():
     ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
 )
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
-    found = describe.collect_warnings(loaded(), data(), sides(*medians), "")
+    found = describe.collect_warnings(loaded(), data(), sides(*medians), "", "")
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]

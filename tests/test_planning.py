@@ -140,8 +140,21 @@ def test_how_many_filters_thresholds_would_remove():
         ({"max_betti": 100}, ["removes nothing", "'betti'", "above 100 (highest 100)", "--max-betti 91 would remove"]),
         ({"max_betti": 9}, ["every one of the 10 channels scores above 9 (lowest 10)", "everything", "--max-betti 91"]),
         ({"max_betti": 1000}, ["1000 calibration samples", "above 1000", "--samples"]),
-        ({"max_betti": 95, "limits": {"min_channels": 10}}, ["removes nothing", "1 channels score above 95", "keep"]),
-        ({"ratio": 0.1, "limits": {"round_to": 10}}, ["removes nothing", "--round-to 10", "--round-to 1."]),
+        (
+            {"max_betti": 95, "limits": {"min_channels": 10}},
+            [
+                "removes nothing: 1 channels score above 95, but --min-channels 10, --max-ratio 0.5, --round-to 1 keep "
+                "them all: conv (1)",
+            ],
+        ),
+        (
+            {"ratio": 0.1, "limits": {"round_to": 10}},
+            [
+                "removes nothing: within --min-channels 1, --round-to 10 no group can lose so small a share: "
+                "conv (10 channels)",
+                "--round-to 1.",
+            ],
+        ),
         ({"target_macs": 0.05}, ["--target-macs 0.05 is out of reach", "0.100 of the MACs stay"]),
         ({"target_macs": 0.4, "limits": {"max_ratio": 0.5}}, ["out of reach", "0.500", "--max-ratio"]),
     ],
@@ -180,11 +193,55 @@ def test_samples_must_exceed_the_threshold_only_where_it_is_the_rule():
         check_samples(300, 300)
 
 
-def test_a_model_of_which_nothing_can_be_pruned_says_every_reason():
-    with pytest.raises(PlanError, match="every channel group is kept \\(feeds the output; not scored\\)"):
-        make_plan(TEN, [chain(3, root="a"), chain(3, root="b", protected="feeds the output")], {}, ratio=0.5)
-    with pytest.raises(PlanError, match="the model has no convolution"):
+def test_a_model_of_which_nothing_can_be_pruned_says_every_reason_once_with_its_layers():
+    groups = [
+        chain(3, root="fc", protected="feeds the model's output"),
+        *(chain(3, root=f"mlp.{n}", protected="read by an attention layer") for n in range(5)),
+        chain(3, root="stem", protected="ignored: stem"),
+        chain(3, root="a"),
+    ]
+    with pytest.raises(PlanError) as caught:
+        make_plan(TEN, groups, {}, ratio=0.5)
+    assert caught.value.what == (
+        "nothing in this model can be pruned: every group of channels stays whole (feeds the model's output: fc; read "
+        "by an attention layer: mlp.0, mlp.1, mlp.2 and 2 more; ignored: stem; not scored: a)"
+    )
+    with pytest.raises(PlanError, match="nothing in this model can be pruned: it has no convolution"):
         make_plan(TEN, [], {}, ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"max_betti": 100},
+        {"max_betti": 95, "limits": Limits(min_channels=10)},
+        {"ratio": 0.1, "limits": Limits(round_to=10)},
+        {"target_macs": 0.05},
+    ],
+)
+def test_where_limits_leave_nothing_to_remove_the_layers_kept_anyway_are_named_too(rule):
+    groups = [chain(10), chain(3, root="fc", protected="feeds the model's output"), chain(3, root="a")]
+    with pytest.raises(PlanError) as caught:
+        make_plan(TEN, groups, COST, **rule)
+    assert caught.value.what.endswith("; besides, these stay whole: feeds the model's output: fc; not scored: a")
+
+
+def test_every_coupled_layer_has_its_widths_before_and_after():
+    units = tuple((c,) for c in range(10))
+    twice = tuple((2 * c, 2 * c + 1) for c in range(10))  # a depthwise layer with two filters per channel
+    free = chain(10, filters={"conv": units, "deep": twice}, readers={"next": (4,) * 10}, coupled=("conv", "bn"))
+    head = chain(3, root="fc", protected="feeds the model's output", readers={})
+    plan = make_plan(TEN, [free, head], COST, ratio=0.3, limits=Limits(round_to=1))
+    assert plan.groups[0].filters == {"conv": (10, 7), "deep": (20, 14)}
+    assert plan.groups[0].readers == {"next": (40, 28)}
+    assert plan.groups[0].coupled == ("conv", "bn")
+    assert plan.groups[1].filters == {"fc": (3, 3)}
+    assert plan.groups[1].readers == {}
+
+
+def test_widths_count_channels_not_units():
+    plan = make_plan(TEN, [chain(10, size=2)], COST, ratio=0.4, limits=Limits(round_to=1))
+    assert (plan.groups[0].filters, plan.groups[0].readers) == ({"conv": (10, 6)}, {"next": (10, 6)})
 
 
 # --- laws ---

@@ -69,6 +69,7 @@ def test_good_scores_are_kept_as_given():
         ({"remove": (1,), "protected": "ignored: conv"}, "conv is protected (ignored: conv) and cannot lose channels"),
         ({"remove": (1,), "dead": (2,)}, "dead channels must be among those removed"),
         ({"dead": (2,)}, "among those removed"),
+        ({"remove": (1,), "filters": {"conv": (4, 4)}}, "conv: its widths are not 4 before and 3 after"),
     ],
 )
 def test_a_group_plan_that_cannot_be_applied_is_refused(changes, text):

@@ -141,11 +141,20 @@ def test_a_wrong_example_is_refused_with_its_shape():
 
 
 def test_a_model_with_nothing_to_prune_says_why():
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
 
-    with pytest.raises(PlanError, match=r"nothing in this model can be pruned.*--linear"):
+    with pytest.raises(PlanError, match=r"nothing in this model can be pruned.*feeds the model's output"):
         score(flat, batches())
-    assert list(score(flat, batches(), linear=True).layers) == ["1"]
+
+
+def test_linear_layers_are_pruned_on_request_or_where_nothing_else_can_be():
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    mixed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3), *flat)
+    mixed[3] = nn.Linear(2 * 4 * 4, 8)
+
+    assert list(score(flat, batches()).layers) == ["1"]
+    assert "3" not in score(mixed, batches()).layers
+    assert "3" in score(mixed, batches(), linear=True).layers
 
 
 # --- costs ---

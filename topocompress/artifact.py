@@ -1,9 +1,9 @@
 """Run directories: a pruned model saved and loaded without pickle.
 
-``plan.json`` says how to build the network again (architecture, then every plan in order) and carries the SHA-256
-of the files beside it and of itself, so that a wrong or edited file is noticed. That guards against accidents; it is
-no signature. Nothing named in the file is imported: a network from the user's own factory needs that factory at
-load time.
+``plan.json`` says how to build the network again (architecture, then every plan in order, with what becomes of each
+layer) and carries the SHA-256 of the files beside it and of itself, so that a wrong or edited file is noticed. That
+guards against accidents; it is no signature. Nothing named in the file is imported: a network from the user's own
+factory needs that factory at load time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from topocompress.surgery import apply
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
 FORMAT = "topocompress-run"
-VERSION = 1
+VERSION = 2
 MANIFEST = "plan.json"
 WEIGHTS = "model.safetensors"
 
@@ -80,7 +80,7 @@ def write_run(
         "version": VERSION,
         "architecture": dataclasses.asdict(architecture or own),
         "preprocessing": dataclasses.asdict(preprocessing),
-        "plans": [dataclasses.asdict(plan) for plan in plans],
+        "plans": [_entry(plan) for plan in plans],
         "model": fingerprint(model),
         "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.name != MANIFEST},
     }
@@ -200,19 +200,26 @@ def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
     )
 
 
+def _entry(plan: PruningPlan) -> dict[str, Any]:
+    """A plan for ``plan.json``: its fields, and what a reader would have to compute from them."""
+    groups = [{**dataclasses.asdict(group), "kept": group.kept} for group in plan.groups]
+    return {**dataclasses.asdict(plan), "groups": groups}
+
+
 def _plan(entry: Mapping[str, Any]) -> PruningPlan:
-    groups = tuple(
-        GroupPlan(
-            **{
-                **group,
-                "remove": tuple(group["remove"]),
-                "dead": tuple(group["dead"]),
-                "coupled": tuple(group["coupled"]),
-            }
-        )
-        for group in entry["groups"]
-    )
-    return PruningPlan(**{**entry, "groups": groups})
+    return PruningPlan(**{**entry, "groups": tuple(_group(dict(group)) for group in entry["groups"])})
+
+
+def _group(entry: dict[str, Any]) -> GroupPlan:
+    kept = entry.pop("kept")
+    for name in ("remove", "dead", "coupled"):
+        entry[name] = tuple(entry[name])
+    for name in ("filters", "readers"):
+        entry[name] = {layer: (int(before), int(after)) for layer, (before, after) in dict(entry[name]).items()}
+    group = GroupPlan(**entry)
+    if group.kept != kept:
+        raise ValueError(f"{group.root} keeps {group.kept} channels, not {kept}")
+    return group
 
 
 def _digest(file: Path) -> str:

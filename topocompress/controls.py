@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from topocompress.planning import coupled_widths
 from topocompress.ranking import rank
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan, Scores
 
@@ -25,6 +26,7 @@ def matched_plan(plan: PruningPlan, groups: Sequence[ChannelGroup], scores: Scor
         group, gone = by_root[entry.root], set(entry.remove)
         count = sum(set(unit) <= gone for unit in group.units)
         units = rank(group, scores).first(count)
-        return replace(entry, remove=tuple(sorted(c for unit in units for c in group.units[unit])), dead=(), above=0)
+        remove = tuple(sorted(c for unit in units for c in group.units[unit]))
+        return replace(entry, remove=remove, dead=(), above=0, **coupled_widths(group, units))
 
     return replace(plan, criterion=scores.criterion, groups=tuple(other(entry) for entry in plan.groups))

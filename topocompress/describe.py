@@ -111,12 +111,14 @@ def tuning(tuned: FinetuneResult | None, epochs: int, lr: float) -> dict[str, An
 
 
 def collect_warnings(
-    loaded: LoadedModel, data: Data, sides: tuple[Measurement, Measurement], verdict: str
+    loaded: LoadedModel, data: Data, sides: tuple[Measurement, Measurement], verdict: str, slow: str
 ) -> tuple[str, ...]:
-    """The sentences that a reader must not miss."""
+    """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
     found = [note for note in (loaded.note, data.note if data.source == STAND_IN else "", verdict) if note]
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
+    if slow:
+        found.append(slow)
     for before, after in zip(sides[0].latency, sides[1].latency, strict=True):
         if before.median_ms / after.median_ms < 1:
             found.append(

@@ -22,8 +22,9 @@ from topocompress.types import ChannelGroup
 _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
 _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
-_LEAVES = "leaves {}, and the network beyond that could not be followed"
+_LEAVES = "leaves the part of the network that could be followed"
 _LOST = "its channels cannot be followed to where they are read"
+_INSIDE = "inside an attention layer, which loses whole heads only"
 _UNSEEN = "not called as a layer of its own when the network runs"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
@@ -68,8 +69,7 @@ def find_groups(
         seconds=seconds,
     )
     heads = [_heads(name, layer, patterns, linear=linear) for name, layer in attention_heads(copied).items()]
-    told = {group.root for group in heads}
-    groups = [*(group for group in groups if group.root not in told), *heads]
+    groups = [*(_outside(group, heads) for group in groups if group.root not in {head.root for head in heads}), *heads]
     seen = {name for group in groups for name in (*group.filters, *group.readers)}
     alone = {
         name: ChannelGroup(
@@ -118,6 +118,12 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bo
         coupled=members,
         protected=f"ignored: {ignored[0]}" if ignored else "" if linear else _LINEAR,
     )
+
+
+def _outside(group: ChannelGroup, heads: Sequence[ChannelGroup]) -> ChannelGroup:
+    """A group as it is; kept whole where it lies inside an attention layer, which loses heads and nothing else."""
+    inside = any(group.root.startswith(f"{head.part}.") for head in heads)
+    return replace(group, protected=_INSIDE) if inside else group
 
 
 def _groups_of(part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
@@ -191,7 +197,7 @@ def _protections(
     module = item.dep.target.module
     reasons = []
     if out and not item.dep.target.outputs:
-        reasons.append(_LEAVES.format(part) if part else _OUTPUT)
+        reasons.append(_LEAVES if part else _OUTPUT)
     if isinstance(module, nn.MultiheadAttention):
         reasons.append(_ATTENTION)
     if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:

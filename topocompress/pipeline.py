@@ -162,7 +162,7 @@ def compress(
     others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
     place = atomic_directory(out, force=force) if out is not None else _scratch()
     with place as directory:
-        sides, check = measure_both(job, directory, (original, before), (finished, after))
+        sides, check, slow = measure_both(job, directory, (original, before), (finished, after))
         situation = Situation(
             command=command, labelled=job.data.labelled, finetune=finetune_epochs, max_betti=max_betti
         )
@@ -179,7 +179,7 @@ def compress(
             export=check,
             controls=others,
             finetune=describe.tuning(tuned, finetune_epochs, lr),
-            warnings=describe.collect_warnings(job.loaded, job.data, sides, judgement),
+            warnings=describe.collect_warnings(job.loaded, job.data, sides, judgement, slow),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={
                 **environment.describe(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -46,16 +47,16 @@ def make_plan(
     reasons = {group.root: _reason(group, scores) for group in groups}
     ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
     if not ranked:
-        why = "; ".join(sorted(set(reasons.values()))) or "the model has no convolution"
-        raise PlanError(f"nothing can be pruned: every channel group is kept ({why})")
+        raise nothing_to_prune(reasons)
+    besides = f"; besides, these stay whole: {why}" if (why := kept_whole(reasons)) else ""
     if max_betti is not None:
         removals = _by_threshold(ranked, scores, max_betti, bounds)
     elif ratio is not None:
         removals = _by_ratio(ranked, ratio, bounds)
     else:
-        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds)
+        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds, besides)
     if not any(removals.values()):
-        raise _nothing_removed(ranked, scores, max_betti, bounds)
+        raise _nothing_removed(ranked, scores, max_betti, bounds, besides)
     entries = {entry.group.root: entry for entry in ranked}
     return PruningPlan(
         model=scores.model,
@@ -75,11 +76,53 @@ def make_plan(
                 part=group.part,
                 coupled=group.coupled,
                 protected=reasons[group.root],
+                **coupled_widths(group, ()),
             )
             for group in groups
         ),
         macs_before=sum(cost.macs for cost in costs.values()),
         macs_after=predict_macs(costs, groups, removals),
+    )
+
+
+def nothing_to_prune(reasons: Mapping[str, str]) -> PlanError:
+    """The error of a model whose every group stays whole; ``reasons`` as in :func:`kept_whole`."""
+    why = kept_whole(reasons)
+    return PlanError(
+        "nothing in this model can be pruned: "
+        + (f"every group of channels stays whole ({why})" if why else "it has no convolution")
+    )
+
+
+def kept_whole(reasons: Mapping[str, str]) -> str:
+    """Why groups stay whole, for the reader: each reason once, with a few layers and how many more there are.
+
+    Args:
+        reasons: Root layer → why its group stays whole; groups without a reason are left out.
+    """
+    roots: dict[str, list[str]] = {}
+    for root, reason in reasons.items():
+        if reason:
+            roots.setdefault(reason.removesuffix(f": {root}"), []).append(root)
+    return "; ".join(f"{reason}: {_few(names)}" for reason, names in roots.items())
+
+
+class CoupledWidths(TypedDict):
+    """Layer → (before, after); see :class:`~topocompress.types.GroupPlan`."""
+
+    filters: dict[str, tuple[int, int]]
+    readers: dict[str, tuple[int, int]]
+
+
+def coupled_widths(group: ChannelGroup, gone: Collection[int]) -> CoupledWidths:
+    """What becomes of the layers of a group that loses the units ``gone``."""
+
+    def both(counts: Sequence[int]) -> tuple[int, int]:
+        return sum(counts), sum(count for unit, count in enumerate(counts) if unit not in gone)
+
+    return CoupledWidths(
+        filters={name: both([len(channels) for channels in units]) for name, units in group.filters.items()},
+        readers={name: both(counts) for name, counts in group.readers.items()},
     )
 
 
@@ -170,6 +213,7 @@ def _by_macs(
     costs: Mapping[str, LayerCost],
     target: float,
     limits: Limits,
+    besides: str,
 ) -> dict[str, tuple[int, ...]]:
     whole = sum(cost.macs for cost in costs.values())
 
@@ -178,7 +222,7 @@ def _by_macs(
 
     if macs(1.0) > target * whole:
         raise PlanError(
-            f"--target-macs {target:g} is out of reach: {macs(1.0) / whole:.3f} of the MACs stay at the least",
+            f"--target-macs {target:g} is out of reach: {macs(1.0) / whole:.3f} of the MACs stay at the least{besides}",
             hint="Raise it, or relax --min-channels, --max-ratio, --round-to or --ignore.",
         )
     low, high = 0.0, 1.0
@@ -203,27 +247,38 @@ def _group_plan(group: ChannelGroup, entry: RankedGroup, units: Sequence[int], m
         above=sum(len(group.units[unit]) for unit in entry.first(wanted)),
         part=group.part,
         coupled=group.coupled,
+        **coupled_widths(group, set(units)),
     )
 
 
 def _nothing_removed(
-    ranked: Sequence[RankedGroup], scores: Scores, max_betti: float | None, limits: Limits
+    ranked: Sequence[RankedGroup], scores: Scores, max_betti: float | None, limits: Limits, besides: str
 ) -> PlanError:
     what = "the plan removes nothing: "
+    ceiling = _ceiling(limits, max_betti)
+    bounds = f"--min-channels {limits.min_channels}, {'' if ceiling is None else f'--max-ratio {ceiling:g}, '}"
+    bounds += f"--round-to {limits.round_to}"
     if max_betti is None:
+        widths = _few([f"{entry.group.root} ({entry.group.width} channels)" for entry in ranked])
         return PlanError(
-            f"{what}no group can lose so small a share with --min-channels {limits.min_channels} and "
-            f"--round-to {limits.round_to}",
+            f"{what}within {bounds} no group can lose so small a share: {widths}{besides}",
             hint="Ask for a larger share, or give --round-to 1.",
         )
-    if above := sum(entry.above(max_betti) for entry in ranked):
+    held = {entry.group.root: count for entry in ranked if (count := entry.above(max_betti))}
+    if held:
+        where = _few([f"{root} ({count})" for root, count in held.items()])
         return PlanError(
-            f"{what}{above} channels score above {max_betti:g}, but --min-channels {limits.min_channels}, --max-ratio "
-            f"and --round-to {limits.round_to} keep them all",
+            f"{what}{sum(held.values())} channels score above {max_betti:g}, but {bounds} keep them all: "
+            f"{where}{besides}",
             hint="Give --round-to 1 or a lower --max-betti.",
         )
     values = np.concatenate([entry.priority for entry in ranked])
     return PlanError(
-        f"{what}no score of {scores.criterion!r} is above {max_betti:g} (highest {values.max():g})",
+        f"{what}no score of {scores.criterion!r} is above {max_betti:g} (highest {values.max():g}){besides}",
         hint=f"--max-betti {np.quantile(values, 0.9):.0f} would remove about 10 % of the channels.",
     )
+
+
+def _few(names: Sequence[str], count: int = 3) -> str:
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")

@@ -27,6 +27,21 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeTimes:
+    """Where the time of one inference goes.
+
+    Attributes:
+        layers: Convolution or linear layer → milliseconds.
+        layout: Milliseconds spent on changes of memory layout between layers.
+        rest: Milliseconds of everything else.
+    """
+
+    layers: Mapping[str, float]
+    layout: float
+    rest: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """One side of the before/after table.
 

@@ -23,6 +23,7 @@ from topocompress.data import STAND_IN, Data, batches
 from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
 from topocompress.groups import explicit
+from topocompress.holdups import short_batches, warning
 from topocompress.inference import device_of, sample_count
 from topocompress.measurement import (
     Predictions,
@@ -34,12 +35,13 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.models import LoadedModel
+from topocompress.profiling import profile
 from topocompress.resources import Resources
-from topocompress.results import Control, ExportCheck, Latency, Measurement
+from topocompress.results import Control, ExportCheck, Measurement
 from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
 from topocompress.types import ChannelGroup, PruningPlan, Scores
-from topocompress.verbs import score_groups
+from topocompress.verbs import layer_costs, score_groups
 
 _RANDOM_SEEDS = 3
 _HELD_BYTES = 1 << 30
@@ -181,8 +183,8 @@ def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], sc
 
 def measure_both(
     job: Job, directory: Path, original: tuple[nn.Module, Predictions], finished: tuple[nn.Module, Predictions]
-) -> tuple[tuple[Measurement, Measurement], ExportCheck]:
-    """Export both networks, and measure both files in one run."""
+) -> tuple[tuple[Measurement, Measurement], ExportCheck, str]:
+    """Export both networks and measure both files in one run; the text says what holds the smaller one back, if any."""
     evaluation = job.data.evaluation
     count = min(_PARITY_SAMPLES, sample_count(evaluation))
     images = torch.stack([evaluation[index][0] for index in range(count)])
@@ -202,15 +204,22 @@ def measure_both(
             job.progress("measuring latency and memory", 1, 1)
         sizes = [path.stat().st_size for path in paths]
 
-    def side(index: int, model: nn.Module, found: Predictions, latency: tuple[Latency, ...]) -> Measurement:
-        return Measurement(
-            parameters=count_parameters(model),
-            macs=count_macs(model, job.example),
-            file_bytes=sizes[index],
-            accuracy=found.accuracy,
-            agreement=agreement(original[1], found),
-            latency=latency,
-            peak_bytes=peaks[index],
-        )
+        def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
+            return Measurement(
+                parameters=count_parameters(model),
+                macs=count_macs(model, job.example),
+                file_bytes=sizes[index],
+                accuracy=found.accuracy,
+                agreement=agreement(original[1], found),
+                latency=latencies[index],
+                peak_bytes=peaks[index],
+            )
 
-    return (side(0, *original, latencies[0]), side(1, *finished, latencies[1])), check
+        sides = side(0, *original), side(1, *finished)
+        slow = ""
+        if short := short_batches(*sides):
+            with job.timed("measure"):
+                before, after = profile(paths, sample=sample, batch=next(iter(short)))
+                costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
+                slow = warning(short, sides[0].macs / max(1, sides[1].macs), costs, (before, after))
+    return sides, check, slow

@@ -164,7 +164,10 @@ class GroupPlan:
         dead: Those of ``remove`` that are constant over all samples.
         above: How many channels the rule asked for, before floor, ceiling and alignment.
         part: Name of the part of the network in which the group was found; empty for the whole.
-        coupled: Names of all modules that change.
+        coupled: Names of all modules that change, norms included.
+        filters: Convolution or linear layer → its output channels in the group, (before, after).
+        readers: Convolution or linear layer → how many of its input channels (or features) come from the group,
+            (before, after).
         protected: Why nothing may be removed; empty otherwise.
     """
 
@@ -175,6 +178,8 @@ class GroupPlan:
     above: int = 0
     part: str = ""
     coupled: tuple[str, ...] = ()
+    filters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    readers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     protected: str = ""
 
     def __post_init__(self) -> None:
@@ -188,6 +193,8 @@ class GroupPlan:
             raise PlanError(f"{self.root} is protected ({self.protected}) and cannot lose channels")
         if not set(self.dead) <= set(self.remove):
             raise PlanError(f"{self.root}: dead channels must be among those removed")
+        if self.filters.get(self.root, (self.width, self.kept)) != (self.width, self.kept):
+            raise PlanError(f"{self.root}: its widths are not {self.width} before and {self.kept} after")
 
     @property
     def kept(self) -> int:

@@ -14,7 +14,7 @@ from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
-from topocompress.errors import DataError, ModelError, PlanError
+from topocompress.errors import DataError, ModelError
 from topocompress.groups import explicit, find_groups
 from topocompress.heads import HeadAttention
 from topocompress.measurement import (
@@ -27,7 +27,7 @@ from topocompress.measurement import (
     peak_memory,
 )
 from topocompress.models import fingerprint
-from topocompress.planning import make_plan
+from topocompress.planning import make_plan, nothing_to_prune
 from topocompress.resources import Resources
 from topocompress.results import Measurement
 from topocompress.rules import Limits
@@ -108,8 +108,7 @@ def score_groups(
         if isinstance(listened.get_submodule(name), kinds)
     ]
     if not names:
-        reasons = "; ".join(sorted({group.protected for group in groups})) or "it has no convolution"
-        raise PlanError(f"nothing in this model can be pruned: {reasons}")
+        raise nothing_to_prune({group.root: group.protected for group in groups})
     found = score_layers(
         listened, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
     )
