@@ -25,7 +25,7 @@ ROWS = (
         "environment",
     ),
     ("rules", "ranking", "planning", "controls", "remedies"),
-    ("architectures", "preprocessing", "recognition", "checkpoints", "models"),
+    ("timm_networks", "architectures", "preprocessing", "recognition", "checkpoints", "models"),
     ("images", "datasets", "splits", "sources", "data"),
     ("topology.scale", "topology.bits", "topology.distances", "topology.graphs", "topology.links"),
     ("topology.reduction", "topology.elimination", "topology.backends", "topology.betti", "topology"),
@@ -58,6 +58,7 @@ FENCES = {
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
     "safetensors": {"artifact", "checkpoints"},
+    "timm": {"timm_networks"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
