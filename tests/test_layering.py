@@ -31,7 +31,7 @@ ROWS = (
     ("topology.reduction", "topology.elimination", "topology.backends", "topology.betti", "topology"),
     ("criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
     ("resources", "parallel", "heap", "arrays", "taps", "capture", "tasks", "score_store", "cloud_scoring", "scoring"),
-    ("tracing", "heads", "attention", "groups", "surgery", "artifact"),
+    ("tracing", "heads", "attention", "groups", "surgery", "probing", "artifact"),
     ("training_set", "finetuning", "export", "measurement"),
     ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
     ("steps", "pipeline", "console"),
