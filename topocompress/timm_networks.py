@@ -6,7 +6,6 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -83,9 +82,7 @@ def timm_classes(name: str) -> int:
 
 def timm_preprocessing(name: str) -> Preprocessing:
     """Input size, resizing and normalisation that belong to a network and its tag."""
-    from timm.data import resolve_data_config
-
-    config = resolve_data_config(pretrained_cfg=_configuration(name))
+    config = _timm(name).data.resolve_data_config(pretrained_cfg=_configuration(name))
     channels, height, width = config["input_size"]
     # timm resizes the short side to the input size divided by the share that the crop takes, rounded down; its other
     # mode (squash) resizes both sides to the input size.
@@ -99,18 +96,19 @@ def timm_preprocessing(name: str) -> Preprocessing:
     )
 
 
-def _timm(name: str) -> ModuleType:
+def _timm(name: str) -> Any:
     try:
         import timm
+        import timm.data
     except ImportError as error:
         raise ModelError(
             f"{name} is a network of timm, which cannot be imported: {error}",
             hint="Install it: pip install 'topocompress[timm]'",
         ) from error
-    return timm  # type: ignore[no-any-return]
+    return timm
 
 
-def _configurations(timm: ModuleType, base: str) -> dict[str, Any]:
+def _configurations(timm: Any, base: str) -> dict[str, Any]:
     """Tag → what timm knows of those weights, the default first; a network without any has one without a tag."""
     default = timm.get_pretrained_cfg(base)
     found = timm.models.get_arch_pretrained_cfgs(base)
