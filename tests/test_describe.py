@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from topocompress.data import STAND_IN, Data
 from topocompress.describe import FinetuneResult
 from topocompress.finetuning import Epoch
 from topocompress.models import LoadedModel
+from topocompress.probing import UNFOLLOWED
 from topocompress.results import Latency, Measurement
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
@@ -95,7 +97,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
 
 
 def test_a_note_on_own_data_is_no_warning():
-    assert describe.collect_warnings(loaded(), data("Data note."), sides(), "", "") == ()
+    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, sides(), "", "") == ()
 
 
 def test_what_the_plan_does():
@@ -183,6 +185,7 @@ def test_what_a_reader_must_not_miss_comes_in_order():
     found = describe.collect_warnings(
         loaded("Model note."),
         data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
+        PLAN,
         sides((4.0, 5.0)),
         "Verdict.",
         "Held back.",
@@ -197,9 +200,15 @@ def test_what_a_reader_must_not_miss_comes_in_order():
     )
 
 
+def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
+    groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
+    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), sides(), "")
+    assert found == (f"The groups of d, e, f and 2 more are kept whole: {UNFOLLOWED}.",)
+
+
 @pytest.mark.parametrize(
     ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
 )
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
-    found = describe.collect_warnings(loaded(), data(), sides(*medians), "", "")
+    found = describe.collect_warnings(loaded(), data(), PLAN, sides(*medians), "", "")
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]

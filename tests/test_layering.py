@@ -25,13 +25,13 @@ ROWS = (
         "environment",
     ),
     ("rules", "ranking", "planning", "controls", "remedies", "holdups"),
-    ("architectures", "preprocessing", "recognition", "checkpoints", "models"),
+    ("timm_networks", "architectures", "preprocessing", "recognition", "checkpoints", "models"),
     ("images", "datasets", "splits", "sources", "data"),
     ("topology.scale", "topology.bits", "topology.distances", "topology.graphs", "topology.links"),
     ("topology.reduction", "topology.elimination", "topology.backends", "topology.betti", "topology"),
     ("criteria.base", "criteria.betti", "criteria.l1", "criteria.random", "criteria", "criteria.registry"),
     ("resources", "parallel", "heap", "arrays", "taps", "capture", "tasks", "score_store", "cloud_scoring", "scoring"),
-    ("tracing", "heads", "attention", "groups", "surgery", "artifact"),
+    ("tracing", "heads", "attention", "groups", "surgery", "probing", "artifact"),
     ("training_set", "finetuning", "export", "measurement", "profiling"),
     ("verbs", "inspection", "testing", "report", "describe", "plots", "persistence_plots"),
     ("steps", "pipeline", "console"),
@@ -58,6 +58,7 @@ FENCES = {
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
     "safetensors": {"artifact", "checkpoints"},
+    "timm": {"timm_networks"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -3,7 +3,9 @@ import torch
 import torch.nn.functional as F
 from capturing import Net, captured, conv, images, seeded
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from topocompress.capture import map_shapes
 
@@ -39,6 +41,23 @@ def sized(tensor: Tensor) -> Tensor:
     return tensor.contiguous()
 
 
+class NormAct(nn.BatchNorm2d):
+    """A norm with an activation of its own, in operations that are followed nowhere else."""
+
+    def forward(self, x):
+        return 3 * torch.sigmoid(self.plain(x))
+
+    def plain(self, x):
+        return super().forward(x)
+
+
+def frozen():
+    norm = FrozenBatchNorm2d(4)
+    norm.running_mean += 0.3
+    norm.weight *= -2
+    return norm
+
+
 TAPS = {
     # name: (forward, the map expected, other parts)
     "bare": (lambda n, x: n.conv(x), lambda n, x: n.conv(x), {}),
@@ -67,6 +86,26 @@ TAPS = {
         lambda n, x: n.norm(n.conv(x).relu()),
         lambda n, x: n.norm(n.conv(x).relu()),
         {"norm": nn.BatchNorm2d(4)},
+    ),
+    "LayerNorm over channels, which permutes inside": (
+        lambda n, x: n.norm(n.conv(x)).relu(),
+        lambda n, x: n.norm(n.conv(x)).relu(),
+        {"norm": LayerNorm2d(4)},
+    ),
+    "frozen BatchNorm, which is plain arithmetic inside": (
+        lambda n, x: F.relu(n.norm(n.conv(x))),
+        lambda n, x: F.relu(n.norm(n.conv(x))),
+        {"norm": frozen()},
+    ),
+    "norm and activation in one module": (
+        lambda n, x: n.norm(n.conv(x)) + 1,
+        lambda n, x: 3 * torch.sigmoid(n.norm.plain(n.conv(x))),
+        {"norm": NormAct(4)},
+    ),
+    "a norm of something else": (
+        lambda n, x: n.norm(x).mean(dim=1, keepdim=True) + n.conv(x).relu(),
+        lambda n, x: n.conv(x).relu(),
+        {"norm": nn.BatchNorm2d(3)},
     ),
     "shape queries and dropout": (
         lambda n, x: n.drop(F.relu(sized(n.conv(x)))),

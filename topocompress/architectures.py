@@ -14,10 +14,11 @@ from torch.overrides import TorchFunctionMode
 from topocompress.digits import DigitsNet
 from topocompress.errors import ModelError
 from topocompress.factories import call_factory, is_factory
+from topocompress.timm_networks import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
 from topocompress.types import Architecture
 
 BUILTIN = {"digits": DigitsNet}
-HINT = "Name the architecture: --arch NAME (torchvision) or --arch pkg.module:factory (your own)."
+HINT = "Name the architecture: --arch NAME (torchvision), --arch timm:NAME or --arch pkg.module:factory (your own)."
 RGB = 3
 """Input channels of all of torchvision's architectures."""
 
@@ -63,7 +64,7 @@ def build(architecture: Architecture) -> nn.Module:
     """Build a network in eval mode, with untrained weights. The caller's random state is left as it was.
 
     Beside the options of its own builder a torchvision network takes ``in_channels``, the number of channels of its
-    input where that is not 3.
+    input where that is not 3. A network of timm takes ``num_classes`` and ``in_channels`` only.
 
     Raises:
         ModelError: The name is unknown, the options do not fit, or the factory fails.
@@ -80,6 +81,7 @@ def build(architecture: Architecture) -> nn.Module:
                     hint="The factory must return the network itself.",
                 )
             return module.eval()
+        name = spelled(architecture)
         check_name(name)
         try:
             return _construct(name, options).eval()
@@ -88,23 +90,38 @@ def build(architecture: Architecture) -> nn.Module:
 
 
 def is_known(name: str) -> bool:
-    """Whether ``name`` is a torchvision classification architecture or one shipped with topocompress."""
-    return name in BUILTIN or name in torchvision_names()
+    """Whether ``name`` is a torchvision classification architecture, one shipped with topocompress, or left to timm."""
+    return name in BUILTIN or is_timm(name) or name in torchvision_names()
 
 
 def of_kind(name: str, options: Mapping[str, Any]) -> Architecture:
     """An :class:`Architecture` whose kind follows from the form of ``name``."""
+    if is_timm(name):  # which has the form of a factory, too
+        return Architecture(kind="timm", name=name.removeprefix(PREFIX), options=options)
     if is_factory(name):
         return Architecture(kind="factory", name=name, options=options)
     return Architecture(kind="builtin" if name in BUILTIN else "torchvision", name=name, options=options)
 
 
+def spelled(architecture: Architecture) -> str:
+    """The name from which :func:`of_kind` makes this architecture."""
+    return f"{PREFIX}{architecture.name}" if architecture.kind == "timm" else architecture.name
+
+
+def classes_of(name: str) -> int:
+    """Classes of a known network unless another number is asked for."""
+    return timm_classes(name) if is_timm(name) else 10 if name in BUILTIN else 1000
+
+
 def check_name(name: str) -> None:
-    """Nothing, if :func:`is_known`.
+    """Nothing, if the network can be built here.
 
     Raises:
-        ModelError: Unknown; names the nearest ones.
+        ModelError: Unknown; names the nearest ones. Or it is timm's, and timm is not installed.
     """
+    if is_timm(name):
+        check_timm_name(name)
+        return
     if is_known(name):
         return
     known = [*BUILTIN, *torchvision_names()]
@@ -112,13 +129,15 @@ def check_name(name: str) -> None:
     guess = f"Did you mean {', '.join(near)}? " if near else ""
     raise ModelError(
         f"unknown architecture {name!r}",
-        hint=f"{guess}Accepted: digits, a torchvision classification model, or pkg.module:factory.",
+        hint=f"{guess}Accepted: digits, a torchvision classification model, timm:NAME, or pkg.module:factory.",
     )
 
 
 def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
     if name in BUILTIN:
         return BUILTIN[name](**options)
+    if is_timm(name):
+        return construct_timm(name, options)
     from torchvision import models
 
     # avoids a slow start and a warning about it

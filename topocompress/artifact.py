@@ -3,7 +3,7 @@
 ``plan.json`` says how to build the network again (architecture, then every plan in order, with what becomes of each
 layer) and carries the SHA-256 of the files beside it and of itself, so that a wrong or edited file is noticed. That
 guards against accidents; it is no signature. Nothing named in the file is imported: a network from the user's own
-factory needs that factory at load time.
+factory needs that factory at load time, one of timm's needs timm.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 def _original(
     architecture: Architecture, arch: str | Factory | None, directory: Path
 ) -> tuple[nn.Module, Architecture]:
-    if architecture.kind in ("torchvision", "builtin"):
+    if architecture.kind in ("torchvision", "timm", "builtin"):
         return build(architecture), architecture
     if arch is None:  # importing what a file names would let the file run code
         raise ArtifactError(

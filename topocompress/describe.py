@@ -13,6 +13,7 @@ from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
+from topocompress.probing import UNFOLLOWED
 from topocompress.results import Measurement
 from topocompress.types import PruningPlan, Scores
 
@@ -111,10 +112,18 @@ def tuning(tuned: FinetuneResult | None, epochs: int, lr: float) -> dict[str, An
 
 
 def collect_warnings(
-    loaded: LoadedModel, data: Data, sides: tuple[Measurement, Measurement], verdict: str, slow: str
+    loaded: LoadedModel,
+    data: Data,
+    plan: PruningPlan,
+    sides: tuple[Measurement, Measurement],
+    verdict: str,
+    slow: str,
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
     found = [note for note in (loaded.note, data.note if data.source == STAND_IN else "", verdict) if note]
+    if unfollowed := [entry.root for entry in plan.groups if entry.protected == UNFOLLOWED]:
+        more = f" and {len(unfollowed) - 3} more" if len(unfollowed) > 3 else ""
+        found.append(f"The groups of {', '.join(unfollowed[:3])}{more} are kept whole: {UNFOLLOWED}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
     if slow:

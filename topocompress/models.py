@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from topocompress.architectures import build, is_known, of_kind, published_weights, torchvision_names
+from topocompress.architectures import build, check_name, is_known, of_kind, published_weights, torchvision_names
 from topocompress.checkpoints import check_finite, read_checkpoint
 from topocompress.digits import CHECKPOINT
 from topocompress.errors import ModelError
 from topocompress.factories import is_factory
 from topocompress.preprocessing import default_preprocessing, overridden, published_preprocessing
 from topocompress.recognition import recognise
+from topocompress.timm_networks import construct_timm, is_timm, timm_weights
 from topocompress.types import Architecture, Preprocessing, PruningPlan
 
 
@@ -56,12 +57,12 @@ def load_model(
     """Load a trained network.
 
     Args:
-        source: A checkpoint file, a torchvision name (with ``weights``), ``digits``, or ``pkg.module:factory``, whose
-            call returns the network.
-        arch: Architecture of a checkpoint: a torchvision name, ``digits`` or ``pkg.module:factory``; by default it is
-            inferred from the keys and shapes.
-        weights: For a name or a factory: a checkpoint file; for a torchvision name also ``DEFAULT`` or another name
-            of its published weights, which torchvision downloads unless they are cached.
+        source: A checkpoint file, a torchvision name or ``timm:NAME`` (with ``weights``), ``digits``, or
+            ``pkg.module:factory``, whose call returns the network.
+        arch: Architecture of a checkpoint: a torchvision name, ``timm:NAME``, ``digits`` or ``pkg.module:factory``; by
+            default it is inferred from the keys and shapes, among torchvision's.
+        weights: For a name or a factory: a checkpoint file; for a name also ``DEFAULT`` or another name of its
+            published weights, which torchvision or timm downloads unless they are cached.
         trust_pickle: Let a checkpoint run code of its own.
         input_size: Height and width of the input in pixels; one number for both. By default that of the published
             weights, an attribute ``input_shape`` of the module, or 224.
@@ -115,7 +116,8 @@ def _check_file(path: Path, weights: str | None) -> None:
         guess = f"Did you mean {', '.join(near)}? " if near else ""
         raise ModelError(
             f"{path} is neither a file nor a known model",
-            hint=f"{guess}Accepted: a file, a torchvision name, digits, pkg.module:factory, a run directory.",
+            hint=f"{guess}Accepted: a file, a torchvision name, timm:NAME, digits, pkg.module:factory or a run "
+            "directory.",
         )
     if weights is not None:
         raise ModelError(
@@ -128,15 +130,17 @@ def _from_name(name: str, *, arch: str | None, weights: str | None, trust_pickle
         raise ModelError(f"--arch {arch} contradicts the model {name}", hint="--arch is for checkpoints: leave it out.")
     if name == "digits" and weights is None:
         return _with_weights(read_checkpoint(CHECKPOINT), str(CHECKPOINT.name), arch=name)
-    published = {} if name == "digits" else published_weights(name)
+    check_name(name)
+    published = {} if name == "digits" else timm_weights(name) if is_timm(name) else published_weights(name)
     if weights is None:
+        own = f", or --weights DEFAULT for the published ones ({', '.join(published)})" if published else ""
         raise ModelError(
             f"{name} without weights is untrained, and there is nothing to learn from what it computes",
-            hint=f"Add --weights FILE, or --weights DEFAULT for torchvision's own ({', '.join(published)}).",
+            hint=f"Add --weights FILE{own}.",
         )
     key = weights.partition("_Weights.")[2] or weights  # torchvision's full spelling: ResNet18_Weights.DEFAULT
     if published and (key == "DEFAULT" or key in published):
-        return _download(name, key)
+        return _download_from_timm(published, key) if is_timm(name) else _download(name, key)
     if not Path(weights).exists():
         accepted = ", ".join(["a checkpoint file", *(["DEFAULT", *published] if published else [])])
         raise ModelError(f"{name} has no weights {weights!r}, and no such file exists", hint=f"Accepted: {accepted}.")
@@ -191,7 +195,7 @@ def _with_weights(
 ) -> LoadedModel:
     state = contents.state_dict() if isinstance(contents, nn.Module) else contents
     note = ""
-    if arch is not None and is_factory(arch):
+    if arch is not None and is_factory(arch) and not is_timm(arch):
         architecture = of_kind(arch, {} if num_classes is None else {"num_classes": num_classes})
     else:
         try:
@@ -242,6 +246,14 @@ def _download(name: str, key: str) -> LoadedModel:
     loaded = _with_weights(module.state_dict(), f"{name} {member.name}", arch=name)
     note = f"torchvision weights {member.name}"
     return replace(loaded, preprocessing=published_preprocessing(member), note=note)
+
+
+def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
+    tag = next(iter(published)) if key == "DEFAULT" else key
+    name = published[tag]  # with its tag, to which the preprocessing belongs
+    with torch.random.fork_rng(devices=[]):
+        module = construct_timm(name, {}, pretrained=True)
+    return replace(_with_weights(module.state_dict(), name, arch=name), note=f"timm weights {tag}")
 
 
 def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> None:

@@ -20,10 +20,10 @@ from topocompress.criteria.registry import create
 from topocompress.data import Data, check_classes, load_data
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
-from topocompress.groups import find_groups
 from topocompress.inference import evaluating, main_output, run_forward, sample_count
 from topocompress.models import LoadedModel, load_model
 from topocompress.planning import make_plan
+from topocompress.probing import prunable_groups
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.resources import Resources
 from topocompress.results import Report
@@ -138,7 +138,7 @@ def compress(
         )
     original = job.loaded.module
     with job.timed("score"):
-        groups = find_groups(original, job.example, ignore=ignore, linear=linear)
+        groups = prunable_groups(original, job.example, ignore=ignore, linear=linear)
         scores = score_job(job, groups, chosen, resources=resources, maps=maps, cache=cache, resume=resume)
     plan = make_plan(
         scores,
@@ -179,7 +179,7 @@ def compress(
             export=check,
             controls=others,
             finetune=describe.tuning(tuned, finetune_epochs, lr),
-            warnings=describe.collect_warnings(job.loaded, job.data, sides, judgement, slow),
+            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={
                 **environment.describe(),

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from topocompress.architectures import published_weights
+from topocompress.architectures import published_weights, spelled
 from topocompress.digits import DigitsNet
 from topocompress.errors import ModelError
+from topocompress.timm_networks import timm_preprocessing
 from topocompress.types import Architecture, Preprocessing
 
 _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
@@ -32,13 +33,16 @@ def published_preprocessing(member: Any) -> Preprocessing:
 
 
 def default_preprocessing(architecture: Architecture, module: nn.Module) -> Preprocessing:
-    """What fits without being told: that of torchvision's first published weights, or the module's ``input_shape``.
+    """What fits without being told: that of the first published weights, or the module's ``input_shape``.
 
     Raises:
         ModelError: The module has an ``input_shape`` that is none.
     """
     if architecture.kind == "builtin":
         return _DIGITS
+    if architecture.kind == "timm":
+        found, channels = timm_preprocessing(spelled(architecture)), int(architecture.options.get("in_channels", 3))
+        return found if channels == found.input_shape[0] else _for_channels(found, channels)
     if architecture.kind == "torchvision":
         found = published_preprocessing(next(iter(published_weights(architecture.name).values())))
         if (channels := int(architecture.options.get("in_channels", 3))) != 3:

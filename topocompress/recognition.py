@@ -17,6 +17,7 @@ from topocompress.architectures import (
     RGB,
     Shapes,
     check_name,
+    classes_of,
     of_kind,
     published_weights,
     shapes_of,
@@ -64,7 +65,7 @@ def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognise
 
     Args:
         state: Name to tensor, as :func:`topocompress.checkpoints.read_checkpoint` returns it.
-        name: A torchvision name or ``digits``; ``None`` tries all of them.
+        name: A torchvision name, ``digits`` or ``timm:NAME``; ``None`` tries all but those of timm.
 
     Raises:
         ModelError: ``name`` is unknown, or nothing fits; names the nearest architecture and the first differences.
@@ -166,8 +167,8 @@ def _expected(name: str, state: Mapping[str, Tensor]) -> tuple[Shapes, dict[str,
     first = next((key for key, shape in shapes.items() if len(shape) == 4 and shape[1] == RGB), "")
     if first in state and state[first].ndim == 4 and state[first].shape[1] not in (0, RGB):
         options["in_channels"] = state[first].shape[1]
-    classes = 10 if name in BUILTIN else 1000
-    # The class count shows as one number in place of 1000 in the first axis of the head, wherever that is.
+    classes = classes_of(name)
+    # The class count shows as one number in place of this one in the first axis of the head, wherever that is.
     counts = {
         tensor.shape[0]
         for key, tensor in state.items()

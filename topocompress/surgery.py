@@ -20,7 +20,7 @@ from topocompress.types import GroupPlan, PruningPlan
 _Layer = nn.Conv2d | nn.Linear
 _TOLERANCE = 1e-3
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
-_NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
@@ -54,7 +54,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
         planned = [entry for entry in plan.groups if entry.remove]
         if len(planned) < 2:
             raise
-        culprits = [entry.root for entry in planned if _fails(model, replace(plan, groups=(entry,)), example)]
+        culprits = [entry.root for entry in planned if fails(model, replace(plan, groups=(entry,)), example)]
         where = ", ".join(culprits) or "several groups together"
         raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
     modes = {name: module.training for name, module in model.named_modules()}
@@ -63,7 +63,8 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     return smaller
 
 
-def _fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
+def fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
+    """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
     try:
         _remove(model, plan, example)
     except SurgeryError:
@@ -89,7 +90,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
         group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
         if not graph.check_pruning_group(group):
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
-        comparable &= not any(isinstance(dep.target.module, _NORMS_OVER_CHANNELS) for dep, _ in group.items)
+        comparable &= not any(isinstance(dep.target.module, NORMS_OVER_CHANNELS) for dep, _ in group.items)
         try:
             _mask(unread, left, parts[entry.part], group)
             group.prune()

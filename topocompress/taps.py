@@ -1,7 +1,8 @@
 """Where a filter's map is read: after the normalisation and the activation that follow its layer.
 
-The chain is followed whether its links are modules or function calls. Anything else (an addition, a concatenation, a
-pooling) ends it and the map is taken before it.
+The chain is followed whether its links are modules or function calls; a module that normalises is one link, whatever it
+calls inside, its activation included. Anything else (an addition, a concatenation, a pooling) ends the chain, and the
+map is taken before it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
@@ -66,9 +68,21 @@ class _Taps(TorchFunctionMode):
         self._hand_over = deliver
         self._waiting = waiting
         self._open: dict[int, tuple[str, Tensor]] = {}
+        self._inside: dict[nn.Module, tuple[str, Tensor]] = {}
 
     def open(self, layer: str, output: Tensor) -> None:
         self._open[id(output)] = (layer, output)
+
+    def enter(self, norm: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Follow a map into a module that is one link of the chain."""
+        if inputs and id(inputs[0]) in self._open:
+            self._inside[norm] = self._open.pop(id(inputs[0]))
+
+    def leave(self, norm: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        """Follow it out again."""
+        if norm in self._inside:
+            layer, _ = self._inside.pop(norm)
+            self.open(layer, output)
 
     def _deliver(self, layer: str, output: Tensor) -> None:
         self._hand_over(layer, output)
@@ -83,6 +97,7 @@ class _Taps(TorchFunctionMode):
 
     def abandon(self) -> None:
         self._open.clear()
+        self._inside.clear()
 
     def __torch_function__(
         self,
@@ -173,7 +188,16 @@ def tapped(
         device = stack.enter_context(evaluating(model))
         for layer in layers:
             stack.callback(modules[layer].register_forward_hook(hook(layer)).remove)
+        for module in filter(_normalises, modules.values()):
+            stack.callback(module.register_forward_pre_hook(taps.enter).remove)
+            stack.callback(module.register_forward_hook(taps.leave).remove)
         yield run
+
+
+def _normalises(module: nn.Module) -> bool:
+    """Whether a module is a norm, of torch's kinds or one with frozen statistics, with or without an activation."""
+    frozen = isinstance(getattr(module, "running_mean", None), Tensor)
+    return frozen or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm))
 
 
 def fast_layout(model: nn.Module, example: Tensor) -> torch.memory_format:

@@ -27,14 +27,14 @@ class Architecture:
     """How to build a network again without unpickling anything.
 
     Attributes:
-        kind: ``torchvision`` (``name`` is a key of its model registry), ``builtin`` (shipped with topocompress),
-            ``factory`` (``name`` is ``pkg.module:callable``) or ``object`` (the caller's own module, which only the
-            caller can build again).
+        kind: ``torchvision`` or ``timm`` (``name`` is a key of that package's registry), ``builtin`` (shipped with
+            topocompress), ``factory`` (``name`` is ``pkg.module:callable``) or ``object`` (the caller's own module,
+            which only the caller can build again).
         name: Name within that kind.
         options: Keyword arguments for the builder, for example ``{"num_classes": 10}``.
     """
 
-    kind: Literal["torchvision", "builtin", "factory", "object"]
+    kind: Literal["torchvision", "timm", "builtin", "factory", "object"]
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError
-from topocompress.groups import explicit, find_groups
+from topocompress.groups import explicit
 from topocompress.heads import HeadAttention
 from topocompress.measurement import (
     agreement,
@@ -28,6 +28,7 @@ from topocompress.measurement import (
 )
 from topocompress.models import fingerprint
 from topocompress.planning import make_plan, nothing_to_prune
+from topocompress.probing import prunable_groups
 from topocompress.resources import Resources
 from topocompress.results import Measurement
 from topocompress.rules import Limits
@@ -77,7 +78,7 @@ def score(
     traced = _example(batches) if example is None else example
     return score_groups(
         model,
-        find_groups(model, traced, ignore=ignore, linear=linear),
+        prunable_groups(model, traced, ignore=ignore, linear=linear),
         chosen,
         batches,
         resources=Resources(memory=memory, workers=workers, cluster=cluster),
@@ -176,7 +177,7 @@ def plan(
     Raises:
         PlanError: The rule is not usable, or removes nothing or everything.
     """
-    groups = find_groups(model, example, ignore=ignore, linear=linear)
+    groups = prunable_groups(model, example, ignore=ignore, linear=linear)
     limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
     return make_plan(
         scores,

@@ -20,7 +20,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A checkpoint (.pt, .pth, .safetensors), a torchvision name with --weights, a factory "
+        help="A checkpoint (.pt, .pth, .safetensors), a torchvision name or timm:NAME with --weights, a factory "
         "pkg.module:callable, a run directory of topocompress, or 'digits'.",
         show_default=False,
     ),
@@ -35,10 +35,10 @@ DataSource = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="Architecture of the checkpoint: a torchvision name or pkg.module:factory."),
+    typer.Option("--arch", help="Architecture of the checkpoint: a torchvision name, timm:NAME or pkg.module:factory."),
 ]
 Weights = Annotated[
-    str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for torchvision's own.")
+    str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for the published ones.")
 ]
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")

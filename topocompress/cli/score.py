@@ -55,7 +55,7 @@ def score(
         check_format(plot)
         check_file(plot)
     from topocompress.describe import layer_rows, scoring_lines
-    from topocompress.groups import find_groups
+    from topocompress.probing import prunable_groups
     from topocompress.report import write_scores
     from topocompress.steps import Job, score_job
 
@@ -85,7 +85,7 @@ def score(
         job = Job(loaded=loaded, data=found, seed=seed, progress=progress)
         scores = score_job(
             job,
-            find_groups(loaded.module, job.example, ignore=ignore or (), linear=linear),
+            prunable_groups(loaded.module, job.example, ignore=ignore or (), linear=linear),
             chosen,
             resources=resources,
             maps=maps,
