@@ -103,7 +103,7 @@ class _Child:
             if seconds > self._limits.seconds:
                 stopped = f"stopped after {self._limits.seconds:g} s"
             elif held > self._limits.memory:
-                stopped = f"stopped when it held more than {self._limits.memory / 1e9:.0f} GB"
+                stopped = f"stopped when it held more than {self._limits.memory / 1e9:.1f} GB"
             if not stopped:
                 return None
             self._kill()

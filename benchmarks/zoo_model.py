@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,77 +25,33 @@ import torch
 from torch import Tensor, nn
 
 import topocompress
-from benchmarks.networks import Batches, in_batches, make_informative, relative_spread
-from topocompress.architectures import build
+from benchmarks.networks import relative_spread
+from benchmarks.zoo_subject import Subject, build_subject
 from topocompress.capture import Maps
 from topocompress.criteria.registry import create
-from topocompress.data import load_data
 from topocompress.errors import ExportError, TopocompressError
 from topocompress.export import export_onnx
 from topocompress.groups import find_groups
 from topocompress.measurement import compare_latency, count_macs, count_parameters
 from topocompress.planning import make_plan
-from topocompress.preprocessing import default_preprocessing
 from topocompress.resources import Resources
-from topocompress.types import Architecture, ChannelGroup, Preprocessing, PruningPlan
+from topocompress.types import ChannelGroup, PruningPlan
 from topocompress.verbs import layer_costs, score_groups
 
 RATIO = 0.3
 CRITERIA = ("l1", "betti")
-SMALLER_INPUT = {"regnet_y_128gf": 224}
-"""Networks that are looked at with a smaller input than that of their first published weights, which is 384 here."""
-
 MINIMUM_SPREAD = 0.05
 """How much outputs must differ from image to image, relative to their size, for comparing them to say anything."""
 
 MAP_SIZE = 8
 """Maps are averaged down to this many pixels a side for ``betti``, so that one pass over the images is enough."""
 
-MOST_SAMPLES, FEWEST_SAMPLES, SAMPLES_MACS = 64, 8, 10**12
-ESTIMATED_ON, CHECKED = 16, 4
 CLOUD_BYTES = 4 * 10**9
 LATENCY_RUNS, LATENCY_SECONDS = 10, 20.0
 
 
 class CheckFailedError(TopocompressError):
     """A pruned network is not what was planned."""
-
-
-@dataclass(kw_only=True)
-class Subject:
-    """The unpruned network and what it is looked at with.
-
-    Attributes:
-        name: Its name in torchvision.
-        model: With informative weights.
-        preprocessing: Its input.
-        calibration: Images that scores are computed on.
-        held_out: (CHECKED, C, H, W) images that nothing was estimated on.
-        threads: Of PyTorch, ONNX Runtime and scoring.
-        folder: For files.
-        groups: Its channel groups, once they are found.
-        exported: Its ONNX file; ``None`` if it has none.
-    """
-
-    name: str
-    model: nn.Module
-    preprocessing: Preprocessing
-    calibration: Batches
-    held_out: Tensor
-    threads: int
-    folder: Path
-    groups: tuple[ChannelGroup, ...] = ()
-    exported: Path | None = None
-
-    @property
-    def example(self) -> Tensor:
-        """(1, C, H, W)."""
-        return self.held_out[:1]
-
-    @property
-    def architecture(self) -> Architecture:
-        """How to build it again."""
-        return Architecture(kind="torchvision", name=self.name)
 
 
 @dataclass(kw_only=True)
@@ -115,39 +69,6 @@ class Steps:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
-
-
-def samples_for(macs: int) -> int:
-    """How many images a network of so many multiply-accumulates is scored on: fewer where each takes long."""
-    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, SAMPLES_MACS // macs // 8 * 8))
-
-
-def build_subject(name: str, *, source: str | None, threads: int, folder: Path) -> Subject:
-    """Build a network by its name, with images and weights that make its outputs informative."""
-    architecture = Architecture(kind="torchvision", name=name)
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some builders warn of their slow initialisation, which is redone anyway
-        model = build(architecture)
-    preprocessing = default_preprocessing(architecture, model)
-    if side := SMALLER_INPUT.get(name):
-        preprocessing = dataclasses.replace(preprocessing, input_shape=(3, side, side), resize=side)
-    samples = samples_for(count_macs(model, torch.zeros(1, *preprocessing.input_shape)))
-    found = load_data(source, preprocessing=preprocessing, samples=samples, eval_samples=CHECKED)
-    calibration, held_out = (
-        torch.stack([part[index][0] for index in range(count)])
-        for part, count in ((found.calibration, samples), (found.evaluation, CHECKED))
-    )
-    make_informative(model, calibration[:ESTIMATED_ON])
-    return Subject(
-        name=name,
-        model=model,
-        preprocessing=preprocessing,
-        calibration=in_batches(calibration, 8),
-        held_out=held_out,
-        threads=threads,
-        folder=folder,
-    )
 
 
 def groups_of(model: nn.Module, example: Tensor) -> tuple[tuple[ChannelGroup, ...], bool]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.zoo_model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, MOST_SAMPLES, RATIO
+from benchmarks.zoo_model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, RATIO
+from benchmarks.zoo_subject import MOST_SAMPLES
 
 _HEAD = (
     "| network | result | input | parameters | MACs | parameters kept | MACs kept "
