@@ -91,17 +91,19 @@ def make_informative(model: nn.Module, images: Tensor, *, seed: int = 0) -> None
 
 
 def _draw(module: nn.Module, generator: torch.Generator) -> None:
+    layer = isinstance(module, (nn.Conv2d, nn.Linear))
     for name, parameter in module.named_parameters(recurse=False):
-        if parameter.ndim > 1 and (isinstance(module, (nn.Conv2d, nn.Linear)) or name == "in_proj_weight"):
+        if parameter.ndim > 1 and (layer or name == "in_proj_weight"):
             parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+        elif layer or _tiny(parameter):
+            parameter.uniform_(-0.5, 0.5, generator=generator)
         elif parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
-            small = bool(parameter.flatten()[0].abs() < 1e-3)  # zeros, and the 1e-6 of a layer scale
-            spread = (
-                _between(-0.5, 0.5, parameter.shape, generator)
-                if small
-                else parameter * _between(0.5, 1.5, parameter.shape, generator)
-            )
-            parameter.copy_(spread)
+            parameter.mul_(_between(0.5, 1.5, parameter.shape, generator))
+
+
+def _tiny(parameter: Tensor) -> bool:
+    """Whether it is all zeros, or the 1e-6 of a layer scale."""
+    return parameter.numel() > 1 and bool((parameter.abs() < 1e-3).all())
 
 
 def _set_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -126,4 +128,5 @@ def relative_spread(outputs: Tensor) -> float:
     Args:
         outputs: (samples, classes), at least two samples.
     """
+    outputs = outputs.detach()
     return float(outputs.std(dim=0).mean() / outputs.square().mean().sqrt().clamp_min(1e-30))

@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="*", metavar="PATTERN", help="shell-style patterns, separated by commas")
     parser.add_argument("--jobs", type=int, default=2, help="networks at the same time; they share the cores")
+    parser.add_argument("--threads", type=int, default=None, help="of each network; by default its share of the cores")
     parser.add_argument("--time-limit", type=float, default=300, metavar="SECONDS", help="for each network")
     parser.add_argument("--memory-limit", type=float, default=16, metavar="GB", help="for each network")
     parser.add_argument("--data", default=None, help="images as topocompress takes them")
@@ -89,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends its children, as Ctrl-C does
     results = Results(args.results)
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
     settings = {"data": args.data, "threads": threads, "time_limit_s": args.time_limit, "jobs": args.jobs}
     names = wanted(args.models, results, args.again)
     child = [sys.executable, "-m", "benchmarks.zoo_model", *(["--data", args.data] if args.data else [])]

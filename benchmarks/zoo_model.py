@@ -32,10 +32,11 @@ from topocompress.criteria.registry import create
 from topocompress.errors import ExportError, TopocompressError
 from topocompress.export import export_onnx
 from topocompress.groups import find_groups
+from topocompress.inference import first_line
 from topocompress.measurement import compare_latency, count_macs, count_parameters
 from topocompress.planning import make_plan
 from topocompress.resources import Resources
-from topocompress.types import ChannelGroup, PruningPlan
+from topocompress.types import PruningPlan
 from topocompress.verbs import layer_costs, score_groups
 
 RATIO = 0.3
@@ -69,14 +70,6 @@ class Steps:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
-
-
-def groups_of(model: nn.Module, example: Tensor) -> tuple[tuple[ChannelGroup, ...], bool]:
-    """Channel groups, and whether linear layers take part, as they do where no convolution can be pruned."""
-    groups = find_groups(model, example)
-    if any(not group.protected for group in groups):
-        return groups, False
-    return find_groups(model, example, linear=True), True
 
 
 def outputs_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -189,8 +182,8 @@ def latencies(subject: Subject, pruned: Path) -> list[float | None]:
 
 def failure(step: str, error: BaseException) -> dict[str, str]:
     """The step that failed and one line of why."""
-    text = error.what if isinstance(error, TopocompressError) else f"{type(error).__name__}: {error}"
-    return {"step": step, "error": (text.strip().splitlines() or [type(error).__name__])[0][:300]}
+    text = error.what if isinstance(error, TopocompressError) else f"{type(error).__name__}: {first_line(error)}"
+    return {"step": step, "error": text.splitlines()[0][:300]}
 
 
 def _groups(plan: PruningPlan) -> dict[str, Any]:
@@ -224,7 +217,7 @@ def run(name: str, *, source: str | None, threads: int, folder: Path) -> None:
             if spread < MINIMUM_SPREAD:
                 raise CheckFailedError(f"outputs hardly differ from image to image: by {spread:.1e} of their size")
         with steps.step("group"):
-            subject.groups, facts["linear"] = groups_of(subject.model, subject.example)
+            subject.groups = find_groups(subject.model, subject.example)
         with steps.step("export"):
             file = folder / "original.onnx"
             try:

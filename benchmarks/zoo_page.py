@@ -78,7 +78,7 @@ def _row(name: str, entry: Mapping[str, Any]) -> str:
     parities = [row["parity"] for row in entry["rows"] if "parity" in row]
     groups = next((row["groups"] for row in entry["rows"] if "groups" in row), None)
     cells = [
-        f"`{name}`" + (" (linear layers)" if entry.get("linear") else ""),
+        f"`{name}`",
         "ok" if passed(entry) else "**failed**",
         " × ".join(str(side) for side in entry["input"][1:]) if "input" in entry else "",
         _amount(entry.get("parameters")),

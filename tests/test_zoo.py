@@ -9,8 +9,8 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer,
 
 import topocompress
 from benchmarks.networks import make_informative, relative_spread
-from benchmarks.zoo_model import groups_of
 from topocompress.criteria import L1
+from topocompress.groups import find_groups
 from topocompress.planning import make_plan
 from topocompress.types import Preprocessing
 from topocompress.verbs import layer_costs, score_groups
@@ -101,7 +101,7 @@ def seeded(build, images):
 def test_a_third_of_the_filters_goes_and_the_rest_runs_and_loads_again(build, side, tmp_path):
     images = pictures(side)
     model, example = seeded(build, images), images[:1]
-    groups, _ = groups_of(model, example)
+    groups = find_groups(model, example)
     plan = make_plan(score_groups(model, groups, L1(), None), groups, layer_costs(model, example), ratio=0.3)
     smaller = topocompress.apply(model, plan, example=example)
     with torch.no_grad():

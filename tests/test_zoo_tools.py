@@ -50,7 +50,7 @@ def row(criterion, **changes):
 
 
 def entry(*rows, **changes):
-    facts = {"input": [3, 224, 224], "parameters": 1_000_000, "macs": 100_000_000, "linear": False}
+    facts = {"input": [3, 224, 224], "parameters": 1_000_000, "macs": 100_000_000}
     return {**facts, "rows": list(rows), **changes}
 
 
@@ -185,7 +185,7 @@ def test_large_networks_see_fewer_images():
 def test_a_failure_is_one_line():
     assert failure("check", CheckFailedError("what", hint="how")) == {"step": "check", "error": "what"}
     assert failure("export", ValueError("one\ntwo")) == {"step": "export", "error": "ValueError: one"}
-    assert failure("export", KeyError())["error"] == "KeyError: "
+    assert failure("export", KeyError())["error"] == "KeyError: KeyError"
 
 
 class Deep(nn.Module):
