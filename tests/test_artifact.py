@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_nets import Chain, Residual, example, seeded
+from torch import nn
 
 import topocompress
 from topocompress.architectures import build
@@ -119,6 +120,29 @@ def test_a_torchvision_network(tmp_path):
     preprocessing = Preprocessing(input_shape=(3, 32, 32))
     topocompress.save(tmp_path, model, plans=plans, preprocessing=preprocessing, architecture=SQUEEZENET)
     assert torch.equal(topocompress.load(tmp_path)(inputs), model(inputs))
+
+
+class Versioned(nn.BatchNorm2d):
+    """Reads no state without the mark of its version, as torchvision's MNASNet does."""
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *others):
+        if local_metadata.get("version") is None:
+            raise ValueError("no version")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+
+def test_modules_that_insist_on_their_version_load(tmp_path):
+    def chain():
+        model = seeded(Chain)
+        model.norm = Versioned(6).eval()
+        return model
+
+    model, plans = pruned(chain(), example())
+    with torch.no_grad():
+        model.norm.weight.mul_(3)
+    topocompress.save(tmp_path / "run", model, plans=plans, preprocessing=SMALL)
+    loaded = topocompress.load(tmp_path / "run", arch=chain)
+    assert torch.equal(loaded.norm.weight, model.norm.weight)
 
 
 def test_an_own_network_needs_its_factory_to_load(tmp_path):

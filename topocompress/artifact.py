@@ -118,7 +118,11 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
     for plan in plans:
         module = apply(module, plan, example=example, any_weights=True)  # the weights come last
     try:
-        module.load_state_dict(load_file(directory / WEIGHTS))
+        own, stored = module.state_dict(), load_file(directory / WEIGHTS)
+        if own.keys() == stored.keys():  # own has version marks, which some modules (MNASNet) insist on
+            own.update(stored)
+            stored = own
+        module.load_state_dict(stored)
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ArtifactError(
             f"{directory / WEIGHTS} does not fit the network that {MANIFEST} describes: {str(error).splitlines()[0]}",
