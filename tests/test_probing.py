@@ -72,6 +72,15 @@ def test_the_rest_of_a_network_with_misread_channels_is_free(kind, free):
     assert found[free] == before[free] == ""
 
 
+def test_a_network_that_gives_nan_is_not_tried(trials):
+    model = seeded(Chain)
+    with torch.no_grad():
+        model.first.weight[0] = torch.nan
+
+    assert prunable_groups(model, example()) == find_groups(model, example())
+    assert trials == []
+
+
 def test_what_was_protected_before_keeps_its_reason():
     assert reasons(seeded(PaddedShortcut), ignore=["stem"])["stem"] == "ignored: stem"
 

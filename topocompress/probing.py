@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.groups import explicit, find_groups
+from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.surgery import NORMS_OVER_CHANNELS, fails
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
@@ -41,7 +42,10 @@ def prunable_groups(
         ModelError: The model cannot be traced.
         PlanError: A pattern matches no layer.
     """
-    return tried(model, find_groups(model, example, ignore=ignore, linear=linear), example)
+    groups = find_groups(model, example, ignore=ignore, linear=linear)
+    with evaluating(model):
+        finite = all(output.isfinite().all() for output in all_outputs(run_forward(model, example)))
+    return tried(model, groups, example) if finite else groups  # scoring says where NaN comes from
 
 
 def tried(model: nn.Module, groups: Sequence[ChannelGroup], example: Tensor) -> tuple[ChannelGroup, ...]:
