@@ -31,6 +31,7 @@ from topocompress.capture import Maps
 from topocompress.criteria.registry import create
 from topocompress.errors import ExportError, TopocompressError
 from topocompress.export import export_onnx
+from topocompress.finetuning import recalibrate_batchnorm
 from topocompress.groups import find_groups
 from topocompress.inference import first_line
 from topocompress.measurement import compare_latency, count_macs, count_parameters
@@ -147,6 +148,7 @@ def examine(subject: Subject, criterion: str, folder: Path) -> dict[str, Any]:
             row |= {"groups": _groups(plan), "removed": plan.removed}
         with steps.step(f"{criterion}: remove"):
             smaller = topocompress.apply(subject.model, plan, example=subject.example)
+            smaller = recalibrate_batchnorm(smaller, subject.estimation)
         with steps.step(f"{criterion}: check"):
             row |= check(subject, plan, smaller)
         with steps.step(f"{criterion}: save and load"):

@@ -58,7 +58,7 @@ def _method(found: Mapping[str, Any]) -> list[str]:
         "networks know no classes; nothing here says how well a pruned network can be trained.",
         f"- **Pruned** are {RATIO:.0%} of every group's filters, widths aligned as by default. `betti` sees at most "
         f"{MOST_SAMPLES} images, fewer where a network is large, with maps averaged to {MAP_SIZE} × {MAP_SIZE}. Both "
-        "criteria cut to the same widths; they choose other filters.",
+        "criteria cut to the same widths; they choose other filters. BatchNorm statistics are re-estimated afterwards.",
         "- **Checked** are the widths, the shape of the outputs, that they are finite, and that the "
         "multiply-accumulates are exactly those predicted.",
         "- **Parity** is the largest difference between ONNX Runtime and PyTorch, relative to the largest output; the "
