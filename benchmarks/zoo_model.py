@@ -32,10 +32,12 @@ from topocompress.criteria.registry import create
 from topocompress.errors import ExportError, TopocompressError
 from topocompress.export import export_onnx
 from topocompress.finetuning import recalibrate_batchnorm
-from topocompress.groups import find_groups
+from topocompress.groups import explicit
+from topocompress.heads import HeadAttention
 from topocompress.inference import first_line
 from topocompress.measurement import compare_latency, count_macs, count_parameters
 from topocompress.planning import make_plan
+from topocompress.probing import prunable_groups
 from topocompress.resources import Resources
 from topocompress.types import PruningPlan
 from topocompress.verbs import layer_costs, score_groups
@@ -93,16 +95,22 @@ def planned(subject: Subject, criterion: str) -> PruningPlan:
     return make_plan(scores, subject.groups, layer_costs(subject.model, subject.example), ratio=RATIO)
 
 
+def width_of(layer: nn.Module) -> int:
+    """Output channels of a layer; the heads of an attention layer."""
+    return layer.num_heads if isinstance(layer, HeadAttention) else len(layer.weight)  # type: ignore[arg-type]
+
+
 def check(subject: Subject, plan: PruningPlan, smaller: nn.Module) -> dict[str, Any]:
     """What the pruned network is like.
 
     Raises:
         CheckFailedError: It is not what was planned, or its outputs are not those of a network.
     """
+    layers = dict(explicit(smaller).named_modules())
     for group in plan.groups:
-        width = len(smaller.get_submodule(group.root).weight)  # type: ignore[arg-type]
-        if width != group.kept:
-            raise CheckFailedError(f"{group.root} has {width} channels, planned were {group.kept}")
+        for name, (_, kept) in {**group.filters, group.root: (group.width, group.kept)}.items():
+            if (width := width_of(layers[name])) != kept:
+                raise CheckFailedError(f"{name} has {width} channels, planned were {kept}")
     shape = outputs_of(subject.model, subject.example).shape[1:]
     outputs = outputs_of(smaller, subject.held_out)
     if outputs.shape[1:] != shape:
@@ -219,7 +227,7 @@ def run(name: str, *, source: str | None, threads: int, folder: Path) -> None:
             if spread < MINIMUM_SPREAD:
                 raise CheckFailedError(f"outputs hardly differ from image to image: by {spread:.1e} of their size")
         with steps.step("group"):
-            subject.groups = find_groups(subject.model, subject.example)
+            subject.groups = prunable_groups(subject.model, subject.example)
         with steps.step("export"):
             file = folder / "original.onnx"
             try:

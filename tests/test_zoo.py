@@ -10,11 +10,13 @@ from torchvision.models.vgg import make_layers
 
 import topocompress
 from benchmarks.networks import make_informative, relative_spread
+from benchmarks.zoo_model import width_of
 from topocompress.criteria import L1
 from topocompress.finetuning import recalibrate_batchnorm
-from topocompress.groups import find_groups
+from topocompress.groups import explicit
 from topocompress.measurement import count_macs
 from topocompress.planning import make_plan
+from topocompress.probing import prunable_groups
 from topocompress.types import Preprocessing
 from topocompress.verbs import layer_costs, score_groups
 
@@ -112,12 +114,17 @@ def seeded(build, images):
 def test_a_third_of_the_filters_goes_and_the_rest_runs_and_loads_again(build, side, tmp_path):
     images = pictures(side)
     model, example = seeded(build, images), images[:1]
-    groups = find_groups(model, example)
+    groups = prunable_groups(model, example)
     plan = make_plan(score_groups(model, groups, L1(), None), groups, layer_costs(model, example), ratio=0.3)
     smaller = recalibrate_batchnorm(topocompress.apply(model, plan, example=example), [images])
     with torch.no_grad():
         before, after = model(images), smaller(images)
-    assert all(smaller.get_submodule(group.root).weight.shape[0] == group.kept for group in plan.groups)
+    layers = dict(explicit(smaller).named_modules())
+    for group in plan.groups:
+        assert width_of(layers[group.root]) == group.kept
+        assert {name: width_of(layers[name]) for name in group.filters} == {
+            name: after for name, (_, after) in group.filters.items()
+        }
     assert sum(len(group.remove) for group in plan.groups) > 0
     assert count_macs(smaller, example) == plan.macs_after < plan.macs_before
     assert after.shape == before.shape
