@@ -207,7 +207,9 @@ def test_misread_wiring_is_noticed_and_the_rest_can_be_pruned(kind):
     assert "--ignore" in caught.value.hint
     layer, free = {PaddedShortcut: ("stem", "inner"), Shuffled: ("body", "reader")}[kind]
     plan = planned(model, example(), ratio=0.25)
-    kept = replace(plan, groups=tuple(replace(g, remove=()) if g.root == layer else g for g in plan.groups))
+    kept = replace(
+        plan, groups=tuple(replace(g, remove=(), filters={}, readers={}) if g.root == layer else g for g in plan.groups)
+    )
     smaller = apply(model, kept, example=example(), any_weights=True)
     assert smaller.get_submodule(free).out_channels < model.get_submodule(free).out_channels
 

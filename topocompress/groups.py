@@ -24,7 +24,6 @@ _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
 _LEAVES = "leaves the part of the network that could be followed"
 _LOST = "its channels cannot be followed to where they are read"
-_INSIDE = "inside an attention layer, which loses whole heads only"
 _UNSEEN = "not called as a layer of its own when the network runs"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
@@ -69,7 +68,14 @@ def find_groups(
         seconds=seconds,
     )
     heads = [_heads(name, layer, patterns, linear=linear) for name, layer in attention_heads(copied).items()]
-    groups = [*(_outside(group, heads) for group in groups if group.root not in {head.root for head in heads}), *heads]
+    # What else lies inside an attention layer changes with its heads, and is no group of its own.
+    owned = {
+        name
+        for name in names.values()
+        for head in heads
+        if name.startswith(f"{head.part}.") and name != f"{head.part}.proj"
+    }
+    groups = [*(group for group in groups if group.root not in owned), *heads]
     seen = {name for group in groups for name in (*group.filters, *group.readers)}
     alone = {
         name: ChannelGroup(
@@ -82,7 +88,7 @@ def find_groups(
             protected=_UNSEEN,
         )
         for module, name in names.items()
-        if isinstance(module, LAYERS) and name not in seen
+        if isinstance(module, LAYERS) and name not in seen | owned
     }
     if all(group.protected for group in groups):  # a network of linear layers alone
         groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
@@ -118,12 +124,6 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bo
         coupled=members,
         protected=f"ignored: {ignored[0]}" if ignored else "" if linear else _LINEAR,
     )
-
-
-def _outside(group: ChannelGroup, heads: Sequence[ChannelGroup]) -> ChannelGroup:
-    """A group as it is; kept whole where it lies inside an attention layer, which loses heads and nothing else."""
-    inside = any(group.root.startswith(f"{head.part}.") for head in heads)
-    return replace(group, protected=_INSIDE) if inside else group
 
 
 def _groups_of(part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
