@@ -16,7 +16,7 @@ from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError
 from topocompress.groups import explicit
-from topocompress.heads import HeadAttention
+from topocompress.heads import HeadAttention, attention_heads
 from topocompress.measurement import (
     agreement,
     compare_latency,
@@ -142,6 +142,10 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
         else:
             heads = module.num_heads if isinstance(module, HeadAttention) else 0
             costs[name] = LayerCost(macs=macs, outputs=heads, inputs=0)
+    for name, attention in attention_heads(counted).items():  # a layer with an output per head shrinks with the heads
+        for inner in [each for each in costs if each.startswith(f"{name}.") and each.rpartition(".")[0] != name]:
+            if costs[inner].outputs == attention.num_heads and name in costs:
+                costs[name] = replace(costs[name], macs=costs[name].macs + costs.pop(inner).macs)
     return costs
 
 
