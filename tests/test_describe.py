@@ -203,7 +203,7 @@ def test_what_a_reader_must_not_miss_comes_in_order():
 def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
     groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
     found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), sides(), "", "")
-    assert found == (f"The groups of d, e, f and 2 more are kept whole: {UNFOLLOWED}.",)
+    assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {UNFOLLOWED}.",)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
+from sklearn.datasets import load_sample_images
 
 from topocompress.data import load_data
 from topocompress.digits import DigitsNet
+from topocompress.images import prepare
 from topocompress.models import load_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -57,3 +60,32 @@ def test_train_digits(tmp_path, monkeypatch, capsys):
     model.load_state_dict(load_file(target))
     assert train_digits.accuracy(model, load_data("digits", preprocessing=load_model("digits").preprocessing)) > 0.5
     assert "held-out digits right" in capsys.readouterr().out
+
+
+def test_efficientnet_lite0_sees_what_the_photographs_show(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from efficientnet_lite0 import MEAN, SHORT_SIDE, STD, weights
+
+    model = load_model(weights(), arch="efficientnet_lite0:lite0", mean=(MEAN,), std=(STD,), resize=SHORT_SIDE)
+    palace, daisy = 698, 985
+    with torch.no_grad():
+        for photograph, expected in zip(load_sample_images().images, (palace, daisy), strict=True):
+            pixels = torch.from_numpy(photograph.copy()).permute(2, 0, 1)
+            assert int(model.module(prepare(pixels, model.preprocessing)[None]).argmax()) == expected
+
+
+def test_efficientnet_lite0(tmp_path):
+    few = ["--samples", "4", "--eval-samples", "8", "--ignore", "*_project_conv"]
+    command = [sys.executable, EXAMPLES / "efficientnet_lite0.py", "--out", tmp_path / "run", "--"]
+    command += ["--ratio", "0.1", "--criterion", "l1", *few]
+
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["after"]["macs"] < report["before"]["macs"]
+    assert report["before"]["agreement"] == 1
+    assert 0 <= report["after"]["agreement"] <= 1
+    assert report["after"]["accuracy"] is None
+    kept = {row["root"] for row in report["plan"]["groups"] if row["kept_because"].startswith("ignored")}
+    assert "_blocks.0._project_conv" in kept

@@ -124,7 +124,7 @@ def test_a_requested_opset_is_kept_or_refused(samples, tmp_path, capfd, caplog):
 
 def tampered(change):
     """The exporter, with its result changed before it is checked."""
-    genuine = export._to_onnx
+    genuine = export.to_onnx
 
     def convert(*args):
         proto = genuine(*args)
@@ -169,7 +169,7 @@ def fix_batch(proto: onnx.ModelProto) -> None:
     ],
 )
 def test_a_wrong_file_is_an_error_and_does_not_stay(samples, tmp_path, monkeypatch, change, message):
-    monkeypatch.setattr(export, "_to_onnx", tampered(change))
+    monkeypatch.setattr(export, "to_onnx", tampered(change))
     with pytest.raises(ExportError, match=message):
         export_onnx(trained(), tmp_path / "m.onnx", samples=samples)
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +177,7 @@ def test_a_wrong_file_is_an_error_and_does_not_stay(samples, tmp_path, monkeypat
 
 def test_a_failed_export_leaves_the_file_that_was_there(samples, tmp_path, monkeypatch):
     (tmp_path / "m.onnx").write_bytes(b"the one before")
-    monkeypatch.setattr(export, "_to_onnx", tampered(scale_weights))
+    monkeypatch.setattr(export, "to_onnx", tampered(scale_weights))
     with pytest.raises(ExportError):
         export_onnx(trained(), tmp_path / "m.onnx", samples=samples)
     assert (tmp_path / "m.onnx").read_bytes() == b"the one before"
@@ -185,7 +185,7 @@ def test_a_failed_export_leaves_the_file_that_was_there(samples, tmp_path, monke
 
 
 def test_the_tolerance_decides(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_to_onnx", tampered(scale_weights))
+    monkeypatch.setattr(export, "to_onnx", tampered(scale_weights))
     check = export_onnx(trained(), tmp_path / "m.onnx", samples=samples, tolerance=0.02)
     assert 0.005 < check.max_rel < 0.02
     with pytest.raises(ExportError, match=r"tolerance is 1\.00e-09"):

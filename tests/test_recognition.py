@@ -71,7 +71,7 @@ def test_few_networks_are_built_to_find_one(built):
 def test_few_networks_are_built_to_find_none(built):
     with pytest.raises(ModelError, match=r"none has modules like those of a\.weight, b\.weight"):
         recognise({"a.weight": torch.zeros(2, 3), "b.weight": torch.zeros(1)})
-    assert 0 < built() < 25 < len(torchvision_names())
+    assert 0 < built() < 35 < len(torchvision_names())
 
 
 def test_a_family_shares_its_top_level_names():

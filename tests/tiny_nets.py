@@ -173,3 +173,41 @@ class Split(nn.Module):
 
 ALL = (Chain, Residual, Concat, Depthwise, SqueezeExcite, Grouped, Normed)
 HAND_WIRED = (PaddedShortcut, Halves, Shuffled, Split)
+
+
+def tiny_detector(kind: str) -> nn.Module:
+    """One of torchvision's detectors on two convolutions, for images of 64 x 64 pixels; it finds something."""
+    from torchvision.models import detection
+    from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+    from torchvision.ops import MultiScaleRoIAlign
+
+    torch.manual_seed(1)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), conv(8, 8), nn.ReLU())
+    backbone.out_channels = 8
+    sizes = {"min_size": 64, "max_size": 64}
+    model: nn.Module
+    if kind == "ssd":
+        model = detection.ssd.SSD(
+            backbone,
+            DefaultBoxGenerator([[2]], scales=[0.2, 0.5]),
+            (64, 64),
+            3,
+            head=detection.ssd.SSDHead([8], [4], 3),
+        )
+    elif kind == "retinanet":
+        anchors = AnchorGenerator(((16,),), ((1.0,),))
+        model = detection.RetinaNet(backbone, 3, anchor_generator=anchors, **sizes)
+    else:
+        anchors = AnchorGenerator(((16,),), ((1.0,),))
+        pool = MultiScaleRoIAlign(["0"], output_size=2, sampling_ratio=1)
+        model = detection.FasterRCNN(
+            backbone,
+            rpn_anchor_generator=anchors,
+            box_roi_pool=pool,
+            box_head=detection.faster_rcnn.TwoMLPHead(8 * 4, 16),
+            box_predictor=detection.faster_rcnn.FastRCNNPredictor(16, 3),
+            **sizes,
+        )
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    return model.eval()

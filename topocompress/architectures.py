@@ -53,6 +53,13 @@ def torchvision_names() -> list[str]:
     return sorted(models.list_models(module=models))
 
 
+def dense_names() -> list[str]:
+    """Names of torchvision's architectures for segmentation and detection, sorted."""
+    from torchvision import models
+
+    return sorted([*models.list_models(module=models.segmentation), *models.list_models(module=models.detection)])
+
+
 def published_weights(name: str) -> dict[str, Any]:
     """Torchvision's published weights for an architecture, by name, the oldest first."""
     from torchvision import models
@@ -90,8 +97,8 @@ def build(architecture: Architecture) -> nn.Module:
 
 
 def is_known(name: str) -> bool:
-    """Whether ``name`` is a torchvision classification architecture, one shipped with topocompress, or left to timm."""
-    return name in BUILTIN or is_timm(name) or name in torchvision_names()
+    """Whether ``name`` is a torchvision architecture for images, one shipped with topocompress, or left to timm."""
+    return name in BUILTIN or is_timm(name) or name in torchvision_names() or name in dense_names()
 
 
 def of_kind(name: str, options: Mapping[str, Any]) -> Architecture:
@@ -110,7 +117,16 @@ def spelled(architecture: Architecture) -> str:
 
 def classes_of(name: str) -> int:
     """Classes of a known network unless another number is asked for."""
-    return timm_classes(name) if is_timm(name) else 10 if name in BUILTIN else 1000
+    if name in BUILTIN:
+        return 10
+    if is_timm(name):
+        return timm_classes(name)
+    return 1000 if name in torchvision_names() else len(published_categories(name))
+
+
+def published_categories(name: str) -> list[str]:
+    """The classes of a torchvision architecture's first published weights."""
+    return list(next(iter(published_weights(name).values())).meta["categories"])
 
 
 def check_name(name: str) -> None:
@@ -124,12 +140,12 @@ def check_name(name: str) -> None:
         return
     if is_known(name):
         return
-    known = [*BUILTIN, *torchvision_names()]
+    known = [*BUILTIN, *torchvision_names(), *dense_names()]
     near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.lower(), known, n=3)
     guess = f"Did you mean {', '.join(near)}? " if near else ""
     raise ModelError(
         f"unknown architecture {name!r}",
-        hint=f"{guess}Accepted: digits, a torchvision classification model, timm:NAME, or pkg.module:factory.",
+        hint=f"{guess}Accepted: digits, a torchvision model, timm:NAME, or pkg.module:factory.",
     )
 
 
@@ -141,7 +157,9 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
     from torchvision import models
 
     # avoids a slow start and a warning about it
-    given = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    given: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name in dense_names():
+        given["weights_backbone"] = None  # which torchvision would download
     given.update(options)
     channels = given.pop("in_channels", RGB)
     module: nn.Module = models.get_model(name, weights=None, **given)
@@ -171,7 +189,11 @@ def _replace_first(module: nn.Module, channels: int) -> None:
 
 @functools.lru_cache(maxsize=256)
 def shapes_of(name: str, options: tuple[tuple[str, Any], ...]) -> Shapes:
-    """Shape of every entry of a network's state dict, found without the memory for it."""
-    with torch.random.fork_rng(devices=[]), _WithoutMemory():
-        module = _construct(name, dict(options))
+    """Shape of every entry of a network's state dict, found without the memory for it where that can be."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with _WithoutMemory():
+                module = _construct(name, dict(options))
+        except RuntimeError:  # a builder that runs its backbone (SSDlite) needs one that is there
+            module = _construct(name, dict(options))
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}

@@ -28,6 +28,9 @@ PHOTO_NOTE = (
     "no --data given: calibrated on random crops of the photographs that ship with scikit-learn; "
     "your own images give a better choice of filters"
 )
+ONE_LABEL = "one label per image says nothing of its pixels or boxes: accuracy is not measured, agreement is"
+"""Note on labelled images for a network that segments or detects."""
+
 PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
 CHECK_ALL = 5_000
 """Image folders up to this many files are checked whole, larger ones only where used for calibration or evaluation."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from topocompress.data import STAND_IN, Data
+from topocompress.data import ONE_LABEL, STAND_IN, Data
+from topocompress.detectors import SCORE
 from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
+from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
@@ -120,10 +122,14 @@ def collect_warnings(
     slow: str,
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
-    found = [note for note in (loaded.note, data.note if data.source == STAND_IN else "", verdict) if note]
+    found = [
+        note
+        for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
+        if note
+    ]
     if unfollowed := [entry.root for entry in plan.groups if entry.protected == UNFOLLOWED]:
         more = f" and {len(unfollowed) - 3} more" if len(unfollowed) > 3 else ""
-        found.append(f"The groups of {', '.join(unfollowed[:3])}{more} are kept whole: {UNFOLLOWED}.")
+        found.append(f"Kept whole: {', '.join(unfollowed[:3])}{more}, and what is coupled to it: {UNFOLLOWED}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
     if slow:
@@ -135,6 +141,16 @@ def collect_warnings(
                 f"{before.median_ms:.2f} ms."
             )
     return tuple(found)
+
+
+def nothing_found(original: Predictions) -> tuple[str, ...]:
+    """A sentence where the original is a detector that finds nothing, so that agreement with it says nothing."""
+    if original.boxes is None or any(len(each.certain().scores) for each in original.boxes):
+        return ()
+    return (
+        f"The original finds nothing (score {SCORE:g} or more) in the {len(original.boxes)} held-out images: agreement "
+        "with it says nothing.",
+    )
 
 
 def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, Any]]:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import os
-import re
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +15,19 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from torch import Tensor, nn
-from torch.onnx.errors import OnnxExporterError
 
+from topocompress.detectors import Boxes, box_agreement, boxes_of, common
 from topocompress.errors import DataError, ExportError
 from topocompress.files import atomic_file
 from topocompress.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.onnx_graphs import opset_of, to_onnx
 from topocompress.results import ExportCheck
+
+_SAME_BOXES, _SAME_SCORES = 0.95, 1e-2
+"""Share of a detector's boxes that PyTorch and ONNX Runtime must have in common, and the tolerance of their scores.
+
+Detectors resize images, and the two do that a little differently (some 1e-4 of the pixels' range).
+"""
 
 SINGLE_FILE_LIMIT = 2**31 - 2**20
 """Bytes of weights that fit one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
@@ -50,6 +51,8 @@ def export_onnx(
 ) -> ExportCheck:
     """Write the model as one ONNX file with a free batch axis, and prove that it computes what PyTorch computes.
 
+    A detector's file takes one image at a time and returns its boxes.
+
     The file has one input, ``input`` (batch, C, H, W), and ``output`` as the first of its outputs; weights are
     inside. What the exporter notes about the source code, paths included, is taken out. ``samples`` run through
     PyTorch and ONNX Runtime (CPU) all at once and one by one; only then does the file appear at ``path``.
@@ -64,6 +67,7 @@ def export_onnx(
     Returns:
         The differences found. With several outputs each is compared relative to its own largest value, and the
         worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
+        Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find.
 
     Raises:
         DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
@@ -89,19 +93,24 @@ def export_onnx(
     # One sample would make the tracer take the batch axis for a constant 1.
     batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)
     with evaluating(exported):
-        expected = [tensor.numpy() for tensor in all_outputs(run_forward(exported, batch))]
-        proto = _to_onnx(exported, batch[:2], opset)
+        output = run_forward(exported, batch)
+        proto = to_onnx(exported, batch[:2], opset)
     with atomic_file(path) as temporary:
         onnx.save(proto, temporary)
         _validate(temporary)
-        found = _parity(open_session(temporary, name=Path(path).name), batch.numpy(), expected)
+        session = open_session(temporary, name=Path(path).name)
+        if (boxes := boxes_of(output)) is not None:
+            found = _box_parity(session, batch.numpy(), boxes)
+            tolerance = max(tolerance, _SAME_SCORES)
+        else:
+            found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)])
         _judge(found, tolerance)
     return ExportCheck(
         samples=len(samples),
         max_abs=found.max_abs,
         max_rel=found.max_rel,
         top1_agreement=found.top1_agreement,
-        opset=_opset(proto),
+        opset=opset_of(proto),
     )
 
 
@@ -144,85 +153,6 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
     return outputs
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter off the terminal, for the time of the export only.
-
-    It prints graphs to stderr, logs (in some releases to the stderr it was imported under, and to handlers of the
-    caller's, so that redirecting is not enough), and warns about its own internals, differently in each release;
-    nothing of it helps a user. Errors still arrive as exceptions. stdout stays: a progress bar may be drawn there.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
-    try:
-        with _silence():
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["input"],
-                output_names=["output"],
-                opset_version=opset,
-                verbose=False,
-            )
-    except OnnxExporterError as error:  # the exporter wraps whatever goes wrong in it, the model's own errors included
-        raise ExportError(
-            f"the model cannot be exported to ONNX: {_reason(error)}",
-            hint="Control flow that depends on values, and operators that ONNX lacks, must be rewritten in the model.",
-        ) from error
-    if program is None:
-        raise ExportError("the ONNX exporter returned nothing")
-    proto: onnx.ModelProto = program.model_proto
-    axis = proto.graph.input[0].type.tensor_type.shape.dim[0]
-    if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
-        raise ExportError(
-            f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
-            hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
-        )
-    if opset is not None and _opset(proto) != opset:
-        raise ExportError(
-            f"the exporter cannot write this model in ONNX opset {opset}; it would be {_opset(proto)}",
-            hint=f"Use opset {_opset(proto)}.",
-        )
-    _strip(proto)
-    return proto
-
-
-def _strip(proto: onnx.ModelProto) -> None:
-    """Remove stack traces and the like: they hold paths of this machine and make the same model differ in bytes."""
-    graph = proto.graph
-    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        holder.ClearField("metadata_props")
-        holder.ClearField("doc_string")
-    for function in proto.functions:
-        function.ClearField("metadata_props")
-        for node in function.node:
-            node.ClearField("metadata_props")
-            node.ClearField("doc_string")
-
-
-def _opset(proto: onnx.ModelProto) -> int:
-    return next(int(entry.version) for entry in proto.opset_import if entry.domain in {"", "ai.onnx"})
-
-
-def _reason(error: OnnxExporterError) -> str:
-    """The cause, without the colours and the advice to open a ticket that surround it."""
-    cause: BaseException = error
-    while isinstance(cause, OnnxExporterError) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    return re.sub(r"\x1b\[[0-9;]*m", "", f"{type(cause).__name__}: {first_line(cause)}")
-
-
 def _validate(path: Path) -> None:
     try:
         onnx.checker.check_model(os.fspath(path), full_check=True)
@@ -260,6 +190,30 @@ def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str
         max_rel = max(max_rel, difference / scale if scale else float(difference > 0) * np.inf)
         if reference.ndim > 1:
             agreement = min(agreement, float(np.mean(output.argmax(1) == reference.argmax(1))))
+    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
+
+
+def _box_parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[Boxes]) -> _Difference:
+    """The boxes both find. What is found with a low score says little: near a threshold any difference decides."""
+    names = [each.name for each in session.get_outputs()]
+    found: list[Boxes] = []
+    for image in batch:
+        named = dict(zip(names, run_session(session, image[np.newaxis]), strict=True))
+        found.append(Boxes(corners=named["boxes"], scores=named["scores"], labels=named["labels"]))
+    finite = all(bool(np.isfinite(each.corners).all()) for each in (*found, *expected))
+    agreement = box_agreement(expected, found)
+    if agreement < _SAME_BOXES:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common",
+            hint="An untrained detector is that sensitive to the way images are resized; a trained one should not be.",
+        )
+    differences = [
+        abs(float(wanted.scores[mine]) - float(given.scores[other]))
+        for wanted, given in zip(expected, found, strict=True)
+        for mine, other in common(wanted, given, overlap=0.9)
+    ]
+    max_abs = max(differences, default=0.0)
+    max_rel = max_abs / max(*(float(each.scores.max(initial=0.0)) for each in expected), 1e-12)
     return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
 
 

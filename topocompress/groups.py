@@ -14,6 +14,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.attention import make_explicit
+from topocompress.detectors import REGIONS, followed
 from topocompress.errors import PlanError
 from topocompress.heads import HeadAttention, attention_heads
 from topocompress.tracing import LAYERS, PATIENCE, Part, follow
@@ -24,7 +25,9 @@ _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
 _LEAVES = "leaves the part of the network that could be followed"
 _LOST = "its channels cannot be followed to where they are read"
+_ENTERS = "its channels come from outside the part of the network that could be followed"
 _UNSEEN = "not called as a layer of its own when the network runs"
+_REGIONS = "sees regions of images, as many as there are proposals, and not images"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
 
@@ -54,6 +57,7 @@ def find_groups(
     """
     copied = copy.deepcopy(model)
     make_explicit(copied)
+    copied = followed(copied)
     names = {module: name for name, module in copied.named_modules()}
     patterns = list(ignore)
     if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
@@ -85,7 +89,7 @@ def find_groups(
             filters={name: tuple((channel,) for channel in range(_outputs(module)))},
             readers={},
             coupled=(name,),
-            protected=_UNSEEN,
+            protected=_ENTERS if _is_depthwise(module) else _UNSEEN,
         )
         for module, name in names.items()
         if isinstance(module, LAYERS) and name not in seen | owned
@@ -155,6 +159,8 @@ def _describe(
         module, out = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
         name = names.get(module)
         reasons += _protections(item, name, part.name, ignore, out=out)
+        if out and name and name.startswith(REGIONS):
+            reasons.append(_REGIONS)
         if name is None:
             continue
         coupled.append(name)

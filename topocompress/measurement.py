@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from topocompress.detectors import Boxes, box_agreement, boxes_of
 from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.export import open_session, run_session
 from topocompress.inference import batch_parts, evaluating, main_output, run_forward
@@ -34,12 +35,14 @@ class Predictions:
     """What a model says of some samples.
 
     Attributes:
-        classes: Top-1 class per sample, (samples,); per pixel, (samples, h, w), for segmentation.
+        classes: Top-1 class per sample, (samples,); per pixel, (samples, h, w), for segmentation; none for a detector.
         accuracy: Share in 0..1 of labelled samples (or pixels) whose class is the label; ``None`` without labels.
+        boxes: What a detector finds in each sample; ``None`` for other networks.
     """
 
     classes: NDArray[np.int64]
     accuracy: float | None
+    boxes: tuple[Boxes, ...] | None = None
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -115,14 +118,19 @@ def _fast_path_off() -> Iterator[None]:
 
 
 def evaluate(
-    model: nn.Module, loader: Iterable[Any], *, progress: Callable[[int, int], None] | None = None
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    labelled: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """Run the model over batches and take the top-1 classes.
+    """Run the model over batches and take the top-1 classes, or a detector's boxes (then labels are not looked at).
 
     Args:
         model: The network; left as it was. Its device is used.
         loader: Batches of inputs (B, C, H, W), alone or with labels (B,), or (B, h, w) per pixel. A negative label
             means that there is none.
+        labelled: Whether to look at the labels.
         progress: Called after each batch with (batches done, batches in all; 0 if the loader does not tell).
 
     Raises:
@@ -131,11 +139,18 @@ def evaluate(
     """
     total = len(loader) if isinstance(loader, Sized) else 0
     found: list[NDArray[np.int64]] = []
-    correct = labelled = 0
+    boxes: list[Boxes] = []
+    correct = known_labels = 0
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
-            scores = main_output(run_forward(model, inputs.to(device)))
+            output = run_forward(model, inputs.to(device))
+            if (detected := boxes_of(output)) is not None:
+                boxes += detected
+                if progress is not None:
+                    progress(done, total)
+                continue
+            scores = main_output(output)
             if not torch.isfinite(scores).all():
                 raise ModelError(
                     f"the model's outputs hold NaN or infinity, first in batch {done}",
@@ -143,16 +158,18 @@ def evaluate(
                 )
             classes = scores.argmax(1).cpu()
             found.append(classes.numpy())
-            if labels is not None and bool((labels >= 0).any()):
+            if labelled and labels is not None and bool((labels >= 0).any()):
                 _check_labels(labels, classes, scores.shape[1])
                 known = labels.cpu() >= 0
                 correct += int((classes == labels.cpu())[known].sum())
-                labelled += int(known.sum())
+                known_labels += int(known.sum())
             if progress is not None:
                 progress(done, total)
+    if boxes:
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=tuple(boxes))
     if not found:
         raise DataError("there are no samples to evaluate on")
-    return Predictions(classes=np.concatenate(found), accuracy=correct / labelled if labelled else None)
+    return Predictions(classes=np.concatenate(found), accuracy=correct / known_labels if known_labels else None)
 
 
 def _check_labels(labels: Tensor, classes: Tensor, width: int) -> None:
@@ -168,9 +185,13 @@ def _check_labels(labels: Tensor, classes: Tensor, width: int) -> None:
 def agreement(first: Predictions, second: Predictions) -> float:
     """Share in 0..1 of samples (pixels, for segmentation) to which two models give the same top-1 class.
 
+    Of two detectors: the share of their boxes that both find, see :func:`topocompress.detectors.box_agreement`.
+
     Raises:
         DataError: The two were not made from the same samples.
     """
+    if first.boxes is not None and second.boxes is not None and len(first.boxes) == len(second.boxes):
+        return box_agreement(first.boxes, second.boxes)
     if first.classes.shape != second.classes.shape:
         raise DataError(f"predictions of shapes {first.classes.shape} and {second.classes.shape} cannot be compared")
     return float(np.mean(first.classes == second.classes))

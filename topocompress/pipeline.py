@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from torch import nn
 
 from topocompress import describe, environment, report
@@ -17,7 +18,8 @@ from topocompress.capture import EXACT, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.data import Data, check_classes, load_data
+from topocompress.data import ONE_LABEL, Data, check_classes, load_data
+from topocompress.detectors import boxes_of
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
 from topocompress.inference import evaluating, main_output, run_forward, sample_count
@@ -164,7 +166,11 @@ def compress(
     with place as directory:
         sides, check, slow = measure_both(job, directory, (original, before), (finished, after))
         situation = Situation(
-            command=command, labelled=job.data.labelled, finetune=finetune_epochs, max_betti=max_betti
+            command=command,
+            labelled=job.data.labelled,
+            classifies=before.boxes is None and before.classes.ndim == 1,
+            finetune=finetune_epochs,
+            max_betti=max_betti,
         )
         judgement = verdict(plan.criterion, removed["accuracy_recalibrated"], others)
         bad = loss(*sides) > TOLERATED_LOSS
@@ -179,7 +185,8 @@ def compress(
             export=check,
             controls=others,
             finetune=describe.tuning(tuned, finetune_epochs, lr),
-            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow),
+            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow)
+            + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={
                 **environment.describe(),
@@ -229,5 +236,9 @@ def _open(
     job = Job(loaded=loaded, data=found, seed=seed, progress=progress)
     if found.labelled:
         with evaluating(loaded.module):
-            check_classes(found, main_output(run_forward(loaded.module, job.example)).shape[1])
+            output = run_forward(loaded.module, job.example)
+        if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(found.evaluation[0][1]) == 0):
+            job.data = replace(found, labelled=False, note=ONE_LABEL)
+        else:
+            check_classes(found, main_output(output).shape[1])
     return job

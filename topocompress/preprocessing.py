@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from topocompress.architectures import published_weights, spelled
+from topocompress.detectors import is_detector
 from topocompress.digits import DigitsNet
 from topocompress.errors import ModelError
 from topocompress.timm_networks import timm_preprocessing
@@ -22,7 +23,8 @@ _DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(
 def published_preprocessing(member: Any) -> Preprocessing:
     """The preset transforms that belong to published weights; reading them needs no download."""
     preset = member.transforms()
-    side = int(preset.crop_size[0])
+    cropped = getattr(preset, "crop_size", preset.resize_size)  # for segmentation whole images are only resized
+    side = int(cropped[0])
     return Preprocessing(
         input_shape=(3, side, side),
         resize=int(preset.resize_size[0]),
@@ -43,6 +45,9 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
     if architecture.kind == "timm":
         found, channels = timm_preprocessing(spelled(architecture)), int(architecture.options.get("in_channels", 3))
         return found if channels == found.input_shape[0] else _for_channels(found, channels)
+    if architecture.kind == "torchvision" and is_detector(module):  # it resizes and normalises by itself
+        side = int(module.get_submodule("transform").min_size[-1])  # type: ignore[index]  # a tuple of sizes
+        return Preprocessing(input_shape=(3, side, side), mean=(0.0,) * 3, std=(1.0,) * 3, resize=side)
     if architecture.kind == "torchvision":
         found = published_preprocessing(next(iter(published_weights(architecture.name).values())))
         if (channels := int(architecture.options.get("in_channels", 3))) != 3:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from topocompress.detectors import followed
 from topocompress.groups import explicit, find_groups
 from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.surgery import NORMS_OVER_CHANNELS, fails
@@ -44,7 +45,7 @@ def prunable_groups(
     """
     groups = find_groups(model, example, ignore=ignore, linear=linear)
     with evaluating(model):
-        finite = all(output.isfinite().all() for output in all_outputs(run_forward(model, example)))
+        finite = all(output.isfinite().all() for output in all_outputs(run_forward(followed(model), example)))
     return tried(model, groups, example) if finite else groups  # scoring says where NaN comes from
 
 

@@ -18,6 +18,7 @@ from topocompress.architectures import (
     Shapes,
     check_name,
     classes_of,
+    dense_names,
     of_kind,
     published_weights,
     shapes_of,
@@ -27,6 +28,9 @@ from topocompress.errors import ModelError
 from topocompress.types import Architecture
 
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+_SEGMENTATION = ("fcn_", "deeplabv3_")  # with an auxiliary head in training
+_TWINS = {"fasterrcnn_mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_fpn"}
+"""Architectures that differ in the size they bring images to, and not in their weights."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index", "relative_coords_table")
 _FAMILY = re.compile("[a-z]+")
 # DenseNet checkpoints from before 2018 (torchvision still serves them) write norm.1 where the module says norm1.
@@ -49,7 +53,7 @@ class Recognised:
 
 
 def infer_architecture(state: Mapping[str, Tensor]) -> Architecture:
-    """Find the torchvision classification architecture and the class count from keys and shapes.
+    """Find the torchvision architecture and the class count from keys and shapes.
 
     Raises:
         ModelError: Nothing fits; names the nearest architecture and the first differences.
@@ -60,8 +64,9 @@ def infer_architecture(state: Mapping[str, Tensor]) -> Architecture:
 def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognised:
     """Fit a state dict to one architecture, or to whichever of the known ones fits.
 
-    No two torchvision architectures share both keys and shapes, so the answer does not depend on the order. The number
-    of classes and the number of input channels may differ from the published ones.
+    No two torchvision architectures share both keys and shapes (but for one pair, of which a note tells), so the answer
+    does not depend on the order. The number of classes and the number of input channels may differ from the published
+    ones.
 
     Args:
         state: Name to tensor, as :func:`topocompress.checkpoints.read_checkpoint` returns it.
@@ -75,7 +80,8 @@ def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognise
         if (found := _fit(name, state)) is None:
             raise ModelError(f"the weights do not fit {name}: {_differences(name, state)}", hint=HINT)
         return found
-    candidates = [*BUILTIN, *_by_size(state)]
+    dense = [known for known in dense_names() if known not in _TWINS]
+    candidates = [*BUILTIN, *_by_size(state, torchvision_names()), *_by_size(state, dense)]
     for candidate in candidates:
         if _kinship(candidate, state) == 1 and (found := _fit(candidate, state)) is not None:
             return found
@@ -92,14 +98,14 @@ def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognise
     )
 
 
-def _by_size(state: Mapping[str, Tensor]) -> list[str]:
+def _by_size(state: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
     """Torchvision's names, those with the most similar number of parameters first, so that few need building."""
     size = sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_BUFFERS))
-    return sorted(torchvision_names(), key=lambda name: abs(math.log(_parameters(name) / max(size, 1))))
+    return sorted(names, key=lambda name: abs(math.log(_parameters(name) / max(size, 1))))
 
 
 def _parameters(name: str) -> int:
-    """Parameters of a torchvision network with 1000 classes, known without building it."""
+    """Parameters of a torchvision network with the published classes, known without building it."""
     return int(next(iter(published_weights(name).values())).meta["num_params"])
 
 
@@ -115,7 +121,8 @@ def _kinship(name: str, state: Mapping[str, Tensor]) -> float:
 
 @functools.lru_cache(maxsize=64)
 def _family_top_level(family: str) -> frozenset[str]:
-    members = [name for name in [*BUILTIN, *torchvision_names()] if _FAMILY.findall(name)[0] == family]
+    known = [*BUILTIN, *torchvision_names(), *dense_names()]
+    members = [name for name in known if _FAMILY.findall(name)[0] == family]
     smallest = min(members, key=lambda name: 0 if name in BUILTIN else _parameters(name))
     return _top_level(_keys(_plain(smallest)))
 
@@ -130,7 +137,7 @@ def _plain(name: str) -> Shapes:
 
 
 def _normalised(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    heads = _AUXILIARY.get(name, ())
+    heads = ("aux_classifier.",) if name.startswith(_SEGMENTATION) else _AUXILIARY.get(name, ())
     if name.startswith("densenet"):
         return {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
     return {key: tensor for key, tensor in state.items() if not (heads and key.startswith(heads))}
@@ -168,14 +175,19 @@ def _expected(name: str, state: Mapping[str, Tensor]) -> tuple[Shapes, dict[str,
     if first in state and state[first].ndim == 4 and state[first].shape[1] not in (0, RGB):
         options["in_channels"] = state[first].shape[1]
     classes = classes_of(name)
-    # The class count shows as one number in place of this one in the first axis of the head, wherever that is.
+    # The class count shows as one number in place of this one in the first axis of the head, wherever that is; in a
+    # detector times the anchors of a place.
     counts = {
-        tensor.shape[0]
+        tensor.shape[0] * classes / shapes[key][0]
         for key, tensor in state.items()
-        if key in shapes and tensor.ndim and shapes[key][:1] == (classes,) and tuple(tensor.shape) != shapes[key]
+        if key in shapes
+        and tensor.ndim
+        and shapes[key]
+        and shapes[key][0] % classes == 0
+        and tuple(tensor.shape) != shapes[key]
     }
-    if len(counts) == 1:
-        options["num_classes"] = counts.pop()
+    if len(counts) == 1 and (count := counts.pop()).is_integer():
+        options["num_classes"] = int(count)
     if "num_classes" in options or "in_channels" in options:
         shapes = shapes_of(name, tuple(options.items()))
     options.setdefault("num_classes", classes)
@@ -196,9 +208,12 @@ def _fit(name: str, original: Mapping[str, Tensor]) -> Recognised | None:
             f"{channels} input channel{'s' * (channels > 1)} instead of {RGB}; "
             "normalised by the mean of ImageNet's statistics unless --mean and --std are given"
         )
+    if len(state) != len(original):
+        notes.append("auxiliary heads dropped (only used in training)")
+    for twin, known in _TWINS.items():
+        if name == known:
+            notes.append(f"the weights fit {twin}, too: name it with --arch if it is that")
     if name in _AUXILIARY:
-        if len(state) != len(original):
-            notes.append("auxiliary heads dropped (only used in training)")
         # These weights were converted from another framework, which scaled its inputs differently; torchvision turns
         # the conversion (of three channels) on with its own weights, and nothing in a state dict tells.
         options["transform_input"] = options["num_classes"] == 1000 and channels == RGB

@@ -23,12 +23,14 @@ class Situation:
     Attributes:
         command: The command line as given, without the program's name.
         labelled: Whether the data has labels, so that fine-tuning is possible.
+        classifies: Whether the network gives one class per image, so that labelled images would make it possible.
         finetune: Epochs of fine-tuning done.
         max_betti: The threshold, if that was the rule.
     """
 
     command: Sequence[str]
     labelled: bool
+    classifies: bool = True
     finetune: int
     max_betti: float | None
 
@@ -47,7 +49,7 @@ def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[t
         epochs = max(5, 2 * situation.finetune)
         what = f"Fine-tune for {epochs} epochs" + (" instead" if situation.finetune else "")
         found.append((what, _with(situation, {"--finetune": str(epochs)})))
-    else:
+    elif situation.classifies:
         what = "Fine-tune on your own labelled images (one folder per class)"
         found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))
     whole = sum(entry.width for entry in plan.groups if not entry.protected)

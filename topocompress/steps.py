@@ -20,6 +20,7 @@ from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
 from topocompress.criteria import L1, CloudCriterion, Criterion, Random
 from topocompress.data import STAND_IN, Data, batches
+from topocompress.detectors import is_detector
 from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
 from topocompress.groups import explicit
@@ -85,7 +86,12 @@ class Job:
     def evaluated(self, model: nn.Module, what: str) -> Predictions:
         """Predictions on the held-out samples."""
         with self.timed("evaluate"):
-            return evaluate(model, self.evaluation, progress=lambda done, total: self.progress(what, done, total))
+            return evaluate(
+                model,
+                self.evaluation,
+                labelled=self.data.labelled,
+                progress=lambda done, total: self.progress(what, done, total),
+            )
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
         """BatchNorm statistics from the calibration samples, where these are images the model is meant for."""
@@ -199,7 +205,8 @@ def measure_both(
             job.progress("exporting", 2, 2)
         with job.timed("measure"):
             job.progress("measuring latency and memory", 0, 1)
-            latencies = compare_latency(paths, sample=sample, batch_sizes=_LATENCY_BATCHES)
+            sizes_of_batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES
+            latencies = compare_latency(paths, sample=sample, batch_sizes=sizes_of_batches)
             peaks = [peak_memory(path, sample=sample) for path in paths]
             job.progress("measuring latency and memory", 1, 1)
         sizes = [path.stat().st_size for path in paths]

@@ -9,6 +9,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from topocompress.detectors import followed
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention, attention_heads
@@ -80,7 +81,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
     smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers, heads = _layers(smaller), attention_heads(smaller)
-    parts = trace_parts(smaller, [entry.part for entry in removed if entry.part not in heads], example)
+    parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], example)
     unread, left, comparable = _layers(masked), dict[str, list[int]](), True
     for entry in removed:
         if entry.part in heads:
@@ -189,4 +190,4 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
 
 def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
     with evaluating(model):
-        return [tensor for tensor in all_outputs(run_forward(model, example)) if tensor.is_floating_point()]
+        return [tensor for tensor in all_outputs(run_forward(followed(model), example)) if tensor.is_floating_point()]

@@ -66,7 +66,8 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     hooks = [(module, module._forward_hooks.copy()) for module in model.modules()]
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            return tp.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)
+            # In a tuple, or else it is first tried without its batch axis.
+            return tp.DependencyGraph().build_dependency(model, example_inputs=(example,), verbose=False)
     except Exception as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(example.shape)}: "
