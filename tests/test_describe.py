@@ -11,7 +11,9 @@ from torch.utils.data import TensorDataset
 from topocompress import describe
 from topocompress.data import STAND_IN, Data
 from topocompress.describe import FinetuneResult
+from topocompress.detectors import Boxes
 from topocompress.finetuning import Epoch
+from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.probing import UNFOLLOWED
 from topocompress.results import Latency, Measurement
@@ -212,3 +214,17 @@ def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
     found = describe.collect_warnings(loaded(), data(), PLAN, sides(*medians), "", "")
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
+
+
+def boxes(*scores):
+    return Boxes(corners=np.zeros((len(scores), 4), np.float32), scores=np.array(scores), labels=np.ones(len(scores)))
+
+
+def test_a_detector_that_finds_nothing_is_told_of():
+    def predictions(*found):
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=found)
+
+    assert describe.nothing_found(predictions(boxes(0.1), boxes(0.9))) == ()
+    assert describe.nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
+    (sentence,) = describe.nothing_found(predictions(boxes(0.1), boxes()))
+    assert sentence.startswith("The original finds nothing (score 0.5 or more) in the 2 held-out images")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tiny_nets import tiny_detector
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from topocompress import Betti, compress
-from topocompress.data import Data, load_data
+from topocompress.data import ONE_LABEL, Data, load_data
 from topocompress.errors import DataError, OutputError, PlanError
 from topocompress.models import fingerprint, load_model
 
@@ -142,3 +144,30 @@ def test_more_classes_than_outputs_are_refused(digits):
     model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     with pytest.raises(DataError, match="10 classes"):
         compress(model, digits, ratio=0.5)
+
+
+def one_label_per_image(side: int) -> Data:
+    images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+    samples = TensorDataset(images, torch.tensor([0, 1, 0, 1]))
+    return replace(unlabelled(), calibration=samples, evaluation=samples, labelled=True, classes=("a", "b"))
+
+
+def test_a_detector_is_compared_by_its_boxes_whatever_the_labels(tmp_path):
+    model = tiny_detector("retinanet")
+    result = compress(model, one_label_per_image(64), ratio=0.25, criterion="l1", out=tmp_path / "run")
+    report = result.report
+    assert report.before.agreement == 1.0
+    assert report.before.accuracy is None
+    assert [latency.batch for latency in report.after.latency] == [1]  # the file takes one image at a time
+    assert ONE_LABEL in report.warnings
+    assert report.controls == ()
+    assert result.model.backbone[0].out_channels == 6
+
+
+def test_a_segmentation_network_is_compared_pixel_by_pixel_whatever_the_labels():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    report = compress(model, one_label_per_image(16), ratio=0.25, criterion="betti").report
+    assert report.before.accuracy is None
+    assert 0.0 <= report.after.agreement <= 1.0
+    assert ONE_LABEL in report.warnings

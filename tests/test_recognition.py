@@ -49,6 +49,23 @@ def test_no_two_architectures_share_keys_and_shapes():
     assert [names for names in counts.values() if len(names) > 1] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_fpn"]
+)
+def test_finds_segmentation_networks_and_detectors(name):
+    found = recognise(state_of(name, weights_backbone=None, num_classes=7))
+    assert (found.architecture.name, found.architecture.options["num_classes"]) == (name, 7)
+    assert ("fasterrcnn_mobilenet_v3_large_320_fpn" in found.note) == name.startswith("fasterrcnn")  # its twin
+
+
+def test_the_auxiliary_head_of_a_segmentation_network_is_dropped():
+    state = state_of("deeplabv3_mobilenet_v3_large", weights_backbone=None, aux_loss=True)
+    found = recognise(state, "deeplabv3_mobilenet_v3_large")
+    assert found.architecture.options["num_classes"] == 21
+    assert not any(key.startswith("aux_classifier") for key in found.state)
+    assert "auxiliary heads dropped" in found.note
+
+
 def test_finds_the_shipped_network():
     assert infer_architecture(DigitsNet(4).state_dict()) == Architecture(
         kind="builtin", name="digits", options={"num_classes": 4}

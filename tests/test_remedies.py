@@ -51,6 +51,11 @@ def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
     assert commands[0].startswith("topocompress prune 'my model.pt' ")
 
 
+def test_a_network_without_one_class_per_image_is_not_to_be_tuned_on_labelled_images():
+    assert advice(labelled=False)[0][0] == "Fine-tune on your own labelled images (one folder per class)"
+    assert "tune" not in advice(labelled=False, classifies=False)[0][0]
+
+
 def test_tuning_that_was_done_is_doubled_and_its_option_replaced():
     command = (*COMMAND, "--finetune=4", "--force")
     what, first = advice(command, finetune=4)[0]
