@@ -219,30 +219,6 @@ def _box_parity(session: ort.InferenceSession, batch: NDArray[Any], expected: li
     return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
 
 
-def _box_parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[Boxes]) -> _Difference:
-    """The boxes both find. What is found with a low score says little: near a threshold any difference decides."""
-    names = [each.name for each in session.get_outputs()]
-    found: list[Boxes] = []
-    for image in batch:
-        named = dict(zip(names, run_session(session, image[np.newaxis]), strict=True))
-        found.append(Boxes(corners=named["boxes"], scores=named["scores"], labels=named["labels"]))
-    finite = all(bool(np.isfinite(each.corners).all()) for each in (*found, *expected))
-    agreement = box_agreement(expected, found)
-    if agreement < _SAME_BOXES:
-        raise ExportError(
-            f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common",
-            hint="An untrained detector is that sensitive to the way images are resized; a trained one should not be.",
-        )
-    differences = [
-        abs(float(wanted.scores[mine]) - float(given.scores[other]))
-        for wanted, given in zip(expected, found, strict=True)
-        for mine, other in common(wanted, given, overlap=0.9)
-    ]
-    max_abs = max(differences, default=0.0)
-    max_rel = max_abs / max(*(float(each.scores.max(initial=0.0)) for each in expected), 1e-12)
-    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
-
-
 def _judge(found: _Difference, tolerance: float) -> None:
     if not found.finite:
         raise ExportError(
