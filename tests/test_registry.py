@@ -1,7 +1,7 @@
 import pytest
 
 from topocompress.criteria import L1, Betti, Random
-from topocompress.criteria.registry import available, create
+from topocompress.criteria.registry import available, create, split_names
 from topocompress.errors import CriterionError, TopologyError
 
 
@@ -55,6 +55,31 @@ def test_options_reach_the_class():
         "dimensions": [1],
     }
     assert create("random", seed=4).settings() == {"seed": 4}
+
+
+def test_settings_may_follow_the_name():
+    assert create("betti+orientation=inverse+scale=knn:5,2+dimensions=0").settings() == {
+        "scale": "knn:5,2",
+        "dimensions": [0],
+        "orientation": "inverse",
+    }
+    assert create("persistence+rounds=3+signed=false").settings() == {
+        "batch": 100,
+        "draws": 2,
+        "rounds": 3,
+        "seed": 0,
+        "signed": False,
+    }
+    assert create("random+seed=7", seed=4).settings() == {"seed": 7}
+    for wrong in ("l1+", "l1+strong", "betti+=3"):
+        with pytest.raises(CriterionError, match="cannot read the setting"):
+            create(wrong)
+
+
+def test_names_are_split_at_commas_but_not_within_settings():
+    text = "l1, betti+scale=knn:5,2+dimensions=0,1,bn-scale,"
+
+    assert split_names(text) == ["l1", "betti+scale=knn:5,2+dimensions=0,1", "bn-scale"]
 
 
 def test_an_option_that_does_not_exist_is_refused_by_name():

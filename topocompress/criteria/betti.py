@@ -44,7 +44,7 @@ class Betti(CloudCriterion):
         self,
         *,
         scale: str = "quantile:0.2",
-        dimensions: Sequence[int] = (0, 1),
+        dimensions: Sequence[int] | int = (0, 1),
         orientation: str = "paper",
         per_class: bool = False,
         backend: str | None = None,
@@ -54,9 +54,9 @@ class Betti(CloudCriterion):
         self.higher = ORIENTATIONS[orientation]
         self.per_class = per_class
         self.scale = Scale.parse(scale)
-        self.dimensions = tuple(sorted(set(dimensions)))
+        self.dimensions = tuple(sorted({dimensions} if isinstance(dimensions, int) else set(dimensions)))
         if not self.dimensions or not set(self.dimensions) <= {0, 1, 2}:
-            raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
+            raise TopologyError(f"homology dimensions {self.dimensions}", hint="Choose among 0, 1 and 2.")
         self._backend = None if backend is None else choose_backend(backend)
         self.parts = tuple(f"beta{dimension}" for dimension in self.dimensions)
 
