@@ -48,6 +48,30 @@ def test_what_cannot_be_compared(
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("criterion", ["persistence+rounds=2", "hrank+samples=5", "l2"])
+def test_score_shows_every_kind(
+    criterion: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "score", "tiny.safetensors", *BASE, "--criterion", criterion, "--plot", "scores.png") == 0
+    printed = capsys.readouterr().out
+    assert "body.2" in printed
+    assert {"persistence+rounds=2": "3 passes over 20 samples.", "hrank+samples=5": "1 pass over 5 samples."}.get(
+        criterion, ""
+    ) in printed
+    assert json.loads(Path("scores.json").read_text())["criterion"] == criterion.partition("+")[0]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_by_persistence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prune", "tiny.safetensors", *BASE, "--criterion", "persistence", "--ratio", "0.5", "--out", "run"]
+    assert run(monkeypatch, *words) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["scoring"]["settings"]["rounds"] == 9
+    assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
+    assert "Accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("place")
 def test_prune_by_settings_and_globally(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", "tiny.safetensors", *BASE, "--target-macs", "0.6", "--dry-run"]
     assert run(monkeypatch, *words, "--criterion", "persistence+rounds=2", "--allocation", "global") == 0
