@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
-from topocompress.taps import FOLLOWED, Taps, listening, tensors_in
+from topocompress.taps import FOLLOWED, Taps, laid_out, listening, tensors_in
 
 Gate = Callable[[str, Tensor], Tensor]
 """Takes a layer's name and its maps as they are, gives what is read in their place."""
@@ -71,7 +71,13 @@ class _Gates(Taps):
 
 
 @contextlib.contextmanager
-def gated(model: nn.Module, layers: Collection[str], gate: Gate) -> Iterator[Callable[[Tensor], Any]]:
+def gated(
+    model: nn.Module,
+    layers: Collection[str],
+    gate: Gate,
+    *,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Callable[[Tensor], Any]]:
     """Yield a function that runs a batch with gates on some layers' maps and returns the network's output.
 
     The model runs in evaluation mode; mode, random state, gradients and hooks are as before on the way out.
@@ -80,13 +86,14 @@ def gated(model: nn.Module, layers: Collection[str], gate: Gate) -> Iterator[Cal
         model: The network; left as it was.
         layers: Names of Conv2d or Linear modules.
         gate: Called where a layer's maps are read.
+        layout: How images lie in memory; see :func:`topocompress.taps.fast_layout`.
     """
     gates = _Gates(gate)
 
     def run(images: Tensor) -> Any:
         try:
             with gates:
-                return run_forward(model, images.to(device))
+                return run_forward(model, laid_out(images.to(device), layout))
         finally:
             gates.abandon()
 

@@ -20,6 +20,7 @@ from topocompress.inference import main_output
 from topocompress.joint import Removal, least_joint
 from topocompress.map_scoring import Constancy, check_maps
 from topocompress.resources import Resources
+from topocompress.taps import fast_layout
 from topocompress.types import LayerScores
 
 Units = Mapping[str, tuple[tuple[int, ...], ...]]
@@ -52,7 +53,8 @@ def score_gradients(
             removals = [Removal(alone=work.alone(group, each)) for group, each in zip(work.groups, found, strict=True)]
         if criterion.rounds == 1:
             break
-        for removal, each in zip(removals, found, strict=True):
+        for removal, effects in zip(removals, found, strict=True):
+            each = effects.astype(np.float64)
             gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds))
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
@@ -77,6 +79,7 @@ class _Work:
     outputs: Tensor
     directions: Tensor
     chunk: int
+    layout: torch.memory_format
     progress: Progress
 
     @classmethod
@@ -103,7 +106,11 @@ class _Work:
                 widths[layer], sizes[layer] = moved.shape[1], moved[0].numel()
             return maps
 
-        with gated(model, names, look) as run:
+        layout = torch.contiguous_format
+        for images, _ in batches:
+            layout = fast_layout(model, images[:1])
+            break
+        with gated(model, names, look, layout=layout) as run:
             for images, given in batches:
                 if not images.isfinite().all():
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
@@ -128,6 +135,7 @@ class _Work:
             outputs=outputs,
             directions=_directions(criterion, outputs, labels),
             chunk=max(1, resources.bytes // max(1, 4 * _COPIES * sum(sizes.values()))),
+            layout=layout,
             progress=progress,
         )
 
@@ -141,14 +149,14 @@ class _Work:
         """Rows of effects: draws · samples."""
         return len(self.directions) * self.samples
 
-    def alone(self, group: Units, effects: NDArray[np.float64]) -> NDArray[np.float64]:
+    def alone(self, group: Units, effects: NDArray[np.float32]) -> NDArray[np.float64]:
         """Each unit judged by itself."""
-        raw = self.criterion.score(torch.from_numpy(effects))
+        raw = self.criterion.score(torch.from_numpy(effects).double())
         return checked(" + ".join(group), self.criterion, raw, effects.shape[1])[0]
 
     def effects(
         self, number: int, removals: Sequence[Removal]
-    ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float64]]:
         """Effects of every group's units in the network that is left, and how far its outputs have drifted.
 
         Returns:
@@ -162,10 +170,11 @@ class _Work:
                 on[[c for unit, alive in zip(units, removal.on, strict=True) if not alive for c in unit]] = 0
                 switches.set(layer, on)
         draws = len(self.directions)
-        found = [np.zeros((draws, self.samples, len(next(iter(group.values()))))) for group in self.groups]
+        widths = [len(next(iter(group.values()))) for group in self.groups]
+        found = [np.zeros((draws, self.samples, width), dtype=np.float32) for width in widths]
         drift = np.zeros((draws, self.samples))
         total = self.criterion.rounds * self.samples
-        with gated(self.model, layers, switches) as run, torch.enable_grad():
+        with gated(self.model, layers, switches, layout=self.layout) as run, torch.enable_grad():
             for start, images in self._chunks():
                 stop = start + len(images)
                 switches.expect(len(images))
@@ -252,7 +261,7 @@ def _of_units(group: Units, slopes: Mapping[str, Tensor], units: int) -> NDArray
             continue
         unit_of = torch.tensor([unit for unit, channels in enumerate(members) for _ in channels])
         channels = torch.tensor([channel for channels in members for channel in channels])
-        found = slopes[layer].double().cpu()[:, channels]
+        found = slopes[layer].cpu().double()[:, channels]
         room = torch.zeros(len(found), units, dtype=torch.float64)
         total = total + room.index_add_(1, unit_of, found).numpy()
     return total if isinstance(total, np.ndarray) else np.zeros((1, units))
