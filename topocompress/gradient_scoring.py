@@ -47,8 +47,7 @@ def score_gradients(
     work = _Work.begin(model, names, criterion, batches, groups, resources, progress)
     removals: list[Removal] = []
     for number in range(criterion.rounds):
-        drift = np.zeros(work.rows)
-        found, drift[:] = work.effects(number, removals)
+        found, drift = work.effects(number, removals)
         if not removals:
             removals = [Removal(alone=work.alone(group, each)) for group, each in zip(work.groups, found, strict=True)]
         if criterion.rounds == 1:
