@@ -9,7 +9,9 @@ from torch import Tensor
 
 from topocompress.criteria import L1, Betti, CloudCriterion, Random, WeightCriterion
 from topocompress.criteria.registry import available, create
-from topocompress.errors import CriterionError, TopologyError
+from topocompress.errors import CriterionError, DataError, TopologyError
+from topocompress.scoring import score_layers
+from topocompress.tasks import score_filters
 from topocompress.testing import check_criterion
 
 CONTROLS = {"random"}
@@ -39,6 +41,36 @@ def test_betti_keeps_the_contract_with_every_scale(scale):
     check_criterion(criterion, seed=3)
 
     assert criterion.settings() == {"scale": scale, "dimensions": [0, 1, 2]}
+
+
+def test_betti_can_be_turned_round():
+    assert (Betti().higher, Betti(orientation="inverse").higher) == ("remove", "keep")
+    assert Betti(orientation="inverse").settings()["orientation"] == "inverse"
+    check_criterion(Betti(orientation="inverse", per_class=True))
+    with pytest.raises(TopologyError, match="'upside-down'"):
+        Betti(orientation="upside-down")
+
+
+def test_betti_per_class_adds_up_the_classes():
+    """Each class lies on a circle of its own: one loop each, while together they are two circles."""
+    points = np.concatenate([circle(20), circle(20) + 10]).astype(np.float32)
+    labels = np.repeat([3, 7], 20)
+    criterion = Betti(scale="relative:0.4", per_class=True)
+
+    scores, dead = score_filters(criterion, points[None], None, "cpu", labels)
+
+    assert scores.tolist() == [[2, 2]]
+    assert not dead.any()
+    assert score_filters(criterion, points[None, :20], None, "cpu", labels[:20])[0].tolist() == [[1, 1]]
+
+
+def test_betti_per_class_needs_the_labels_of_at_least_two_samples_per_class():
+    images = torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Conv2d(1, 2, 1)
+
+    for labels, message in (([0, 0, 1, -1], "needs the label"), ([0, 0, 0, 1], "class 1 has one")):
+        with pytest.raises(DataError, match=message):
+            score_layers(model, [""], Betti(per_class=True), [(images, torch.tensor(labels))])
 
 
 def broken(promise: str):

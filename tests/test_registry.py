@@ -1,7 +1,7 @@
 import pytest
 
 from topocompress.criteria import L1, Betti, Random
-from topocompress.criteria.registry import available, create
+from topocompress.criteria.registry import available, create, split_names
 from topocompress.errors import CriterionError, TopologyError
 
 
@@ -57,6 +57,31 @@ def test_options_reach_the_class():
     assert create("random", seed=4).settings() == {"seed": 4}
 
 
+def test_settings_may_follow_the_name():
+    assert create("betti+orientation=inverse+scale=knn:5,2+dimensions=0").settings() == {
+        "scale": "knn:5,2",
+        "dimensions": [0],
+        "orientation": "inverse",
+    }
+    assert create("persistence+rounds=3+signed=false").settings() == {
+        "batch": 100,
+        "draws": 2,
+        "rounds": 3,
+        "seed": 0,
+        "signed": False,
+    }
+    assert create("random+seed=7", seed=4).settings() == {"seed": 7}
+    for wrong in ("l1+", "l1+strong", "betti+=3"):
+        with pytest.raises(CriterionError, match="cannot read the setting"):
+            create(wrong)
+
+
+def test_names_are_split_at_commas_but_not_within_settings():
+    text = "l1, betti+scale=knn:5,2+dimensions=0,1,bn-scale,"
+
+    assert split_names(text) == ["l1", "betti+scale=knn:5,2+dimensions=0,1", "bn-scale"]
+
+
 def test_an_option_that_does_not_exist_is_refused_by_name():
     with pytest.raises(CriterionError, match=r"'random'.*strength"):
         create("random", strength=3)
@@ -72,14 +97,14 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(asked, suggested):
     with pytest.raises(CriterionError, match=f"unknown criterion '{asked}'") as caught:
         create(asked)
     assert f"Did you mean '{suggested}'?" in caught.value.hint
-    assert "betti, l1, " in caught.value.hint
+    assert "betti, bn-scale, chip, " in caught.value.hint
 
 
 def test_a_name_like_no_other_gets_the_list_alone():
     with pytest.raises(CriterionError) as caught:
         create("zzzzz")
     assert "Did you mean" not in caught.value.hint
-    assert "Available: betti, l1, " in caught.value.hint
+    assert "Available: betti, bn-scale, " in caught.value.hint
 
 
 def test_a_plugin_is_listed_with_its_distribution_and_created(tmp_path, monkeypatch):
@@ -99,9 +124,11 @@ def test_plugins_follow_the_built_in_ones_by_name(tmp_path, monkeypatch):
 
     names = [info.name for info in available()]
 
-    assert names[:3] == ["betti", "l1", "random"]
-    assert names[3:] == sorted(names[3:])
-    assert {"aa-early", "zz-late"} <= set(names[3:])
+    built_in = ["persistence", "betti", "taylor", "chip", "hrank", "fpgm", "bn-scale", "l1", "l2", "random"]
+    plugins = names[len(built_in) :]
+    assert names[: len(built_in)] == built_in
+    assert plugins == sorted(plugins)
+    assert {"aa-early", "zz-late"} <= set(plugins)
 
 
 def test_two_packages_with_one_name_are_both_named(tmp_path, monkeypatch):
@@ -135,8 +162,8 @@ BROKEN = {
     "syntax error": ("class Broken(:", "SyntaxError"),
     "error at import": ("raise RuntimeError('licence expired')", "RuntimeError: licence expired"),
     "no such class": ("Other = 1", "AttributeError"),
-    "not a criterion": ("class Broken: pass", "not a WeightCriterion or CloudCriterion"),
-    "an instance": (source("Broken", "broken") + "\nBroken = Broken()", "not a WeightCriterion or CloudCriterion"),
+    "not a criterion": ("class Broken: pass", "is not a criterion"),
+    "an instance": (source("Broken", "broken") + "\nBroken = Broken()", "is not a criterion"),
     "another name": (source("Broken", "other"), "must set name = 'broken'"),
     "no direction": (source("Broken", "broken").replace('"keep"', '"up"'), "higher = 'keep' or 'remove'"),
 }

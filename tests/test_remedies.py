@@ -39,14 +39,14 @@ def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
     assert what == (
         "Fine-tune for 5 epochs",
         "Raise the threshold: 2 filters are above 325, 4 above 300",
-        "Choose by another criterion (l1) at the same share of channels",
+        "Choose by another criterion (persistence) at the same share of channels",
     )
     start = ["prune", "my model.pt"]
     tail = ["--data", "digits", "--out", "run"]
     assert [words(command) for command in commands] == [
         [*start, "--max-betti", "300", *tail, "--finetune", "5", "--force"],
         [*start, *tail, "--max-betti", "325", "--force"],
-        [*start, *tail, "--criterion", "l1", "--ratio", "0.30", "--force"],
+        [*start, *tail, "--criterion", "persistence", "--ratio", "0.30", "--force"],
     ]
     assert commands[0].startswith("topocompress prune 'my model.pt' ")
 
@@ -75,17 +75,23 @@ def test_a_threshold_is_proposed_only_where_it_was_the_rule_and_more_than_one_fi
     command = ("prune", "model.pt", "--ratio", "0.3", "--criterion", "betti")
     what, commands = zip(*advice(command, max_betti=None), strict=True)
     assert [text.split()[0] for text in what] == ["Fine-tune", "Choose"]
-    assert words(commands[1]) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "l1", "--force"]
+    assert words(commands[1]) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "persistence", "--force"]
     one = scores({"a": layer([1, 2, 301])})
     assert [text.split()[0] for text, _ in advice(found=one)] == ["Fine-tune", "Choose"]
 
 
-def test_after_l1_the_proposed_criterion_is_betti():
-    plan = PruningPlan(**{**vars(PLAN), "criterion": "l1"})
-    command = ("prune", "model.pt", "--criterion=l1", "--ratio", "0.3")
+def test_after_persistence_the_proposed_criterion_is_l1():
+    plan = PruningPlan(**{**vars(PLAN), "criterion": "persistence"})
+    command = ("prune", "model.pt", "--criterion=persistence", "--ratio", "0.3")
     what, last = advice(command, plan=plan, max_betti=None)[-1]
-    assert "(betti)" in what
-    assert words(last) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "betti", "--force"]
+    assert "(l1)" in what
+    assert words(last) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "l1", "--force"]
+
+
+def test_options_of_betti_do_not_go_to_another_criterion():
+    command = ("prune", "model.pt", "--max-betti", "300", "--scale", "quantile:0.1", "--dims=0")
+
+    assert not {"--scale", "--dims=0", "quantile:0.1"} & set(words(advice(command)[-1][1]))
 
 
 def test_words_that_a_shell_would_read_are_quoted():

@@ -255,7 +255,7 @@ def test_weight_scores_of_a_wrong_shape_are_refused(how):
 
 
 def test_something_else_than_a_criterion_is_refused():
-    with pytest.raises(CriterionError, match="neither a WeightCriterion nor a CloudCriterion"):
+    with pytest.raises(CriterionError, match="none of WeightCriterion"):
         score_layers(Filters([1.0]), ["conv"], object(), on_a_circle())
 
 

@@ -39,7 +39,7 @@ _MOST_FILTERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clouds:
+class Scored:
     """What was scored.
 
     Attributes:
@@ -64,7 +64,7 @@ def score_clouds(
     maps: Maps,
     store: ScoreStore | None,
     progress: Progress,
-) -> Clouds:
+) -> Scored:
     """Score the filters of some layers; see :func:`topocompress.scoring.score_layers`."""
     samples = sum(len(images) for images, _ in batches)
     if samples < 2:
@@ -79,7 +79,9 @@ def score_clouds(
     device = str(device_of(model))
     count, budget = _share(shapes, samples, resources, device)
     passes = plan_passes(todo, samples, budget)
+    labels = _classes(batches, criterion) if criterion.per_class else None
     work = _Work(
+        labels=labels,
         model=model,
         criterion=criterion,
         batches=batches,
@@ -108,7 +110,22 @@ def score_clouds(
         "layers_reused": len(shapes) - len(todo),
         "peak_process_bytes": peak_memory(),
     }
-    return Clouds(layers={name: found[name] for name in shapes}, samples=samples, run=numbers)
+    return Scored(layers={name: found[name] for name in shapes}, samples=samples, run=numbers)
+
+
+def _classes(batches: Batches, criterion: CloudCriterion) -> NDArray[np.int64]:
+    labels = np.concatenate([np.asarray(given, dtype=np.int64) for _, given in batches])
+    if (labels < 0).any():
+        raise DataError(
+            f"criterion {criterion.name!r} by class needs the label of every calibration sample",
+            hint="Give labelled --data, or score all samples together.",
+        )
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise DataError(
+            f"class {classes[counts.argmin()]} has one calibration sample; a cloud needs two", hint="Raise --samples."
+        )
+    return labels
 
 
 def _share(shapes: Shapes, samples: int, resources: Resources, device: str) -> tuple[int, int]:
@@ -136,6 +153,7 @@ def _seconds(samples: int, features: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
+    labels: NDArray[np.int64] | None
     model: nn.Module
     criterion: CloudCriterion
     batches: Batches
@@ -155,7 +173,9 @@ class _Work:
         done = 0
         for number, slices in enumerate(passes):
             tasks = self._tasks(slices, self._clouds(slices, number, len(passes)))
-            arguments = ((self.criterion, clouds, spread.get(layer), self.device) for layer, clouds in tasks)
+            arguments = (
+                (self.criterion, clouds, spread.get(layer), self.device, self.labels) for layer, clouds in tasks
+            )
             for (layer, clouds), piece in zip(tasks, run(score_filters, arguments), strict=True):
                 pieces[layer].append(piece)
                 done += len(clouds)

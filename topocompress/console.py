@@ -179,6 +179,26 @@ def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines
         _console().print(f"[yellow]Note:[/] {_escape(warning)}", soft_wrap=True)
 
 
+def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
+    """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
+    stages = {"removed": "after removal", "settled": "BatchNorm re-estimated", "tuned": "fine-tuned"}
+    shown = [stage for stage in stages if rows and stage in rows[0]]
+    table = _table(f"{measure} left, %")
+    table.add_column("share removed", justify="right")
+    table.add_column("criterion", no_wrap=True)
+    for heading in ("MACs left", *(stages[stage] for stage in shown)):
+        table.add_column(heading, justify="right")
+    last = None
+    for row in rows:
+        if last is not None and row["ratio"] != last:
+            table.add_section()
+        first = f"{row['ratio']:g}" if row["ratio"] != last else ""
+        numbers = [f"{100 * row[stage][0]:.1f} ± {100 * row[stage][1]:.1f}" for stage in shown]
+        table.add_row(first, _escape(row["criterion"]), f"{100 * row['macs']:.1f} %", *numbers)
+        last = row["ratio"]
+    _console().print(table)
+
+
 def show_remedies(report: Report) -> None:
     """What to try where too much was lost; nothing otherwise."""
     if not report.remedies:

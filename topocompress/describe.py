@@ -67,10 +67,13 @@ def scoring_lines(scores: Scores) -> list[str]:
     run = scores.run
     if not run:
         return []
-    passes, reused = run["passes"], run["layers_reused"]
+    passes, reused = run["passes"], run.get("layers_reused", 0)
     if reused == len(scores.layers):
         return ["Scores of an earlier, equal run."]
-    line = f"{passes} {'pass' if passes == 1 else 'passes'} over {scores.samples} samples, "
+    line = f"{passes} {'pass' if passes == 1 else 'passes'} over {scores.samples} samples"
+    if "peak_cloud_bytes" not in run:  # the criterion reads no clouds
+        return [f"{line}."]
+    line += ", "
     line += f"{run['peak_cloud_bytes'] / 1e9:.2f} GB of feature maps at a time, {run['workers']} "
     line += f"{'process' if run['workers'] == 1 else 'processes'}."
     return [line, *([f"Layers taken from an interrupted run: {reused}."] if reused else [])]

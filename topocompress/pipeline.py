@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from topocompress import describe, environment, report
+from topocompress.allocation import Allocation
 from topocompress.artifact import is_run, load_run, write_run
 from topocompress.capture import EXACT, Maps
 from topocompress.cloud_scoring import Progress
@@ -78,6 +79,7 @@ def compress(
     round_to: int | Literal["auto"] = "auto",
     ignore: Sequence[str] = (),
     linear: bool = False,
+    allocation: Allocation = "uniform",
     finetune_epochs: int = 0,
     lr: float = 0.01,
     controls: bool = True,
@@ -108,6 +110,7 @@ def compress(
         round_to: Kept widths are multiples of it.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers may be pruned too.
+        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
         finetune_epochs: Epochs of fine-tuning; needs labels.
         lr: Peak learning rate of fine-tuning.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
@@ -150,6 +153,7 @@ def compress(
         ratio=ratio,
         target_macs=target_macs,
         limits=limits,
+        allocation=allocation,
     )
     if dry_run:
         return Result(model=original, plan=plan, scores=scores, report=None)

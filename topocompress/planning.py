@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from topocompress.allocation import Allocation, check_allocation, least_loss
 from topocompress.errors import PlanError
 from topocompress.ranking import RankedGroup, rank
 from topocompress.rules import Limits, check_rule, check_samples
@@ -25,6 +26,7 @@ def make_plan(
     ratio: float | None = None,
     target_macs: float | None = None,
     limits: Limits | None = None,
+    allocation: Allocation = "uniform",
 ) -> PruningPlan:
     """Decide which channels go. Exactly one rule must be given.
 
@@ -38,12 +40,15 @@ def make_plan(
         ratio: Remove this share of every group's channels, 0..1.
         target_macs: Remove the same share of every group's channels, as small as leaves this share of the MACs, 0..1.
         limits: Floor, ceiling and alignment.
+        allocation: With ``target_macs``: ``global`` takes not the same share of every group but cuts where the scores
+            say that least is lost for what is saved; see :mod:`topocompress.allocation`.
 
     Raises:
         PlanError: The rule is not usable, removes nothing or everything, or cannot reach its target.
     """
     bounds = limits or Limits()
     rule = check_rule(scores.criterion, scores.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    check_allocation(allocation, scores, target_macs)
     reasons = {group.root: _reason(group, scores) for group in groups}
     ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
     if not ranked:
@@ -54,7 +59,7 @@ def make_plan(
     elif ratio is not None:
         removals = _by_ratio(ranked, ratio, bounds)
     else:
-        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds, besides)
+        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds, allocation, besides)
     if not any(removals.values()):
         raise _nothing_removed(ranked, scores, max_betti, bounds, besides)
     entries = {entry.group.root: entry for entry in ranked}
@@ -65,6 +70,7 @@ def make_plan(
             "min_channels": bounds.min_channels,
             "max_ratio": _ceiling(bounds, max_betti),
             "round_to": bounds.round_to,
+            **({"allocation": allocation} if allocation != "uniform" else {}),
         },
         criterion=scores.criterion,
         groups=tuple(
@@ -213,14 +219,19 @@ def _by_macs(
     costs: Mapping[str, LayerCost],
     target: float,
     limits: Limits,
+    allocation: Allocation,
     besides: str,
 ) -> dict[str, tuple[int, ...]]:
     whole = sum(cost.macs for cost in costs.values())
+    if allocation == "global":
+        best = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), int(target * whole), limits)
+        if best is not None:
+            return best
 
     def macs(ratio: float) -> int:
         return predict_macs(costs, groups, _by_ratio(ranked, ratio, limits))
 
-    if macs(1.0) > target * whole:
+    if macs(1.0) > target * whole or allocation == "global":
         raise PlanError(
             f"--target-macs {target:g} is out of reach: {macs(1.0) / whole:.3f} of the MACs stay at the least{besides}",
             hint="Raise it, or relax --min-channels, --max-ratio, --round-to or --ignore.",

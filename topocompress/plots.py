@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from topocompress.errors import OutputError
 from topocompress.files import atomic_file
+from topocompress.results import Comparison
 from topocompress.types import Scores
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -45,6 +46,36 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
             axes.axvline(threshold, color="#b5452c", linewidth=1, linestyle="--")
         where = {"xycoords": ("data", "axes fraction"), "xytext": (2, -9), "textcoords": "offset points"}
         top.annotate(f"{threshold:g}", (threshold, 1), fontsize=7, color="#b5452c", **where)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+
+
+def plot_comparison(path: Path, comparison: Comparison) -> None:
+    """Draw what each criterion leaves against the multiply-accumulates; bars are standard deviations over the seeds.
+
+    Args:
+        path: File to write; its ending (.png, .svg or .pdf) says the format.
+        comparison: What to draw.
+
+    Raises:
+        OutputError: The ending is not supported, or the file cannot be written.
+    """
+    check_format(path)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, criterion in enumerate(comparison.criteria):
+        cells = [comparison.of(criterion, ratio) for ratio in comparison.ratios]
+        macs = [np.mean([cell.macs for cell in found]) / comparison.macs for found in cells]
+        finals = [[100 * cell.final for cell in found] for found in cells]
+        means, bars = [np.mean(found) for found in finals], [np.std(found, ddof=len(found) > 1) for found in finals]
+        marker = "osD^vP*X<>"[number % 10]
+        axes.errorbar(macs, means, yerr=bars, label=criterion, marker=marker, markersize=4, capsize=3, linewidth=1.2)
+    axes.axhline(100 * comparison.original, color="#888888", linewidth=0.8, linestyle="--", label="original")
+    axes.set_xlabel("multiply-accumulates left, as a share")
+    stage = f"after {comparison.finetune} epochs of fine-tuning" if comparison.finetune else "no fine-tuning"
+    axes.set_ylabel(f"{comparison.measure} in % ({stage})")
+    axes.legend(fontsize=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
 

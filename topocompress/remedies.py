@@ -64,8 +64,9 @@ def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[t
             )
             found.append((what, _with(situation, {"--max-betti": str(higher)})))
     share = f"{max(0.01, plan.removed / whole):.2f}"  # two digits, and never the refused 0.00
-    other = "l1" if plan.criterion != "l1" else "betti"
-    changes = {"--max-betti": None, "--criterion": other}
+    other = "persistence" if plan.criterion != "persistence" else "l1"
+    own = dict.fromkeys(("--max-betti", "--scale", "--dims", "--orientation", "--backend"))  # of betti alone
+    changes: dict[str, str | None] = {**own, "--criterion": other}
     if situation.max_betti is not None:
         changes["--ratio"] = share
     found.append((f"Choose by another criterion ({other}) at the same share of channels", _with(situation, changes)))

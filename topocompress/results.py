@@ -135,3 +135,70 @@ class Report:
     warnings: tuple[str, ...] = ()
     remedies: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one criterion left of one model at one ratio, with one set of calibration samples.
+
+    Attributes:
+        criterion: Name, with settings.
+        ratio: Share of every group's channels that went.
+        seed: Which set of calibration samples.
+        macs: Multiply-accumulates for one sample that are left.
+        removed: Accuracy (or agreement) in 0..1 right after removal.
+        settled: The same after BatchNorm re-estimation.
+        tuned: The same after fine-tuning; ``None`` without.
+    """
+
+    criterion: str
+    ratio: float
+    seed: int
+    macs: int
+    removed: float
+    settled: float
+    tuned: float | None = None
+
+    @property
+    def final(self) -> float:
+        """What is left in the end."""
+        return self.settled if self.tuned is None else self.tuned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What :func:`topocompress.arena.compare` found.
+
+    Attributes:
+        model: Where the model came from.
+        data: Where the samples came from.
+        measure: ``accuracy``, or ``agreement`` with the original where there are no labels.
+        original: The measure of the original, in 0..1.
+        macs: Its multiply-accumulates for one sample.
+        samples: Calibration samples of each seed.
+        finetune: Epochs of fine-tuning.
+        cells: Every result.
+    """
+
+    model: str
+    data: str
+    measure: str
+    original: float
+    macs: int
+    samples: int
+    finetune: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def criteria(self) -> list[str]:
+        """Names, in the order of the results."""
+        return list(dict.fromkeys(cell.criterion for cell in self.cells))
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ratios, in the order of the results."""
+        return list(dict.fromkeys(cell.ratio for cell in self.cells))
+
+    def of(self, criterion: str, ratio: float) -> list[Cell]:
+        """The results of a criterion at a ratio, one per seed."""
+        return [cell for cell in self.cells if (cell.criterion, cell.ratio) == (criterion, ratio)]

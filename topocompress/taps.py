@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
 
-_FOLLOWED: frozenset[Callable[..., Any]] = frozenset(
+FOLLOWED: frozenset[Callable[..., Any]] = frozenset(
     {
         F.batch_norm,
         F.group_norm,
@@ -60,7 +60,7 @@ class _AllDelivered(BaseException):
     """Ends a forward pass from which nothing more is wanted; no model's ``except Exception`` holds it up."""
 
 
-class _Taps(TorchFunctionMode):
+class Taps(TorchFunctionMode):
     """Follows each tapped layer's output through norm and activation and hands it over before anything else."""
 
     def __init__(self, deliver: Callable[[str, Tensor], None], waiting: set[str]) -> None:
@@ -69,14 +69,18 @@ class _Taps(TorchFunctionMode):
         self._waiting = waiting
         self._open: dict[int, tuple[str, Tensor]] = {}
         self._inside: dict[nn.Module, tuple[str, Tensor]] = {}
+        self.norms: dict[str, nn.Module] = {}
+        """Layer → the first norm module behind it."""
 
     def open(self, layer: str, output: Tensor) -> None:
+        """Follow a layer's output."""
         self._open[id(output)] = (layer, output)
 
     def enter(self, norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Follow a map into a module that is one link of the chain."""
         if inputs and id(inputs[0]) in self._open:
             self._inside[norm] = self._open.pop(id(inputs[0]))
+            self.norms.setdefault(self._inside[norm][0], norm)
 
     def leave(self, norm: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         """Follow it out again."""
@@ -91,11 +95,13 @@ class _Taps(TorchFunctionMode):
             raise _AllDelivered
 
     def finish(self) -> None:
+        """Hand over what nothing has read."""
         for layer, output in self._open.values():
             self._hand_over(layer, output)
         self._open.clear()
 
     def abandon(self) -> None:
+        """Follow nothing any more."""
         self._open.clear()
         self._inside.clear()
 
@@ -109,17 +115,17 @@ class _Taps(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._open:
             return func(*args, **kwargs)
-        if func in _FOLLOWED and args and id(args[0]) in self._open:
+        if func in FOLLOWED and args and id(args[0]) in self._open:
             layer, _ = self._open.pop(id(args[0]))
             output = func(*args, **kwargs)
             self._open[id(output)] = (layer, output)
             return output
-        read = [id(value) for value in _tensors((*args, *kwargs.values())) if id(value) in self._open]
+        read = [id(value) for value in tensors_in((*args, *kwargs.values())) if id(value) in self._open]
         in_place = kwargs.get("out") is not None or _IN_PLACE.fullmatch(getattr(func, "__name__", ""))
         if read and in_place:  # before the map is overwritten
             self._close(read)
         output = func(*args, **kwargs)
-        if read and not in_place and any(True for _ in _tensors((output,))):  # shape queries do not end the chain
+        if read and not in_place and any(True for _ in tensors_in((output,))):  # shape queries do not end the chain
             self._close(read)
         return output
 
@@ -129,12 +135,13 @@ class _Taps(TorchFunctionMode):
                 self._deliver(*self._open.pop(key))
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Every tensor among the values, and within their tuples and lists."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 @contextlib.contextmanager
@@ -165,7 +172,24 @@ def tapped(
     def deliver_maps(layer: str, output: Tensor) -> None:
         deliver(layer, output.movedim(-1, 1) if isinstance(modules[layer], nn.Linear) else output)
 
-    taps = _Taps(deliver_maps, waiting)
+    taps = Taps(deliver_maps, waiting)
+
+    def run(images: Tensor) -> None:
+        waiting.update(["", *layers] if whole else layers)
+        try:
+            with taps:
+                run_forward(model, laid_out(images.to(device), layout))
+            taps.finish()
+        except _AllDelivered:
+            taps.abandon()
+
+    with evaluating(model) as device, listening(model, layers, taps, order):
+        yield run
+
+
+@contextlib.contextmanager
+def listening(model: nn.Module, layers: Iterable[str], taps: Taps, order: list[str] | None = None) -> Iterator[None]:
+    """Let layers and norms tell ``taps`` what they compute; their hooks are gone on the way out."""
 
     def hook(layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def open_tap(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -175,26 +199,32 @@ def tapped(
 
         return open_tap
 
-    def run(images: Tensor) -> None:
-        waiting.update(["", *layers] if whole else layers)
-        try:
-            with taps:
-                run_forward(model, _laid_out(images.to(device), layout))
-            taps.finish()
-        except _AllDelivered:
-            taps.abandon()
-
+    modules = dict(model.named_modules())
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(evaluating(model))
         for layer in layers:
             stack.callback(modules[layer].register_forward_hook(hook(layer)).remove)
-        for module in filter(_normalises, modules.values()):
+        for module in filter(normalises, modules.values()):
             stack.callback(module.register_forward_pre_hook(taps.enter).remove)
             stack.callback(module.register_forward_hook(taps.leave).remove)
-        yield run
+        yield
 
 
-def _normalises(module: nn.Module) -> bool:
+def following_norms(model: nn.Module, layers: Collection[str], example: Tensor) -> dict[str, nn.Module]:
+    """The first norm module behind each layer; a layer that none follows is missing.
+
+    Args:
+        model: The network; left as it was.
+        layers: Names of Conv2d or Linear modules.
+        example: (1, C, H, W) input.
+    """
+    taps = Taps(lambda _layer, _output: None, {""})
+    with evaluating(model) as device, listening(model, layers, taps), taps:
+        run_forward(model, example.to(device))
+    taps.abandon()
+    return taps.norms
+
+
+def normalises(module: nn.Module) -> bool:
     """Whether a module is a norm, of torch's kinds or one with frozen statistics, with or without an activation."""
     frozen = isinstance(getattr(module, "running_mean", None), Tensor)
     return frozen or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm))
@@ -213,11 +243,12 @@ def fast_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
         if device.type != "cpu":
             return torch.contiguous_format
         try:
-            run_forward(model, _laid_out(example.to(device), torch.channels_last))
+            run_forward(model, laid_out(example.to(device), torch.channels_last))
         except ModelError:  # it views its maps as if they lay plainly
             return torch.contiguous_format
     return torch.channels_last
 
 
-def _laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in a memory layout."""
     return images.contiguous(memory_format=layout) if images.ndim == 4 else images

@@ -11,12 +11,16 @@ from topocompress.compiling import compiled
 from topocompress.criteria.base import CloudCriterion
 from topocompress.topology import mean_distance
 
-_DEAD = 1e-6
+DEAD = 1e-6
 """A filter is dead when its maps differ between samples by less than this share of their largest value."""
 
 
 def score_filters(
-    criterion: CloudCriterion, clouds: NDArray[np.float32], layer_spread: float | None, device: str
+    criterion: CloudCriterion,
+    clouds: NDArray[np.float32],
+    layer_spread: float | None,
+    device: str,
+    labels: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The criterion's scores of some filters, and which of them are dead.
 
@@ -25,13 +29,17 @@ def score_filters(
         clouds: (filters, samples, features).
         layer_spread: As the criterion takes it.
         device: As the criterion takes it.
+        labels: (samples,) classes that are scored by themselves and added up.
 
     Returns:
         (filters,) or (filters, parts), unchecked; (filters,).
     """
     clouds = clouds.view(np.ndarray)
-    clouds.flags.writeable = False
-    scores = np.asarray(criterion.score(clouds, layer_spread=layer_spread, device=device), dtype=np.float64)
+    parts = [clouds] if labels is None else [clouds[:, labels == label] for label in np.unique(labels)]
+    for part in parts:
+        part.flags.writeable = False
+    found = [np.asarray(criterion.score(part, layer_spread=layer_spread, device=device), dtype=float) for part in parts]
+    scores: NDArray[np.float64] = sum(found[1:], start=found[0])
     return scores, np.array([is_dead(cloud) for cloud in clouds])
 
 
@@ -51,6 +59,6 @@ def is_dead(cloud: NDArray[Any]) -> bool:
         size = max(size, abs(cloud[0, feature]))
     for sample in range(1, cloud.shape[0]):
         for feature in range(cloud.shape[1]):
-            if abs(cloud[sample, feature] - cloud[0, feature]) > _DEAD * size:
+            if abs(cloud[sample, feature] - cloud[0, feature]) > DEAD * size:
                 return False
     return True

@@ -18,12 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from topocompress.capture import Batches
-from topocompress.criteria.base import CloudCriterion, Criterion, WeightCriterion
+from topocompress.criteria.base import (
+    KINDS,
+    CloudCriterion,
+    Criterion,
+    GradientCriterion,
+    MapCriterion,
+    NormCriterion,
+    WeightCriterion,
+)
 from topocompress.errors import CriterionError
 from topocompress.resources import Resources
 from topocompress.scoring import score_layers
 from topocompress.types import Scores
 
+_KINDS = ", ".join(kind.__name__ for kind in KINDS)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LAYERS = ("first.0", "second")
 _FILTERS = 6
@@ -37,8 +46,10 @@ def check_criterion(criterion: Criterion, *, equivariant: bool = True, samples: 
     - ``name``, ``higher``, the docstring and ``settings()`` are what the command line and ``scores.json`` need;
     - one finite score per filter, the same at every call and for any memory budget;
     - filters that change places take their scores along;
-    - weights, gradients, buffers, training flags, hooks, clouds and every random state stay as they were;
-    - a criterion of clouds can be pickled, and scores filters alone as it does among others.
+    - weights, gradients, buffers, training flags, hooks, maps, clouds and every random state stay as they were;
+    - a criterion of maps scores samples alone as it does among others;
+    - a criterion of clouds can be pickled, and scores filters alone as it does among others;
+    - a criterion of gradients changes neither the outputs nor the effects it is given.
 
     Args:
         criterion: The criterion to check, with the settings to check it with.
@@ -83,15 +94,16 @@ class _Network(nn.Module):
         super().__init__()
         convolution, norm = nn.Conv2d(2, _FILTERS, 3), nn.BatchNorm2d(_FILTERS)
         self.first = nn.Sequential(convolution, norm, nn.ReLU())
-        self.second = nn.Conv2d(_FILTERS, 4, 3)
+        self.second, self.norm = nn.Conv2d(_FILTERS, 4, 3), nn.BatchNorm2d(4)
         self.classify = nn.Linear(4, 3)
         with torch.no_grad():
             convolution.weight[_DEAD] = 0
             norm.weight.uniform_(0.5, 2)
             norm.bias.normal_()
+            self.norm.weight.uniform_(0.5, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classify(torch.relu(self.second(self.first(images))).mean(dim=(2, 3)))
+        logits: Tensor = self.classify(torch.relu(self.norm(self.second(self.first(images)))).mean(dim=(2, 3)))
         return logits
 
     def reordered(self, order: Tensor) -> _Network:
@@ -109,7 +121,7 @@ class _Network(nn.Module):
 def _check_identity(criterion: Criterion) -> None:
     cls = type(criterion)
     if not isinstance(criterion, Criterion):
-        raise CriterionError(f"{criterion!r} is not a criterion", hint="Subclass WeightCriterion or CloudCriterion.")
+        raise CriterionError(f"{criterion!r} is not a criterion", hint=f"Subclass one of {_KINDS}.")
     name = getattr(criterion, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CriterionError(f"{cls.__name__}: name must be lower case with hyphens, got {name!r}")
@@ -128,6 +140,17 @@ def _check_direct(criterion: Criterion, weight: Tensor, clouds: Tensor) -> None:
     before = weight.clone(), clouds.clone()
     if isinstance(criterion, WeightCriterion):
         criterion.score(weight)
+    elif isinstance(criterion, NormCriterion):
+        criterion.score(weight[:, 0, 0, 0])
+    elif isinstance(criterion, MapCriterion):
+        _check_maps(criterion, clouds)
+    elif isinstance(criterion, GradientCriterion):
+        outputs, labels = clouds[0].clone(), torch.arange(clouds.shape[1]) % clouds.shape[2]
+        criterion.directions(clouds[0], labels)
+        effects = clouds[1].double()
+        criterion.score(effects)
+        same = torch.equal(clouds[0], outputs) and torch.equal(effects, clouds[1].double())
+        _require(criterion, same, "directions() or score() changed what it was given")
     elif isinstance(criterion, CloudCriterion):
         try:
             sent = pickle.loads(pickle.dumps(criterion))  # noqa: S301 - what was pickled one line before
@@ -140,6 +163,14 @@ def _check_direct(criterion: Criterion, weight: Tensor, clouds: Tensor) -> None:
         _require(criterion, np.array_equal(together, alone), "a filter's score depends on the filters beside it")
     same = torch.equal(weight, before[0]) and torch.equal(clouds, before[1])
     _require(criterion, same, "score() changed the weights or clouds it was given")
+
+
+def _check_maps(criterion: MapCriterion, clouds: Tensor) -> None:
+    maps = clouds.transpose(0, 1).reshape(clouds.shape[1], _FILTERS, 2, 2)
+    together = criterion.score(maps)
+    alone = torch.cat([criterion.score(sample[None]) for sample in maps])
+    same = together.shape == alone.shape and _close(together.numpy(), alone.numpy())
+    _require(criterion, same, "a sample's score depends on the samples beside it")
 
 
 def _score(criterion: Criterion, model: nn.Module, batches: Batches, *, memory: int | None = None) -> Scores:

@@ -98,6 +98,7 @@ class Scores:
         samples: Number of calibration samples N; 0 where none were used.
         model: Fingerprint of the scored model.
         run: How it was computed: ``passes`` over the samples and ``peak_cloud_bytes`` held at once.
+        comparable: Whether scores of different layers are in one unit, a loss that can be weighed against a cost.
     """
 
     criterion: str
@@ -107,6 +108,7 @@ class Scores:
     samples: int
     model: str
     run: Mapping[str, int] = field(default_factory=dict)
+    comparable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

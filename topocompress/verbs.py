@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from topocompress.allocation import Allocation
 from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import Criterion
@@ -83,6 +84,7 @@ def score(
         batches,
         resources=Resources(memory=memory, workers=workers, cluster=cluster),
         maps=Maps(size=map_size, sketch=sketch),
+        example=traced,
         progress=progress,
     )
 
@@ -93,6 +95,7 @@ def score_groups(
     criterion: Criterion,
     calibration: Batches | None,
     *,
+    example: Tensor | None = None,
     resources: Resources = ANY,
     maps: Maps = EXACT,
     store: ScoreStore | None = None,
@@ -111,7 +114,16 @@ def score_groups(
     if not names:
         raise nothing_to_prune({group.root: group.protected for group in groups})
     found = score_layers(
-        listened, names, criterion, calibration, resources=resources, maps=maps, store=store, progress=progress
+        listened,
+        names,
+        criterion,
+        calibration,
+        example=example,
+        groups=[group.filters for group in groups if not group.protected],
+        resources=resources,
+        maps=maps,
+        store=store,
+        progress=progress,
     )
     return replace(found, model=fingerprint(model))
 
@@ -162,6 +174,7 @@ def plan(
     round_to: int | Literal["auto"] = "auto",
     ignore: Sequence[str] = (),
     linear: bool = False,
+    allocation: Allocation = "uniform",
 ) -> PruningPlan:
     """Decide which channels go; see :func:`topocompress.planning.make_plan` for the rules.
 
@@ -177,6 +190,7 @@ def plan(
         round_to: Kept widths are multiples of it.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether groups of linear layers alone may be pruned.
+        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
 
     Raises:
         PlanError: The rule is not usable, or removes nothing or everything.
@@ -191,6 +205,7 @@ def plan(
         ratio=ratio,
         target_macs=target_macs,
         limits=limits,
+        allocation=allocation,
     )
 
 

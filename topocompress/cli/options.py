@@ -51,7 +51,14 @@ Samples = Annotated[int, typer.Option("--samples", help="Calibration samples N; 
 EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.")]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
-CriterionName = Annotated[str, typer.Option("--criterion", help="See 'topocompress criteria'.")]
+CriterionName = Annotated[
+    str,
+    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
+]
+Orientation = Annotated[
+    str, typer.Option("--orientation", help="Whether betti removes high numbers (paper) or low ones (inverse).")
+]
+PerClass = Annotated[bool, typer.Option("--per-class", help="Let betti score each class by itself; needs labels.")]
 ScaleText = Annotated[
     str, typer.Option("--scale", help="How betti chooses ε: quantile:Q, relative:R, layer:R, absolute:E, knn:K,HOPS.")
 ]
@@ -87,6 +94,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 DEFAULT_SCALE = "quantile:0.2"
 DEFAULT_DIMENSIONS = "0,1"
+DEFAULT_ORIENTATION = "paper"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -137,7 +145,14 @@ def open_both(
     return loaded, found
 
 
-def make_criterion(name: str, scale: str, dims: str, backend: str | None = None) -> Criterion:
+def make_criterion(
+    name: str,
+    scale: str,
+    dims: str,
+    backend: str | None = None,
+    orientation: str = DEFAULT_ORIENTATION,
+    per_class: bool = False,
+) -> Criterion:
     """The criterion that the options ask for.
 
     Raises:
@@ -146,10 +161,21 @@ def make_criterion(name: str, scale: str, dims: str, backend: str | None = None)
     """
     from topocompress.criteria.registry import create
 
-    if name == "betti":
-        return create(name, scale=scale, dimensions=_dimensions(dims), backend=backend)
-    if (scale, dims, backend) != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None):
-        raise CriterionError(f"--scale, --dims and --backend are for betti, not for {name!r}", hint="Leave them out.")
+    if name.partition("+")[0] == "betti":
+        return create(
+            name,
+            scale=scale,
+            dimensions=_dimensions(dims),
+            orientation=orientation,
+            per_class=per_class,
+            backend=backend,
+        )
+    given = (scale, dims, backend, orientation, per_class)
+    if given != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None, DEFAULT_ORIENTATION, False):
+        raise CriterionError(
+            f"--scale, --dims, --orientation, --per-class and --backend are for betti, not for {name!r}",
+            hint="Leave them out.",
+        )
     return create(name)
 
 

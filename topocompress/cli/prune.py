@@ -21,6 +21,10 @@ def prune(
     target_macs: Annotated[
         float | None, typer.Option("--target-macs", help="Leave this share of the multiply-accumulates.")
     ] = None,
+    allocation: Annotated[
+        str,
+        typer.Option("--allocation", help="With --target-macs: uniform, or global to cut where least is lost for it."),
+    ] = "uniform",
     data: options.DataSource = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory to write.", show_default="MODEL-pruned beside the model")
@@ -32,6 +36,8 @@ def prune(
     criterion: options.CriterionName = "betti",
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
+    orientation: options.Orientation = options.DEFAULT_ORIENTATION,
+    per_class: options.PerClass = False,
     min_channels: Annotated[int, typer.Option("--min-channels", help="Channels that each layer keeps at least.")] = 1,
     max_ratio: Annotated[
         float | None,
@@ -79,7 +85,7 @@ def prune(
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
     resources = options.make_resources(memory, workers, cluster)
-    chosen = options.make_criterion(criterion, scale, dims, backend)
+    chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     check_rule(criterion, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     loaded, found = options.open_both(
         model,
@@ -112,6 +118,7 @@ def prune(
         round_to=rounding,
         ignore=ignore or (),
         linear=linear,
+        allocation=allocation,
         finetune_epochs=finetune,
         lr=lr,
         controls=controls,

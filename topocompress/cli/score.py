@@ -24,6 +24,8 @@ def score(
     criterion: options.CriterionName = "betti",
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
+    orientation: options.Orientation = options.DEFAULT_ORIENTATION,
+    per_class: options.PerClass = False,
     ignore: options.Ignore = None,
     linear: options.Linear = False,
     samples: options.Samples = 1000,
@@ -59,7 +61,7 @@ def score(
     from topocompress.report import write_scores
     from topocompress.steps import Job, score_job
 
-    chosen = options.make_criterion(criterion, scale, dims, backend)
+    chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     resources = options.make_resources(memory, workers, cluster)
     maps = options.make_maps(map_size, sketch)
     loaded, found = options.open_both(

@@ -16,17 +16,24 @@ if TYPE_CHECKING:  # the processes that score clouds do not load torch
 
 
 class Criterion(ABC):
-    """Base of all criteria. Subclass :class:`WeightCriterion` or :class:`CloudCriterion`.
+    """Base of all criteria. Subclass one of the five kinds below; they differ in what a filter is judged by.
+
+    :class:`WeightCriterion` its weights, :class:`NormCriterion` the norm that follows, :class:`MapCriterion` its maps
+    one sample at a time, :class:`CloudCriterion` its maps of all samples together, and :class:`GradientCriterion` what
+    its removal does to the network's output, to first order.
 
     The first line of a subclass's docstring is what ``topocompress criteria`` prints.
 
     Attributes:
         name: What users call it; lower case with hyphens.
-        higher: Whether a higher score speaks for keeping or for removing the filter.
+        higher: Whether a higher score speaks for keeping or for removing the filter. A setting may turn it round.
+        comparable: Whether scores of different layers are in one unit, so that a loss can be weighed against the
+            multiply-accumulates it saves.
     """
 
     name: ClassVar[str]
-    higher: ClassVar[Direction]
+    higher: Direction
+    comparable: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
         """The settings that produced the scores, as plain data; written into ``scores.json``."""
@@ -48,6 +55,85 @@ class WeightCriterion(Criterion):
         """
 
 
+class NormCriterion(Criterion):
+    """A criterion that reads the learned scale of the norm behind a layer, and so needs no data."""
+
+    @abstractmethod
+    def score(self, scale: Tensor) -> Tensor:
+        """Score the filters of one layer that a norm with a learned scale follows; other layers are not scored.
+
+        Args:
+            scale: (filters,) float32: γ of the BatchNorm, GroupNorm or LayerNorm.
+
+        Returns:
+            (filters,) finite numbers.
+        """
+
+
+class MapCriterion(Criterion):
+    """A criterion that reads the maps of all filters of a layer, one sample at a time.
+
+    Attributes:
+        most_samples: Samples that are read at most; ``None`` for all.
+    """
+
+    most_samples: int | None = None
+
+    @abstractmethod
+    def score(self, maps: Tensor) -> Tensor:
+        """Score the filters of one layer for each sample; the mean over the samples is the score.
+
+        Args:
+            maps: (samples, filters, h, w) float32 maps of some samples, on the model's device; w is 1 where maps are
+                not images.
+
+        Returns:
+            (samples, filters) finite numbers. A sample's may not depend on the samples beside it.
+        """
+
+
+class GradientCriterion(Criterion):
+    """A criterion that follows what a filter does to the network's output, to first order.
+
+    The criterion names directions v in the space of the network's outputs z, one per sample and draw. The *effect* of
+    a filter on a sample is Σ a · ∂(v·z)/∂a over its map a: by how much v·z would fall, to first order, without the
+    filter. One forward pass and one backward pass per draw give the effects of all filters of all layers.
+
+    Attributes:
+        needs_labels: Whether :meth:`directions` reads labels.
+        rounds: How often effects are taken. 1: each filter is judged alone, in the whole network. More: after every
+            round but the last some filters of each layer are switched off, those whose *joint* effect on top of what
+            is off already is least, and the next round takes the effects in the network that is left. Five eighths
+            go in equal steps; see :mod:`topocompress.joint`.
+    """
+
+    needs_labels: bool = False
+    rounds: int = 1
+
+    @abstractmethod
+    def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
+        """The directions v in which outputs are watched.
+
+        Args:
+            outputs: (samples, classes) float32, or (samples, classes, h, w) averaged down to 8 × 8, on the CPU.
+            labels: (samples,) class of each sample where all have one, else ``None``.
+
+        Returns:
+            (draws, *outputs.shape) finite numbers, as float32.
+        """
+
+    def score(self, effects: Tensor) -> Tensor:
+        """Judge each filter alone: by default the root mean square of its effects.
+
+        Args:
+            effects: (draws · samples, filters) float64.
+
+        Returns:
+            (filters,) finite numbers.
+        """
+        return effects.square().mean(dim=0).sqrt()
+
+
 class CloudCriterion(Criterion):
     """A criterion that reads feature clouds: the calibration samples as each filter sees them.
 
@@ -56,9 +142,12 @@ class CloudCriterion(Criterion):
 
     Attributes:
         parts: Names of the summands where :meth:`score` returns (filters, parts); empty where it returns (filters,).
+        per_class: Whether :meth:`score` is called for the samples of each class by themselves; the sum over the classes
+            is the score. Needs labels.
     """
 
     parts: tuple[str, ...] = ()
+    per_class: bool = False
 
     @property
     def needs_spread(self) -> bool:
@@ -79,6 +168,10 @@ class CloudCriterion(Criterion):
         Returns:
             (filters,) finite numbers, or (filters, parts) whose sum over parts is the score.
         """
+
+
+KINDS = (WeightCriterion, NormCriterion, MapCriterion, CloudCriterion, GradientCriterion)
+"""What a criterion may be a subclass of."""
 
 
 def checked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,9 @@ from topocompress.errors import TopologyError
 from topocompress.topology import Scale, betti_numbers, choose_backend, neighbourhood_graph
 from topocompress.types import Direction
 
+ORIENTATIONS: Mapping[str, Direction] = {"paper": "remove", "inverse": "keep"}
+"""What becomes of filters with high Betti numbers."""
+
 
 class Betti(CloudCriterion):
     """Betti number of the filter's feature cloud (higher: remove).
@@ -22,31 +25,47 @@ class Betti(CloudCriterion):
     distances, Betti number β0 + β1.
 
     Args:
+        orientation: ``paper`` removes the filters with high Betti numbers, as the rule says; ``inverse`` those with
+            low ones.
+        per_class: Score the samples of each class by themselves and add up; needs labels.
         scale: How ε is chosen: ``quantile:Q``, ``relative:R``, ``layer:R``, ``absolute:E`` or ``knn:K,HOPS``.
         dimensions: Homology dimensions whose Betti numbers are summed, among 0, 1 and 2.
         backend: Engine of persistent homology, ``giotto-ph`` or ``ripser``; by default the first that is installed.
             Both give the same numbers.
 
     Raises:
-        TopologyError: The scale, a dimension or the backend is not supported.
+        TopologyError: The scale, a dimension, the orientation or the backend is not supported.
     """
 
     name: ClassVar[str] = "betti"
-    higher: ClassVar[Direction] = "remove"
+    higher: Direction = "remove"
 
     def __init__(
-        self, *, scale: str = "quantile:0.2", dimensions: Sequence[int] = (0, 1), backend: str | None = None
+        self,
+        *,
+        scale: str = "quantile:0.2",
+        dimensions: Sequence[int] | int = (0, 1),
+        orientation: str = "paper",
+        per_class: bool = False,
+        backend: str | None = None,
     ) -> None:
+        if orientation not in ORIENTATIONS:
+            raise TopologyError(f"orientation {orientation!r}", hint=f"Choose among {' and '.join(ORIENTATIONS)}.")
+        self.higher = ORIENTATIONS[orientation]
+        self.per_class = per_class
         self.scale = Scale.parse(scale)
-        self.dimensions = tuple(sorted(set(dimensions)))
+        self.dimensions = tuple(sorted({dimensions} if isinstance(dimensions, int) else set(dimensions)))
         if not self.dimensions or not set(self.dimensions) <= {0, 1, 2}:
-            raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
+            raise TopologyError(f"homology dimensions {self.dimensions}", hint="Choose among 0, 1 and 2.")
         self._backend = None if backend is None else choose_backend(backend)
         self.parts = tuple(f"beta{dimension}" for dimension in self.dimensions)
 
     def settings(self) -> dict[str, Any]:
-        """Scale and dimensions."""
-        return {"scale": str(self.scale), "dimensions": list(self.dimensions)}
+        """Scale and dimensions; orientation and classes where they are not the rule's."""
+        more: dict[str, Any] = {"orientation": "inverse"} if self.higher != ORIENTATIONS["paper"] else {}
+        if self.per_class:
+            more["per_class"] = True
+        return {"scale": str(self.scale), "dimensions": list(self.dimensions), **more}
 
     @property
     def needs_spread(self) -> bool:

@@ -17,7 +17,7 @@ class L1(WeightCriterion):
     """
 
     name: ClassVar[str] = "l1"
-    higher: ClassVar[Direction] = "keep"
+    higher: Direction = "keep"
 
     def score(self, weight: Tensor) -> Tensor:
         """Sum of absolute weights, (filters,)."""

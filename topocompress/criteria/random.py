@@ -19,7 +19,7 @@ class Random(WeightCriterion):
     """
 
     name: ClassVar[str] = "random"
-    higher: ClassVar[Direction] = "keep"
+    higher: Direction = "keep"
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed

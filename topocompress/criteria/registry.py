@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from topocompress.criteria.base import CloudCriterion, Criterion, WeightCriterion
+from topocompress.criteria.base import KINDS, Criterion
 from topocompress.errors import CriterionError
 
 GROUP = "topocompress.criteria"
 
 _BUILT_IN = {
+    "persistence": "topocompress.criteria.persistence:Persistence",
     "betti": "topocompress.criteria.betti:Betti",
+    "taylor": "topocompress.criteria.taylor:Taylor",
+    "chip": "topocompress.criteria.chip:CHIP",
+    "hrank": "topocompress.criteria.hrank:HRank",
+    "fpgm": "topocompress.criteria.fpgm:FPGM",
+    "bn-scale": "topocompress.criteria.bn_scale:BNScale",
     "l1": "topocompress.criteria.l1:L1",
+    "l2": "topocompress.criteria.l2:L2",
     "random": "topocompress.criteria.random:Random",
 }
 
@@ -64,10 +73,10 @@ def _load(name: str, distribution: str, entry: EntryPoint) -> type[Criterion]:
             f"criterion {name!r} from {distribution} cannot be imported: {type(error).__name__}: {error}",
             hint=f"Reinstall or uninstall it: pip uninstall {distribution}",
         ) from error
-    if not (isinstance(loaded, type) and issubclass(loaded, (WeightCriterion, CloudCriterion))):
+    if not (isinstance(loaded, type) and issubclass(loaded, KINDS)):
         raise CriterionError(
-            f"criterion {name!r} from {distribution} is not a WeightCriterion or CloudCriterion: {loaded!r}",
-            hint="Its entry point must name the class.",
+            f"criterion {name!r} from {distribution} is not a criterion: {loaded!r}",
+            hint=f"Its entry point must name a subclass of {', '.join(kind.__name__ for kind in KINDS)}.",
         )
     if getattr(loaded, "name", None) != name or getattr(loaded, "higher", None) not in ("keep", "remove"):
         raise CriterionError(
@@ -96,12 +105,14 @@ def create(name: str, **options: Any) -> Criterion:
     """A criterion by name.
 
     Args:
-        name: Registered name.
-        options: Keyword arguments of its class.
+        name: Registered name. Settings may follow, each as ``+setting=value``: ``betti+orientation=inverse``.
+        options: Keyword arguments of its class; settings that follow the name win.
 
     Raises:
         CriterionError: The name is unknown or ambiguous, the plugin is broken, or an option does not exist.
     """
+    name, *settings = name.split("+")
+    options |= dict(_setting(name, text) for text in settings)
     entries = _entries()
     for known, distribution, entry in entries:
         if known == name:
@@ -111,6 +122,30 @@ def create(name: str, **options: Any) -> Criterion:
             except TypeError as error:
                 raise CriterionError(f"criterion {name!r}: {error}") from error
     raise CriterionError(f"unknown criterion {name!r}", hint=_suggest(name, [known for known, _, _ in entries]))
+
+
+def split_names(text: str) -> list[str]:
+    """Names in a list with commas; a comma before a digit belongs to a setting, as in ``betti+scale=knn:5,2``."""
+    return [name for name in re.split(r",(?!\d)", text.replace(" ", "")) if name]
+
+
+def _setting(name: str, text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals:
+        raise CriterionError(
+            f"criterion {name!r}: cannot read the setting {text!r}",
+            hint="Write NAME+setting=value.",
+        )
+    return key, _value(value)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for read in (int, float, lambda words: tuple(int(word) for word in words.split(","))):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return text
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,254 @@
+"""Criteria against each other on one model: the same widths, the same samples, the same fine-tuning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from torch.utils.data import Subset
+
+import topocompress
+from topocompress.cloud_scoring import Progress
+from topocompress.controls import matched_plan
+from topocompress.criteria.base import Criterion
+from topocompress.criteria.registry import create
+from topocompress.data import STAND_IN, Data
+from topocompress.errors import CriterionError, DataError, PlanError
+from topocompress.files import atomic_file
+from topocompress.inference import sample_count
+from topocompress.measurement import Predictions, agreement
+from topocompress.models import LoadedModel, fingerprint
+from topocompress.planning import make_plan
+from topocompress.probing import prunable_groups
+from topocompress.results import Cell, Comparison
+from topocompress.rules import Limits
+from topocompress.scoring import ANY, silent
+from topocompress.steps import Job, tune
+from topocompress.surgery import apply
+from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
+from topocompress.verbs import layer_costs, score_groups
+
+GLOBAL = "@global"
+"""Behind a criterion's name: it chooses where to cut as well, at the same multiply-accumulates."""
+
+
+def compare(
+    loaded: LoadedModel,
+    data: Data,
+    *,
+    criteria: Sequence[str],
+    ratios: Sequence[float],
+    samples: int,
+    seeds: int = 3,
+    finetune_epochs: int = 0,
+    lr: float = 0.01,
+    ignore: Sequence[str] = (),
+    round_to: int | Literal["auto"] = "auto",
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Prune by each criterion, at each ratio, with each of several sets of calibration samples, and see what is left.
+
+    All criteria remove as many channels of every group, so all results of one ratio have the same widths; a criterion
+    with ``@global`` behind its name chooses the widths itself, at no more multiply-accumulates.
+
+    Args:
+        loaded: The model; not changed.
+        data: Loaded data with ``samples`` · ``seeds`` calibration samples; each seed gets a part of its own.
+        criteria: Names, with settings if wanted; see :func:`topocompress.criteria.registry.create`.
+        ratios: Shares of every group's channels that go, 0..1.
+        samples: Calibration samples of one seed.
+        seeds: How many sets of calibration samples.
+        finetune_epochs: Epochs of fine-tuning for every result; needs labels.
+        lr: Peak learning rate of fine-tuning.
+        ignore: Shell-style patterns of layers whose groups stay whole.
+        round_to: Kept widths are multiples of it.
+        out: Folder for finished results, each in a file of its own; those that are there already are used.
+        progress: Called as ``progress(step, done, total)``.
+
+    Returns:
+        Every result, and one sentence on what to use.
+
+    Raises:
+        DataError: Too few samples, or fine-tuning without labels.
+        PlanError: A ratio is not usable.
+        CriterionError: A criterion is unknown, or has no scores for some layers.
+    """
+    for name in criteria:
+        create(name.removesuffix(GLOBAL))
+    if not criteria or not ratios or seeds < 1:
+        raise PlanError("a comparison needs at least one criterion, one ratio and one seed")
+    if sample_count(data.calibration) < samples * seeds:
+        raise DataError(
+            f"{seeds} sets of {samples} calibration samples, and there are {sample_count(data.calibration)}",
+            hint="Lower --samples or --seeds, or give more data.",
+        )
+    if finetune_epochs and (not data.labelled or data.train is None):
+        raise DataError("--finetune needs labelled images beyond the calibration samples", hint="Give more --data.")
+    folder = None if out is None else Path(out) / "cells"
+    arena = _Arena.open(
+        loaded, data, samples, Limits(round_to=round_to), finetune_epochs, lr, tuple(ignore), folder, progress
+    )
+    cells: list[Cell] = []
+    total = len(criteria) * len(ratios) * seeds
+    for seed in range(seeds):
+        for name in criteria:
+            cells += arena.results(name, ratios, seed)
+            progress("comparing", len(cells), total)
+    return Comparison(
+        model=loaded.source,
+        data=data.source,
+        measure="accuracy" if data.labelled else "agreement",
+        original=arena.before.accuracy if arena.before.accuracy is not None else 1.0,
+        macs=sum(cost.macs for cost in arena.costs.values()),
+        samples=samples,
+        finetune=finetune_epochs,
+        cells=tuple(cells),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arena:
+    job: Job
+    samples: int
+    limits: Limits
+    epochs: int
+    lr: float
+    ignore: tuple[str, ...]
+    folder: Path | None
+    groups: Sequence[ChannelGroup]
+    costs: dict[str, LayerCost]
+    before: Predictions
+
+    @classmethod
+    def open(
+        cls,
+        loaded: LoadedModel,
+        data: Data,
+        samples: int,
+        limits: Limits,
+        epochs: int,
+        lr: float,
+        ignore: tuple[str, ...],
+        folder: Path | None,
+        progress: Progress,
+    ) -> _Arena:
+        job = Job(loaded=loaded, data=data, seed=0, progress=progress)
+        return cls(
+            job=job,
+            samples=samples,
+            limits=limits,
+            epochs=epochs,
+            lr=lr,
+            ignore=ignore,
+            folder=folder,
+            groups=prunable_groups(loaded.module, job.example, ignore=ignore),
+            costs=layer_costs(loaded.module, job.example),
+            before=job.evaluated(loaded.module, "evaluating the original"),
+        )
+
+    def results(self, name: str, ratios: Sequence[float], seed: int) -> list[Cell]:
+        """The results of one criterion and one set of samples, from files where they are there."""
+        options = {"seed": seed} if name == "random" else {}
+        criterion = create(name.removesuffix(GLOBAL), **options)
+        scores: Scores | None = None
+        found = []
+        for ratio in ratios:
+            path = self._path(name, criterion, ratio, seed)
+            cell = _read(path)
+            if cell is None:
+                job = self._job(seed)
+                if scores is None:
+                    scores = self._scores(job, criterion)
+                cell = self._result(job, name, scores, ratio, seed)
+                if path is not None:
+                    with atomic_file(path) as temporary:
+                        temporary.write_text(json.dumps(asdict(cell), indent=1), encoding="utf-8")
+            found.append(cell)
+        return found
+
+    def _job(self, seed: int) -> Job:
+        part = Subset(self.job.data.calibration, range(seed * self.samples, (seed + 1) * self.samples))
+        return replace(self.job, data=replace(self.job.data, calibration=part), seed=seed)
+
+    def _scores(self, job: Job, criterion: Criterion) -> Scores:
+        scores = score_groups(
+            job.loaded.module,
+            self.groups,
+            criterion,
+            job.calibration,
+            example=job.example,
+            resources=ANY,
+            progress=job.progress,
+        )
+        for group in self.groups:
+            if not group.protected and not any(layer in scores.layers for layer in group.filters):
+                raise CriterionError(
+                    f"criterion {criterion.name!r} has no scores for {group.root}, so its widths cannot be the same",
+                    hint="Leave it out of --criteria, or keep the layer whole with --ignore.",
+                )
+        return scores
+
+    def _plan(self, name: str, scores: Scores, ratio: float) -> PruningPlan:
+        plan = make_plan(scores, self.groups, self.costs, ratio=ratio, limits=self.limits)
+        if not name.endswith(GLOBAL):
+            return matched_plan(plan, self.groups, scores)
+        target = plan.macs_after / plan.macs_before
+        return make_plan(scores, self.groups, self.costs, target_macs=target, limits=self.limits, allocation="global")
+
+    def _result(self, job: Job, name: str, scores: Scores, ratio: float, seed: int) -> Cell:
+        plan = self._plan(name, scores, ratio)
+        what = f"{name} at {ratio:g}"
+        bare = apply(job.loaded.module, plan, example=job.example)
+        cut = job.recalibrated(bare)
+        removed = self._measure(bare, what)
+        settled = self._measure(cut, what) if cut is not bare else removed
+        tuned = tune(job, cut, self.epochs, self.lr)
+        return Cell(
+            criterion=name,
+            ratio=ratio,
+            seed=seed,
+            macs=plan.macs_after,
+            removed=removed,
+            settled=settled,
+            tuned=self._measure(tuned.model, what) if tuned else None,
+        )
+
+    def _measure(self, model: nn.Module, what: str) -> float:
+        found = self.job.evaluated(model, f"evaluating: {what}")
+        return agreement(self.before, found) if found.accuracy is None else found.accuracy
+
+    def _path(self, name: str, criterion: Criterion, ratio: float, seed: int) -> Path | None:
+        """Where a result is kept: a name that follows from everything it depends on."""
+        if self.folder is None:
+            return None
+        data = self.job.data
+        key = {
+            "topocompress": topocompress.__version__,
+            "model": fingerprint(self.job.loaded.module),
+            "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
+            "criterion": [name, criterion.settings()],
+            "cell": [ratio, seed, self.samples],
+            "limits": asdict(self.limits),
+            "ignore": list(self.ignore),
+            "finetune": [self.epochs, self.lr] if self.epochs else [],
+        }
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        safe = "".join(letter if letter.isalnum() or letter in "-=." else "_" for letter in name)
+        return self.folder / f"{safe}-{ratio:g}-{seed}-{digest}.json"
+
+
+def _read(path: Path | None) -> Cell | None:
+    """A finished result; one that cannot be read counts as missing."""
+    if path is None:
+        return None
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Cell(**content)
+    except (OSError, ValueError, TypeError):
+        return None

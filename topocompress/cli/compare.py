@@ -1,0 +1,110 @@
+"""``topocompress compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topocompress import console
+from topocompress.cli import options
+from topocompress.errors import PlanError
+
+
+def compare(
+    model: options.Model,
+    data: options.DataSource = None,
+    criteria: Annotated[
+        str,
+        typer.Option(
+            "--criteria",
+            help="Names, comma-separated; settings may follow a name (betti+orientation=inverse), and @global, with "
+            "which it also chooses where to cut (persistence@global).",
+        ),
+    ] = "persistence,betti,taylor,l1,random",
+    ratios: Annotated[
+        str, typer.Option("--ratios", help="Shares of each layer's filters to remove, comma-separated.")
+    ] = "0.125,0.25,0.375,0.5",
+    seeds: Annotated[int, typer.Option("--seeds", help="Sets of calibration samples.", min=1)] = 3,
+    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning, the same for all.", min=0)] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
+    ] = Path("comparison"),
+    round_to: Annotated[str, typer.Option("--round-to", help="Kept widths are multiples of this.")] = "auto",
+    ignore: options.Ignore = None,
+    samples: Annotated[int, typer.Option("--samples", help="Calibration samples of each seed.")] = 500,
+    eval_samples: options.EvalSamples = 2000,
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    download: options.Download = False,
+    strict: options.Strict = False,
+) -> None:
+    """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
+    from topocompress.files import check_free
+
+    shares = _ratios(ratios)
+    check_free(out, force=True)
+    rounding = options.alignment(round_to)
+    from topocompress.criteria.registry import split_names
+
+    names = split_names(criteria)
+    loaded, found = options.open_both(
+        model,
+        data,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        samples=samples * seeds,
+        eval_samples=eval_samples,
+        download=download,
+        strict=strict,
+        seed=0,
+    )
+    for line in (loaded.note, found.note):
+        if line:
+            console.note(line)
+    from topocompress import verdicts
+    from topocompress.arena import compare as run
+    from topocompress.plots import plot_comparison
+
+    with console.progress() as progress:
+        comparison = run(
+            loaded,
+            found,
+            criteria=names,
+            ratios=shares,
+            samples=samples,
+            seeds=seeds,
+            finetune_epochs=finetune,
+            lr=lr,
+            ignore=ignore or (),
+            round_to=rounding,
+            out=out,
+            progress=progress,
+        )
+    verdicts.write(out / "compare.json", comparison)
+    plot_comparison(out / "compare.png", comparison)
+    console.show_comparison(verdicts.rows(comparison), comparison.measure)
+    console.note(f"Original: {comparison.measure} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png")
+    console.note(verdicts.recommendation(comparison))
+
+
+def _ratios(text: str) -> list[float]:
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < ratio < 1 for ratio in found):
+        raise PlanError(f"cannot read --ratios {text!r}", hint="Numbers between 0 and 1, such as --ratios 0.25,0.5")
+    return found

@@ -1,0 +1,103 @@
+"""What removing a filter does to the topology of the network's own outputs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from topocompress.criteria.base import GradientCriterion
+from topocompress.criteria.taylor import checked_rounds
+from topocompress.errors import CriterionError
+from topocompress.topology.trees import spanning_tree
+from topocompress.types import Direction
+
+
+class Persistence(GradientCriterion):
+    """Persistence sensitivity: change of the outputs' H0 persistence without the filter; no labels (higher: keep).
+
+    The outputs of a batch are points. Their H0 persistence is the edge lengths of their minimum spanning tree; the
+    objective T is the sum of these lengths, an edge between samples of different predicted classes counted with a
+    minus sign (it should be long, an edge within a class short). ∂T/∂z of a sample is the sum of the unit vectors
+    along its edges. The effect of a filter on a sample is Σ a · ∂T/∂a over the filter's map a there.
+
+    The score is the root mean square of a filter's effects (the formula of the first order). With ``rounds`` above 1
+    the *order* within a layer is that of joint removal: see :class:`~topocompress.criteria.base.GradientCriterion`.
+    The sizes stay those of the first order, so that layers can be compared.
+
+    Works for every network whose output has a class axis. Where it also has spatial axes (segmentation), a sample's
+    point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels.
+
+    Costs ``rounds`` × (one forward and ``draws`` backward passes), and minimum spanning trees of ``batch`` points.
+
+    The source is this project; the objective follows the use of H0 persistence as a loss by Hofer, Kwitt, Niethammer
+    & Dixit, "Connectivity-Optimized Representation Learning via Persistent Homology", ICML 2019, arXiv:1906.09003.
+
+    Args:
+        signed: Whether edges between different predicted classes count with a minus sign.
+        batch: Samples per spanning tree. It does not depend on the batches in which the network runs.
+        draws: How often the samples are divided anew into batches; each gives every sample other neighbours.
+        rounds: 1 for the first order alone; more for joint removal in finer steps.
+        seed: Seed of the division into batches.
+
+    Raises:
+        CriterionError: A setting is out of range.
+    """
+
+    name: ClassVar[str] = "persistence"
+    higher: Direction = "keep"
+    comparable: ClassVar[bool] = True
+
+    def __init__(
+        self, *, signed: bool = True, batch: int = 100, draws: int = 2, rounds: int = 9, seed: int = 0
+    ) -> None:
+        if batch < 2 or draws < 1:
+            raise CriterionError(
+                f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
+            )
+        self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
+        self.rounds = checked_rounds(rounds)
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {name: getattr(self, name) for name in ("batch", "draws", "rounds", "seed", "signed")}
+
+    def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
+        """∂T/∂z for each draw, (draws, *outputs.shape)."""
+        points = outputs.flatten(1).double().numpy()
+        classes = (
+            outputs.flatten(2).mean(dim=2).argmax(dim=1).numpy() if outputs.ndim > 2 else outputs.argmax(1).numpy()
+        )
+        generator = np.random.default_rng(self.seed)
+        found = np.zeros((self.draws, *points.shape))
+        for draw in found:
+            order = generator.permutation(len(points))
+            for part in np.array_split(order, max(1, round(len(order) / self.batch))):
+                draw[part] = tree_gradient(points[part], classes[part] if self.signed else None)
+        return torch.from_numpy(found).float().reshape(self.draws, *outputs.shape)
+
+
+def tree_gradient(points: NDArray[np.float64], classes: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """Gradient of the total length of the minimum spanning tree with respect to its points.
+
+    Args:
+        points: (samples, features).
+        classes: (samples,) where edges between different classes count with a minus sign.
+
+    Returns:
+        (samples, features): the sum of the unit vectors along a point's edges, away from its neighbours. An edge
+        between equal points has no direction and counts nothing.
+    """
+    first, second = spanning_tree(points).T
+    along = points[first] - points[second]
+    lengths = np.linalg.norm(along, axis=1, keepdims=True)
+    units = np.divide(along, lengths, out=np.zeros_like(along), where=lengths > 0)
+    if classes is not None:
+        units[classes[first] != classes[second]] *= -1
+    gradient = np.zeros_like(points)
+    np.add.at(gradient, first, units)
+    np.add.at(gradient, second, -units)
+    return gradient
