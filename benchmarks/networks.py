@@ -72,8 +72,9 @@ def make_informative(model: nn.Module, images: Tensor, *, seed: int = 0) -> None
             axis for axis in range(output.ndim) if axis != (1 if isinstance(layer, nn.Conv2d) else output.ndim - 1)
         ]
         variance, mean = torch.var_mean(output, across, correction=0)
-        # Where the images hardly differ in a channel, full variance would be mostly rounding error.
-        deviation = variance.sqrt().clamp_min(0.05 * (variance + mean**2).sqrt() + 1e-6)
+        # Where the images hardly differ in a channel, full variance would be mostly rounding error; a layer that
+        # magnifies it twenty times costs EfficientNet-B3 a decimal digit more than one that does so five times.
+        deviation = variance.sqrt().clamp_min(0.2 * (variance + mean**2).sqrt() + 1e-6)
         scale = _between(0.5, 1.5, mean.shape, generator) / deviation
         shift = _between(-0.5, 0.5, mean.shape, generator) - mean * scale
         layer.weight.mul_(scale.view(-1, *(1 for _ in layer.weight.shape[1:])))
@@ -87,6 +88,22 @@ def make_informative(model: nn.Module, images: Tensor, *, seed: int = 0) -> None
                 hooks.callback(module.register_forward_pre_hook(_set_statistics).remove)
             elif isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
                 hooks.callback(module.register_forward_hook(standardise).remove)
+        model(images)
+
+
+def estimate_statistics(model: nn.Module, images: Tensor) -> None:
+    """Set the statistics of every BatchNorm, in place, from one forward pass, norm by norm.
+
+    Unlike :func:`topocompress.finetuning.recalibrate_batchnorm` it magnifies no channel that hardly varies.
+
+    Args:
+        model: Any network; left in eval mode.
+        images: (samples, C, H, W), run at once.
+    """
+    with torch.no_grad(), contextlib.ExitStack() as hooks:
+        for module in model.eval().modules():
+            if isinstance(module, nn.BatchNorm2d):
+                hooks.callback(module.register_forward_pre_hook(_set_statistics).remove)
         model(images)
 
 
@@ -109,7 +126,7 @@ def _tiny(parameter: Tensor) -> bool:
 def _set_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
     norm.running_mean.copy_(mean)
-    norm.running_var.copy_(variance.clamp_min(1e-3 * float(variance.mean()) + 1e-6))
+    norm.running_var.copy_(variance.clamp_min(1e-2 * float(variance.mean()) + 1e-6))
 
 
 def _between(low: float, high: float, shape: torch.Size, generator: torch.Generator) -> Tensor:

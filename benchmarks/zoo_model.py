@@ -25,13 +25,12 @@ import torch
 from torch import Tensor, nn
 
 import topocompress
-from benchmarks.networks import relative_spread
+from benchmarks.networks import estimate_statistics, relative_spread
 from benchmarks.zoo_subject import Subject, build_subject
 from topocompress.capture import Maps
 from topocompress.criteria.registry import create
 from topocompress.errors import ExportError, TopocompressError
 from topocompress.export import export_onnx
-from topocompress.finetuning import recalibrate_batchnorm
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention
 from topocompress.inference import first_line
@@ -156,7 +155,7 @@ def examine(subject: Subject, criterion: str, folder: Path) -> dict[str, Any]:
             row |= {"groups": _groups(plan), "removed": plan.removed}
         with steps.step(f"{criterion}: remove"):
             smaller = topocompress.apply(subject.model, plan, example=subject.example)
-            smaller = recalibrate_batchnorm(smaller, subject.estimation)
+            estimate_statistics(smaller, subject.estimation)
         with steps.step(f"{criterion}: check"):
             row |= check(subject, plan, smaller)
         with steps.step(f"{criterion}: save and load"):

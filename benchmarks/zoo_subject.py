@@ -33,7 +33,7 @@ class Subject:
         model: With informative weights.
         preprocessing: Its input.
         calibration: Images that scores are computed on.
-        estimation: Those of them, in one batch, that weights and statistics are estimated on.
+        estimation: (ESTIMATED_ON, C, H, W) those of them that weights and statistics are estimated on.
         held_out: (CHECKED, C, H, W) images that nothing was estimated on.
         threads: Of PyTorch, ONNX Runtime and scoring.
         folder: For files.
@@ -45,7 +45,7 @@ class Subject:
     model: nn.Module
     preprocessing: Preprocessing
     calibration: Batches
-    estimation: Batches
+    estimation: Tensor
     held_out: Tensor
     threads: int
     folder: Path
@@ -90,7 +90,7 @@ def build_subject(name: str, *, source: str | None, threads: int, folder: Path) 
         model=model,
         preprocessing=preprocessing,
         calibration=in_batches(calibration, 8),
-        estimation=in_batches(calibration[:ESTIMATED_ON], ESTIMATED_ON),
+        estimation=calibration[:ESTIMATED_ON],
         held_out=held_out,
         threads=threads,
         folder=folder,
