@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from topocompress.activation import TopologicalActivation
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
 
@@ -195,9 +196,9 @@ def tapped(
 
 
 def _normalises(module: nn.Module) -> bool:
-    """Whether a module is a norm, of torch's kinds or one with frozen statistics, with or without an activation."""
+    """Whether a module is a norm, of torch's kinds or one with frozen statistics, or an activation in several steps."""
     frozen = isinstance(getattr(module, "running_mean", None), Tensor)
-    return frozen or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm))
+    return frozen or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, TopologicalActivation))
 
 
 def fast_layout(model: nn.Module, example: Tensor) -> torch.memory_format:

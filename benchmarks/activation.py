@@ -1,0 +1,38 @@
+"""The topological activation against today's: steps, accuracy, topology, cost.
+
+    python -m benchmarks.activation sets                                  on sets of known topology
+    python -m benchmarks.activation images --fashion DIR --cifar DIR      small CNNs
+
+Every result goes into one file as it is made (--results) and is not made again; a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks import activation_images, activation_sets
+from benchmarks.topology import Results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("sets", "images"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/activation.json"))
+    parser.add_argument("--weights", type=Path, default=Path("activation-weights"), help="folder for trained networks")
+    parser.add_argument("--fashion", type=Path, help="folder with the four gzipped files of Fashion-MNIST")
+    parser.add_argument("--cifar", type=Path, help="folder with train/ and test/, a folder of images for each class")
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = Results(args.results)
+    if args.part == "sets":
+        activation_sets.study(results, args.weights, quick=args.quick)
+    if args.part == "images":
+        activation_images.study(results, {"fashion": args.fashion, "cifar": args.cifar})
+
+
+if __name__ == "__main__":
+    main()
