@@ -1,6 +1,8 @@
 """The topological activation against today's: steps, accuracy, topology, cost.
 
     python -m benchmarks.activation sets                                  on sets of known topology
+    python -m benchmarks.activation betti                                 through the layers of what was trained there
+    python -m benchmarks.activation cost                                  a training step, and ONNX Runtime
     python -m benchmarks.activation images --fashion DIR --cifar DIR      small CNNs
 
 Every result goes into one file as it is made (--results) and is not made again; a run that was stopped goes on.
@@ -13,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import activation_images, activation_sets
+from benchmarks import activation_betti, activation_cost, activation_images, activation_sets
 from benchmarks.topology import Results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("sets", "images"))
+    parser.add_argument("part", choices=("sets", "betti", "images", "cost"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/activation.json"))
     parser.add_argument("--weights", type=Path, default=Path("activation-weights"), help="folder for trained networks")
     parser.add_argument("--fashion", type=Path, help="folder with the four gzipped files of Fashion-MNIST")
@@ -30,6 +32,10 @@ def main() -> None:
     results = Results(args.results)
     if args.part == "sets":
         activation_sets.study(results, args.weights, quick=args.quick)
+    if args.part == "betti":
+        activation_betti.measure(results, args.weights)
+    if args.part == "cost":
+        results.once("cost", activation_cost.measure)
     if args.part == "images":
         activation_images.study(results, {"fashion": args.fashion, "cifar": args.cifar})
 

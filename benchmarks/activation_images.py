@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -99,17 +100,17 @@ SETS = {
 
 def study(results: Results, folders: dict[str, Path | None]) -> None:
     """Every activation on every set whose images there are; what is there already is not done again."""
-    for title, (kind, classes) in SETS.items():
-        folder = folders[kind]
-        if folder is None:
-            continue
-        images = (fashion if kind == "fashion" else cifar)(folder, classes)
-        for norm in (False, True):
-            for name in NAMES:
-                row = f"images/{title}/{'BatchNorm' if norm else 'plain'}/{name}"
-                trial = results.once(f"{row}/trial", partial(_trial, name, images, norm))
-                runs = results.once(f"{row}/runs", partial(_runs, name, images, norm, trial["rate"]))
-                print(row, f"rate {trial['rate']:g}, final accuracies {runs['final']}", flush=True)
+    found = {
+        title: (fashion if kind == "fashion" else cifar)(folder, classes)
+        for title, (kind, classes) in SETS.items()
+        if (folder := folders[kind]) is not None
+    }
+    for names, norm, title in itertools.product((NAMES[:4], NAMES[4:]), (False, True), found):
+        for name in names:
+            row = f"images/{title}/{'BatchNorm' if norm else 'plain'}/{name}"
+            trial = results.once(f"{row}/trial", partial(_trial, name, found[title], norm))
+            runs = results.once(f"{row}/runs", partial(_runs, name, found[title], norm, trial["rate"]))
+            print(row, f"rate {trial['rate']:g}, final accuracies {runs['final']}", flush=True)
 
 
 def _trial(name: str, images: Images, norm: bool) -> dict[str, Any]:
@@ -131,12 +132,14 @@ def _runs(name: str, images: Images, norm: bool, rate: float) -> dict[str, Any]:
     }
 
 
-def network(name: str, channels: int, classes: int, seed: int, *, norm: bool) -> nn.Module:
+def network(
+    name: str, channels: int, classes: int, seed: int, *, norm: bool, widths: Sequence[int] = WIDTHS
+) -> nn.Module:
     """Four convolutions, global average, linear; weights start so that every layer's output has mean square 1."""
     generator = torch.Generator().manual_seed(seed)
     modules: list[nn.Module] = []
     scale = 1.0
-    for width, stride in zip(WIDTHS, STRIDES, strict=True):
+    for width, stride in zip(widths, STRIDES, strict=True):
         conv = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=not norm)
         activation = layer(name, width, generator, amplitude=AMPLITUDE)
         with torch.no_grad():
