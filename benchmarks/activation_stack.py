@@ -24,6 +24,7 @@ from topocompress.datasets import KnownTopology
 TRAINING, TEST, BATCH = 50_000, 2_000, 512
 LEVELS = (0.90, 0.95, 0.99)
 _BETAS = (0.9, 0.999)
+_DRAWS = 10  # of an activation's own random parameters, over which its gain is taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,6 @@ class Stack:
         self._activation = ACTIVATIONS[name]
         self.depth = depth
         sizes = [inputs, *[width] * depth, 2]
-        runs = len(seeds)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         scale = 1.0
         self.layers: list[tuple[Tensor, Tensor]] = []
@@ -61,7 +61,7 @@ class Stack:
             if layer < depth:
                 started = [self._activation.start((1, columns), (1, 1), each) for each in generators]
                 self.parameters.append(tuple(torch.stack(each) for each in zip(*started, strict=True)))
-                scale = gain(self._activation, (runs, 1, columns), (runs, 1, 1))
+                scale = gain(self._activation, (_DRAWS, 1, columns), (_DRAWS, 1, 1))
         for tensor in self.tensors():
             tensor.requires_grad_(True)
 
