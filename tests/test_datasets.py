@@ -1,133 +1,62 @@
-from __future__ import annotations
-
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
-from imagesets import COLOUR, GREY, stacked, write_images
 
-from topocompress.data import load_data
-from topocompress.datasets import ArrayImages, FileImages, ForeignSet, Part, PhotoCrops
-from topocompress.types import Preprocessing
+from topocompress import datasets
+from topocompress.errors import DataError
+from topocompress.topology import Scale, betti_numbers, neighbourhood_graph
 
-
-def test_photographs_are_lazy_deterministic_and_unlabelled():
-    size = Preprocessing(input_shape=(3, 32, 40))
-    first, second = (load_data(None, preprocessing=size, samples=30, eval_samples=20) for _ in range(2))
-    assert not first.labelled
-    assert "your own images" in first.note
-    assert "\n" not in first.note
-    assert (len(first.calibration), len(first.evaluation)) == (30, 20)
-    backwards = torch.stack([second.calibration[index][0] for index in reversed(range(30))]).flip(0)
-    assert torch.equal(stacked(first.calibration), backwards)
-    assert first.calibration[0][0].shape == (3, 32, 40)
-    assert first.calibration[0][1] == -1
-    assert first.fingerprint == second.fingerprint
-    assert first.fingerprint != load_data(None, preprocessing=size, samples=30, seed=1).fingerprint
-    assert len({image.numpy().tobytes() for image in stacked(first.calibration)}) == 30
+SETS = [*datasets.naitzat(), datasets.annuli(7), datasets.annuli(7, dimension=3), datasets.annuli(2)]
 
 
-def test_more_crops_keep_the_first_ones():
-    few, many = (load_data(None, preprocessing=COLOUR, samples=count).calibration for count in (5, 9))
-    assert torch.equal(stacked(few), stacked(many)[:5])
+@pytest.mark.parametrize("known", SETS, ids=lambda known: known.name)
+@pytest.mark.parametrize("label", [0, 1])
+def test_our_own_engine_recovers_the_betti_numbers(known, label):
+    points, labels = known.cover()
+    graph = neighbourhood_graph(points[labels == label], Scale("absolute", (known.epsilon,)))
+    assert betti_numbers(graph.rows, range(len(known.betti[label]))) == known.betti[label]
 
 
-def test_evaluation_crops_share_no_pixel_with_the_others():
-    black_right = torch.full((3, 40, 100), 255, dtype=torch.uint8)
-    black_right[:, :, 70:] = 0
-    prep = Preprocessing(input_shape=(3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
-    crops = PhotoCrops([black_right], used=30, evaluation=30, seed=0, preprocessing=prep)
-    images = stacked(crops)
-    assert images[:30].amin() > 0.5
-    assert images[30:].amax() < 0.05
+def test_the_numbers_are_those_of_the_paper():
+    assert [known.betti for known in datasets.naitzat()] == [
+        ((9, 0), (1, 9)),
+        ((9, 9, 0), (9, 9, 0)),
+        ((18, 0, 9), (9, 0, 9)),
+    ]
 
 
-def test_photographs_for_a_grey_model():
-    data = load_data(None, preprocessing=GREY, samples=5)
-    assert data.calibration[0][0].shape == (1, 16, 16)
-    assert data.evaluation[0][0].std() > 0
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_seven_by_seven_annuli_have_more_than_150(dimension):
+    assert datasets.annuli(7, dimension=dimension).total_betti == 4 * 49 + 1
+    assert datasets.annuli(3, dimension=dimension).total_betti == 37
 
 
-def test_digits_are_shifted_but_not_mirrored():
-    data = load_data("digits", preprocessing=GREY, samples=50)
-    image = load_data("digits", preprocessing=GREY, samples=50, augment=False).train[0][0]
-    padded = torch.nn.functional.pad(image[None], (2, 2, 2, 2), mode="replicate")[0]
-    windows = {padded[:, t : t + 16, c : c + 16].numpy().tobytes() for t in range(5) for c in range(5)}
-    torch.manual_seed(0)
-    assert all(data.train[0][0].numpy().tobytes() in windows for _ in range(40))
+@pytest.mark.parametrize("known", SETS, ids=lambda known: known.name)
+def test_samples_lie_in_their_class(known):
+    points, labels = known.sample(501, seed=3)
+    assert points.shape == (501, len(known.corner))
+    assert points.dtype == np.float32
+    assert np.bincount(labels).tolist() == [251, 250]
+    assert np.array_equal(known.place(points.astype(np.float64)), labels)
+    assert np.abs(points).max(axis=0) == pytest.approx(known.corner, rel=0.15)
+    assert len(np.unique(labels[:40])) == 2  # in random order
 
 
-def test_augmentation_draws_from_torch_and_only_for_training():
-    data = load_data("digits", preprocessing=GREY, samples=50)
-    torch.manual_seed(0)
-    first = [data.train[0][0] for _ in range(20)]
-    torch.manual_seed(0)
-    assert all(torch.equal(a, data.train[0][0]) for a in first)
-    assert len({image.numpy().tobytes() for image in first}) > 5
-    plain = load_data("digits", preprocessing=GREY, samples=50, augment=False)
-    assert torch.equal(plain.train[0][0], plain.train[0][0])
-    assert torch.equal(data.evaluation[0][0], data.evaluation[0][0])
+def test_samples_follow_their_seed():
+    known = datasets.nine_discs()
+    first, again, other = (known.sample(50, seed=seed)[0] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
-def test_interpolation_reaches_the_crops():
-    smooth, sharp = (
-        load_data(None, preprocessing=replace(COLOUR, interpolation=kind), samples=4).calibration
-        for kind in ("bilinear", "bicubic")
-    )
-    assert not torch.allclose(stacked(smooth), stacked(sharp), atol=0.02)
+def test_a_place_in_the_plane_is_told_by_hand():
+    known = datasets.nine_discs()
+    points = np.array([[0.0, 0.0], [1.2, 1.0], [0.5, 0.5], [0.3, 0.0], [1.9, 1.9]])
+    assert known.place(points).tolist() == [0, 0, 1, -1, -1]
 
 
-# --- the kinds of samples
-
-
-def array_images(count=6):
-    images = torch.arange(count, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 16, 16) / count
-    return ArrayImages(images, range(count), GREY)
-
-
-def test_array_images():
-    samples = array_images()
-    image, label = samples[3]
-    assert label == 3
-    assert torch.allclose(image, torch.full((1, 16, 16), (0.5 - 0.3) / 0.3))
-    assert samples.targets.dtype == np.int64
-    assert len({samples.identity(index) for index in range(6)}) == 6
-
-
-def test_file_images(tmp_path):
-    paths = sorted(write_images(tmp_path, 3).glob("*.png"))
-    samples = FileImages(paths, [0, 1, 0], COLOUR)
-    assert len(samples) == 3
-    assert (samples[1][0].shape, samples[1][1]) == ((3, 16, 16), 1)
-    assert samples.identity(2) == paths[2].read_bytes()
-    assert samples.readable(2)
-    paths[2].write_bytes(b"")
-    assert not samples.readable(2)
-
-
-@pytest.mark.parametrize("items", ["pairs", "lists", "images"])
-def test_foreign_items(items):
-    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    source = {"pairs": [(image, 9) for image in images], "lists": [[image, 9] for image in images], "images": images}
-    samples = ForeignSet(source[items], [1, 0, 1, 2], name="mine", preprocessing=GREY)
-    assert torch.equal(stacked(samples), images)
-    assert [samples[index][1] for index in range(4)] == [1, 0, 1, 2]
-    assert samples.identity(1) == images[1].numpy().tobytes()
-
-
-def test_a_part_renumbers_its_samples():
-    whole = array_images()
-    part = Part(whole, np.array([4, 2]))
-    assert part.targets.tolist() == [4, 2]
-    assert [part[index][1] for index in range(len(part))] == [4, 2]
-    assert torch.equal(part[0][0], whole[4][0])
-    assert part.identity(1) == whole.identity(2)
-
-
-def test_natural_images_are_mirrored_every_other_time():
-    ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
-    part = Part(ArrayImages(ramp, [0], GREY), np.array([0]), augment="natural")
-    torch.manual_seed(0)
-    mirrored = [bool(image[0, 0, 0] > image[0, 0, -1]) for image in (part[0][0] for _ in range(100))]
-    assert 30 < sum(mirrored) < 70
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(DataError, match="cannot hold both classes"):
+        datasets.nine_discs().sample(1, seed=0)
+    for cells, dimension in ((0, 2), (3, 4)):
+        with pytest.raises(DataError, match="annuli:"):
+            datasets.annuli(cells, dimension=dimension)

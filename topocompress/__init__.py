@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from topocompress.activation import TopologicalActivation
     from topocompress.artifact import load, save
     from topocompress.criteria.betti import Betti
     from topocompress.errors import TopocompressError
@@ -21,38 +22,45 @@ if TYPE_CHECKING:
     from topocompress.measurement import compare_latency
     from topocompress.pipeline import compress
     from topocompress.surgery import apply
+    from topocompress.swapping import fold_back, swap_activations
     from topocompress.verbs import measure, plan, score
 
 _HOMES = {
     "Betti": "criteria.betti",
     "TopocompressError": "errors",
+    "TopologicalActivation": "activation",
     "apply": "surgery",
     "compare_latency": "measurement",
     "compress": "pipeline",
     "export_onnx": "export",
     "finetune": "finetuning",
+    "fold_back": "swapping",
     "inspect_filter": "inspection",
     "load": "artifact",
     "measure": "verbs",
     "plan": "verbs",
     "save": "artifact",
     "score": "verbs",
+    "swap_activations": "swapping",
 }
 
 __all__ = [
     "Betti",
     "TopocompressError",
+    "TopologicalActivation",
     "apply",
     "compare_latency",
     "compress",
     "export_onnx",
     "finetune",
+    "fold_back",
     "inspect_filter",
     "load",
     "measure",
     "plan",
     "save",
     "score",
+    "swap_activations",
 ]
 
 

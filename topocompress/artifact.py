@@ -1,9 +1,9 @@
 """Run directories: a pruned model saved and loaded without pickle.
 
 ``plan.json`` says how to build the network again (architecture, then every plan in order, with what becomes of each
-layer) and carries the SHA-256 of the files beside it and of itself, so that a wrong or edited file is noticed. That
-guards against accidents; it is no signature. Nothing named in the file is imported: a network from the user's own
-factory needs that factory at load time, one of timm's needs timm.
+layer, then the topological activations) and carries the SHA-256 of the files beside it and of itself, so that a wrong
+or edited file is noticed. That guards against accidents; it is no signature. Nothing named in the file is imported: a
+network from the user's own factory needs that factory at load time, one of timm's needs timm.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from topocompress.architectures import build
-from topocompress.errors import ArtifactError
+from topocompress.errors import ArtifactError, ModelError
 from topocompress.files import atomic_directory
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.surgery import apply
+from topocompress.swapping import describe_waves, restore_waves
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
 FORMAT = "topocompress-run"
@@ -81,6 +82,7 @@ def write_run(
         "architecture": dataclasses.asdict(architecture or own),
         "preprocessing": dataclasses.asdict(preprocessing),
         "plans": [_entry(plan) for plan in plans],
+        **({"activations": waves} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
         "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.name != MANIFEST},
     }
@@ -110,6 +112,7 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
         architecture = Architecture(**manifest["architecture"])
         preprocessing = _preprocessing(manifest["preprocessing"])
         plans = tuple(_plan(entry) for entry in manifest["plans"])
+        waves = [dict(entry) for entry in manifest.get("activations", ())]
         expected = str(manifest["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{directory / MANIFEST} is not a valid run description: {error}") from error
@@ -117,6 +120,10 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
     example = torch.zeros(1, *preprocessing.input_shape)
     for plan in plans:
         module = apply(module, plan, example=example, any_weights=True)  # the weights come last
+    try:
+        restore_waves(module, waves)
+    except (ModelError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error}") from error
     try:
         own, stored = module.state_dict(), load_file(directory / WEIGHTS)
         if own.keys() == stored.keys():  # own has version marks, which some modules (MNASNet) insist on

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress import sources
-from topocompress.datasets import FileImages, Part, PhotoCrops, SampleSet
 from topocompress.errors import DataError
 from topocompress.factories import call_factory, is_factory
+from topocompress.samplesets import FileImages, Part, PhotoCrops, SampleSet
 from topocompress.splits import Split, split
 from topocompress.types import Preprocessing
 
@@ -83,7 +83,7 @@ def load_data(
         source: ``digits``, ``fashion-mnist:ROOT``, ``cifar10:ROOT``, ``imagefolder:PATH``, ``pkg.module:factory``, or
             ``None`` for crops of the photographs that ship with scikit-learn. A factory is called without arguments
             and returns a :class:`Data`, a dataset, or a pair of datasets (train, test); for what their items may be
-            see :class:`topocompress.datasets.ForeignSet`.
+            see :class:`topocompress.samplesets.ForeignSet`.
         preprocessing: What the model expects.
         samples: Number of calibration samples, class-balanced where there are labels.
         seed: Seed of every choice.

@@ -1,223 +1,215 @@
-"""Datasets of model inputs: every item is ``(image, label)``, prepared by a :class:`Preprocessing`.
+"""Two-class data sets whose topology is known: how many pieces, loops and voids each class has.
 
-The image is (channels, height, width) float32, normalised; the label an int, -1 where there is none.
+The first three follow Naitzat, Zhitnikov & Lim, "Topology of Deep Neural Networks", JMLR 21(184), 2020, section 5; the
+measures are ours, and so are the grids of annuli, which are larger. Between the classes lies a gap that belongs to
+neither.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
-from topocompress.images import decodes, finished, normalise, prepare, read_image
-from topocompress.types import Preprocessing
+from topocompress.errors import DataError
 
-Item = tuple[Tensor, int]
+Points = NDArray[np.floating[Any]]
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+_DRAWN = 1 << 16
+_TIE_BREAK = 0.02
 
 
-class SampleSet(Dataset[Item]):
-    """Labelled inputs by number.
+@dataclass(frozen=True, kw_only=True)
+class KnownTopology:
+    """Two disjoint regions of the plane or of space.
 
     Attributes:
-        targets: (samples,) int64 labels, -1 where unknown.
+        name: What it is called.
+        betti: Betti numbers of class 0 and of class 1, from β0 upward.
+        corner: The regions lie within ±corner, one number per axis.
+        place: (points, axes) → (points,) class 0 or 1, -1 for neither.
+        spacing: A lattice this fine represents both regions, see :meth:`cover`.
+        epsilon: Scale at which the Vietoris–Rips complex of the cover has the Betti numbers of the regions.
     """
 
-    targets: NDArray[np.int64]
+    name: str
+    betti: tuple[tuple[int, ...], tuple[int, ...]]
+    corner: tuple[float, ...]
+    place: Callable[[Points], NDArray[np.int64]]
+    spacing: float
+    epsilon: float
 
-    def __len__(self) -> int:
-        return len(self.targets)
+    @property
+    def total_betti(self) -> int:
+        """Sum of all Betti numbers of both classes."""
+        return sum(map(sum, self.betti))
 
-    @abstractmethod
-    def __getitem__(self, index: int) -> Item:
-        """The input and label of one sample."""
+    def sample(self, count: int, *, seed: int) -> Labelled:
+        """Points drawn uniformly from the regions, as many from one class as from the other.
 
-    @abstractmethod
-    def identity(self, index: int) -> bytes:
-        """What tells this sample from others, for fingerprints."""
+        Args:
+            count: How many in all, at least 2; class 0 gets the odd one.
+            seed: Seed of the draw.
+
+        Returns:
+            Points (count, axes) float32 and labels (count,) int64, in random order.
+
+        Raises:
+            DataError: ``count`` is below 2.
+        """
+        if count < 2:
+            raise DataError(f"{self.name}: a sample of {count} points cannot hold both classes", hint="Ask for more.")
+        rng = np.random.default_rng(seed)
+        wanted = (count - count // 2, count // 2)
+        found: list[list[Points]] = [[], []]
+        while any(sum(map(len, found[label])) < wanted[label] for label in (0, 1)):
+            drawn = rng.uniform(-1, 1, (_DRAWN, len(self.corner))) * self.corner
+            labels = self.place(drawn)
+            for label in (0, 1):
+                found[label].append(drawn[labels == label])
+        points = np.concatenate([np.concatenate(found[label])[: wanted[label]] for label in (0, 1)])
+        labels = np.repeat((0, 1), wanted)
+        order = rng.permutation(count)
+        return points[order].astype(np.float32), labels[order].astype(np.int64)
+
+    def cover(self) -> Labelled:
+        """A lattice through the regions, dense enough to show their topology at ``epsilon``.
+
+        Points are moved by a little, always the same, so that no two distances are equal.
+
+        Returns:
+            Points (points, axes) float32 and labels (points,) int64.
+        """
+        steps = [np.arange(-int(side / self.spacing), int(side / self.spacing) + 1) for side in self.corner]
+        lattice = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, len(steps)) * self.spacing
+        labels = self.place(lattice)
+        inside = labels >= 0
+        shift = np.random.default_rng(0).uniform(-1, 1, lattice.shape) * _TIE_BREAK * self.spacing
+        return (lattice + shift)[inside].astype(np.float32), labels[inside]
 
 
-class ArrayImages(SampleSet):
-    """Images held in memory.
+def nine_discs() -> KnownTopology:
+    """D-I: nine discs (class 0) in the holes of a nine-holed disc (class 1). β = (9, 0) and (1, 9)."""
+
+    def place(points: Points) -> NDArray[np.int64]:
+        near = np.linalg.norm(points - _nearest_cell(points, 3), axis=1)
+        inside = np.linalg.norm(points, axis=1) < 2.0
+        return _classes(near < 0.25, inside & (near > 0.35))
+
+    return KnownTopology(
+        name="nine discs", betti=((9, 0), (1, 9)), corner=(2.0, 2.0), place=place, spacing=0.1, epsilon=0.15
+    )
+
+
+def linked_tori() -> KnownTopology:
+    """D-II: nine pairs of solid tori, each of class 0 linked with one of class 1. β = (9, 9, 0) and (9, 9, 0)."""
+    large, small, pitch = 0.4, 0.14, 1.6
+
+    def place(points: Points) -> NDArray[np.int64]:
+        x, y, z = (points - pitch * _nearest_cell(points / pitch, 3)).T
+        lying = np.hypot(np.hypot(x + large / 2, y) - large, z)
+        standing = np.hypot(np.hypot(x - large / 2, z) - large, y)
+        return _classes(lying < small, standing < small)
+
+    side = pitch + large + small
+    return KnownTopology(
+        name="linked tori",
+        betti=((9, 9, 0), (9, 9, 0)),
+        corner=(side + large / 2, side, large + small),
+        place=place,
+        spacing=0.08,
+        epsilon=0.145,
+    )
+
+
+def nested_spheres() -> KnownTopology:
+    """D-III: nine times a ball in a shell in a shell, the middle one of class 1. β = (18, 0, 9) and (9, 0, 9)."""
+
+    def place(points: Points) -> NDArray[np.int64]:
+        radius = np.linalg.norm(points - _nearest_cell(points, 3), axis=1)
+        outer = (radius > 0.35) & (radius < 0.45)
+        return _classes((radius < 0.11) | outer, (radius > 0.18) & (radius < 0.28))
+
+    return KnownTopology(
+        name="nested spheres",
+        betti=((18, 0, 9), (9, 0, 9)),
+        corner=(1.5, 1.5, 0.5),
+        place=place,
+        spacing=0.06,
+        epsilon=0.11,
+    )
+
+
+def annuli(cells: int = 7, *, dimension: int = 2) -> KnownTopology:
+    """A grid of annuli (class 0) and its complement (class 1); the sum of all Betti numbers is 4·cells² + 1.
+
+    In the plane the annuli have β = (c, c) and the complement in the square, c discs and what surrounds the annuli,
+    (c + 1, c), for c = cells². In space the annuli are thickened to solid rings in a slab: (c, c, 0), and the
+    complement, which passes through every ring and around it, (1, c, c).
 
     Args:
-        images: (samples, channels, height, width), uint8, or float32 in 0..1.
-        labels: (samples,)
-        preprocessing: What the model expects.
+        cells: Annuli to a side. From 7 on the sum is above 150.
+        dimension: 2 or 3.
+
+    Raises:
+        DataError: No cell, or another dimension.
     """
+    if cells < 1 or dimension not in (2, 3):
+        raise DataError(
+            f"annuli: {cells} cells in dimension {dimension}", hint="Ask for 1 cell or more in dimension 2 or 3."
+        )
+    count, side = cells**2, cells / 2
+    if dimension == 2:
 
-    def __init__(self, images: Tensor, labels: Any, preprocessing: Preprocessing) -> None:
-        self.images = images
-        self.targets = np.asarray(labels, dtype=np.int64)
-        self.preprocessing = preprocessing
+        def flat(points: Points) -> NDArray[np.int64]:
+            radius = np.linalg.norm(points - _nearest_cell(points, cells), axis=1)
+            inside = np.abs(points).max(axis=1) < side
+            return _classes((radius > 0.18) & (radius < 0.32), inside & ((radius < 0.12) | (radius > 0.38)))
 
-    def __getitem__(self, index: int) -> Item:
-        return prepare(self.images[index], self.preprocessing), int(self.targets[index])
+        return KnownTopology(
+            name=f"{cells}×{cells} annuli",
+            betti=((count, count), (count + 1, count)),
+            corner=(side, side),
+            place=flat,
+            spacing=0.07,
+            epsilon=0.105,
+        )
 
-    def identity(self, index: int) -> bytes:
-        """The raw pixels."""
-        return self.images[index].numpy().tobytes()
+    corner = (side + 0.05, side + 0.05, 0.45)
 
+    def thick(points: Points) -> NDArray[np.int64]:
+        offset = points[:, :2] - _nearest_cell(points[:, :2], cells)
+        # Rings with a square section: how far a point is from the ring's core, by the larger of the two directions.
+        depth = np.maximum(np.abs(np.linalg.norm(offset, axis=1) - 0.25), np.abs(points[:, 2]))
+        inside = (np.abs(points) < corner).all(axis=1)
+        return _classes(depth < 0.1, inside & (depth > 0.16))
 
-class FileImages(SampleSet):
-    """Image files, decoded when asked for.
-
-    Args:
-        paths: One per sample.
-        labels: (samples,)
-        preprocessing: What the model expects.
-    """
-
-    def __init__(self, paths: Sequence[Path], labels: Any, preprocessing: Preprocessing) -> None:
-        self.paths = list(paths)
-        self.targets = np.asarray(labels, dtype=np.int64)
-        self.preprocessing = preprocessing
-
-    def __getitem__(self, index: int) -> Item:
-        return prepare(read_image(self.paths[index]), self.preprocessing), int(self.targets[index])
-
-    def identity(self, index: int) -> bytes:
-        """The file's bytes."""
-        return self.paths[index].read_bytes()
-
-    def readable(self, index: int) -> bool:
-        """Whether the file decodes to its end."""
-        return decodes(self.paths[index])
-
-
-class PhotoCrops(SampleSet):
-    """Random crops of a few photographs, unlabelled; each depends on nothing but the seed and its number.
-
-    The right ``EVALUATION_SHARE`` of every photograph serves the evaluation crops alone, so that these share no pixel
-    with the others.
-
-    Args:
-        photographs: Each (3, height, width) uint8.
-        used: Number of crops that are not for evaluation; they come first.
-        evaluation: Number of evaluation crops.
-        seed: Seed of all crops.
-        preprocessing: What the model expects.
-    """
-
-    EVALUATION_SHARE = 0.3
-
-    def __init__(
-        self,
-        photographs: Sequence[Tensor],
-        *,
-        used: int,
-        evaluation: int,
-        seed: int,
-        preprocessing: Preprocessing,
-    ) -> None:
-        self.photographs = list(photographs)
-        self.first_evaluation = used
-        self.targets = np.full(used + evaluation, -1, dtype=np.int64)
-        self.seed = seed
-        self.preprocessing = preprocessing
-
-    def region(self, photograph: Tensor, *, evaluation: bool) -> Tensor:
-        """The part of a photograph from which such crops are taken, (3, height, width)."""
-        border = round(photograph.shape[2] * (1 - self.EVALUATION_SHARE))
-        return photograph[:, :, border:] if evaluation else photograph[:, :, :border]
-
-    def __getitem__(self, index: int) -> Item:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        evaluation = index >= self.first_evaluation
-        number = index - self.first_evaluation if evaluation else index
-        rng = np.random.default_rng([self.seed, int(evaluation), number])
-        photograph = self.photographs[rng.integers(len(self.photographs))]
-        return self._crop(self.region(photograph, evaluation=evaluation), rng), -1
-
-    def _crop(self, region: Tensor, rng: np.random.Generator) -> Tensor:
-        size = self.preprocessing.input_shape[1:]
-        height, width = region.shape[1:]
-        area = rng.uniform(0.1, 1.0) * height * width
-        ratio = size[1] / size[0] * np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        h = int(np.clip(round((area / ratio) ** 0.5), 1, height))
-        w = int(np.clip(round((area * ratio) ** 0.5), 1, width))
-        top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        mode = InterpolationMode(self.preprocessing.interpolation)
-        crop = F.resized_crop(region, top, left, h, w, list(size), interpolation=mode, antialias=True)
-        if rng.random() < 0.5:
-            crop = F.horizontal_flip(crop)
-        crop = F.adjust_brightness(crop, rng.uniform(0.7, 1.3))
-        crop = F.adjust_contrast(crop, rng.uniform(0.7, 1.3))
-        crop = F.adjust_saturation(crop, rng.uniform(0.7, 1.3))
-        return normalise(crop, self.preprocessing)
-
-    def identity(self, index: int) -> bytes:
-        """The seed and the number; the photographs are always the same."""
-        return f"crop|{self.seed}|{self.first_evaluation}|{index}".encode()
+    return KnownTopology(
+        name=f"{cells}×{cells} rings",
+        betti=((count, count, 0), (1, count, count)),
+        corner=corner,
+        place=thick,
+        spacing=1 / 6,
+        epsilon=0.305,
+    )
 
 
-class ForeignSet(SampleSet):
-    """A dataset from elsewhere, each item checked when it is read.
-
-    An item is an image or an (image, label) pair. A PIL image or a uint8 tensor is prepared like any other image; a
-    floating tensor counts as finished and must have the model's input shape.
-
-    Args:
-        source: A map-style dataset.
-        labels: (samples,)
-        name: For messages.
-        preprocessing: What the model expects.
-    """
-
-    def __init__(self, source: Any, labels: Any, *, name: str, preprocessing: Preprocessing) -> None:
-        self.source = source
-        self.targets = np.asarray(labels, dtype=np.int64)
-        self.name = name
-        self.preprocessing = preprocessing
-
-    def __getitem__(self, index: int) -> Item:
-        item = self.source[index]
-        image = item[0] if isinstance(item, tuple | list) else item
-        return finished(image, self.preprocessing, f"{self.name}, sample {index}"), int(self.targets[index])
-
-    def identity(self, index: int) -> bytes:
-        """The finished input's values."""
-        return self[index][0].contiguous().numpy().tobytes()
+def naitzat() -> tuple[KnownTopology, KnownTopology, KnownTopology]:
+    """The three sets of the paper, D-I to D-III."""
+    return nine_discs(), linked_tori(), nested_spheres()
 
 
-class Part(SampleSet):
-    """Some samples of another set, if wanted with light augmentation drawn from torch's random state.
-
-    Args:
-        source: The whole.
-        indices: (samples,) numbers in ``source``.
-        augment: ``natural`` shifts and mirrors, ``shift`` only shifts, empty leaves as is.
-    """
-
-    def __init__(self, source: SampleSet, indices: NDArray[np.intp], *, augment: str = "") -> None:
-        self.source = source
-        self.indices = np.asarray(indices, dtype=np.intp)
-        self.targets = source.targets[self.indices]
-        self.augment = augment
-
-    def __getitem__(self, index: int) -> Item:
-        image, label = self.source[int(self.indices[index])]
-        return (_augmented(image, mirror=self.augment == "natural") if self.augment else image), label
-
-    def identity(self, index: int) -> bytes:
-        """That of the sample in the whole."""
-        return self.source.identity(int(self.indices[index]))
+def _nearest_cell(points: Points, cells: int) -> Points:
+    """The middle of the nearest of cells × cells unit cells around the origin; further axes are 0."""
+    found = np.zeros_like(points)
+    last = (cells - 1) / 2
+    found[:, :2] = np.clip(np.round(points[:, :2] + last), 0, cells - 1) - last
+    return found
 
 
-def _augmented(image: Tensor, *, mirror: bool) -> Tensor:
-    """Shift by up to an eighth of each side, the border repeated; mirror every other image."""
-    height, width = image.shape[-2:]
-    pad_h, pad_w = max(height // 8, 1), max(width // 8, 1)
-    padded = torch.nn.functional.pad(image[None], (pad_w, pad_w, pad_h, pad_h), mode="replicate")[0]
-    top, left = int(torch.randint(2 * pad_h + 1, ())), int(torch.randint(2 * pad_w + 1, ()))
-    shifted = padded[..., top : top + height, left : left + width]
-    return shifted.flip(-1) if mirror and bool(torch.rand(()) < 0.5) else shifted
+def _classes(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.where(first, 0, np.where(second, 1, -1)).astype(np.int64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from topocompress.activation import TopologicalActivation
 from topocompress.data import ONE_LABEL, STAND_IN, Data
 from topocompress.detectors import SCORE
 from topocompress.finetuning import FinetuneResult
@@ -17,6 +18,7 @@ from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
 from topocompress.results import Measurement
+from topocompress.swapping import Swapped, some
 from topocompress.types import PruningPlan, Scores
 
 
@@ -103,8 +105,8 @@ def plan(plan: PruningPlan) -> dict[str, Any]:
     }
 
 
-def tuning(tuned: FinetuneResult | None, epochs: int, lr: float) -> dict[str, Any]:
-    """Settings and history of fine-tuning; empty if there was none."""
+def tuning(tuned: FinetuneResult | None, epochs: int, lr: float, swapped: Swapped | None = None) -> dict[str, Any]:
+    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none."""
     if tuned is None:
         return {}
     return {
@@ -113,6 +115,25 @@ def tuning(tuned: FinetuneResult | None, epochs: int, lr: float) -> dict[str, An
         "best_epoch": tuned.best_epoch,
         "validation_samples": tuned.validation_samples,
         "history": [asdict(epoch) for epoch in tuned.history],
+        **({} if swapped is None else {"activation": activation(swapped, tuned)}),
+    }
+
+
+def activation(swapped: Swapped, tuned: FinetuneResult) -> dict[str, Any]:
+    """Which activations were swapped, which were not, and how large their amplitudes became."""
+    amplitudes = {
+        name: module.amplitude.detach().abs()
+        for name, module in tuned.model.named_modules()
+        if isinstance(module, TopologicalActivation)
+    }
+    return {
+        "kind": "topological",
+        "swapped": list(swapped.swapped),
+        "left": list(swapped.left),
+        "folded_back": [name for name in swapped.swapped if name not in amplitudes],
+        "amplitudes": {
+            name: {"mean": float(values.mean()), "max": float(values.max())} for name, values in amplitudes.items()
+        },
     }
 
 
@@ -123,6 +144,7 @@ def collect_warnings(
     sides: tuple[Measurement, Measurement],
     verdict: str,
     slow: str,
+    swapped: Swapped | None = None,
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
     found = [
@@ -133,6 +155,8 @@ def collect_warnings(
     if unfollowed := [entry.root for entry in plan.groups if entry.protected == UNFOLLOWED]:
         more = f" and {len(unfollowed) - 3} more" if len(unfollowed) > 3 else ""
         found.append(f"Kept whole: {', '.join(unfollowed[:3])}{more}, and what is coupled to it: {UNFOLLOWED}.")
+    if swapped is not None and swapped.left:
+        found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
     if slow:

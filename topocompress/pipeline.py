@@ -30,9 +30,9 @@ from topocompress.probing import prunable_groups
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.resources import Resources
 from topocompress.results import Report
-from topocompress.rules import Limits, check_rule, check_samples
+from topocompress.rules import Limits, check_activation, check_rule, check_samples
 from topocompress.scoring import ANY, silent
-from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, tune
+from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, swap, tune
 from topocompress.surgery import apply
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
 from topocompress.verbs import layer_costs
@@ -81,6 +81,7 @@ def compress(
     linear: bool = False,
     allocation: Allocation = "uniform",
     finetune_epochs: int = 0,
+    activation: str | None = None,
     lr: float = 0.01,
     controls: bool = True,
     seed: int = 0,
@@ -112,6 +113,7 @@ def compress(
         linear: Whether linear layers may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
         finetune_epochs: Epochs of fine-tuning; needs labels.
+        activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
         lr: Peak learning rate of fine-tuning.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         seed: Seed of everything random.
@@ -135,6 +137,7 @@ def compress(
     check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     if isinstance(chosen, CloudCriterion):
         check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
+    check_activation(activation, finetune_epochs)
     job = _open(model, data, samples=samples, seed=seed, progress=progress)
     if finetune_epochs and (not job.data.labelled or job.data.train is None):
         raise DataError(
@@ -162,7 +165,8 @@ def compress(
         bare = apply(original, plan, example=job.example)
         cut = job.recalibrated(bare)
     removed = left_after_removal(job, bare, cut, before)
-    tuned = tune(job, cut, finetune_epochs, lr)
+    swapped = swap(job, cut, activation)
+    tuned = tune(job, swapped.model if swapped else cut, finetune_epochs, lr)
     finished = tuned.model if tuned else cut
     after = job.evaluated(finished, "evaluating the result")
     others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
@@ -188,8 +192,8 @@ def compress(
             after=sides[1],
             export=check,
             controls=others,
-            finetune=describe.tuning(tuned, finetune_epochs, lr),
-            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow)
+            finetune=describe.tuning(tuned, finetune_epochs, lr, swapped),
+            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow, swapped)
             + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={

@@ -56,6 +56,11 @@ def stage_lines(report: Report) -> list[str]:
             f"After {report.finetune['epochs']} epochs of fine-tuning (best: {report.finetune['best_epoch']}): "
             f"{measure} {_percent(getattr(report.after, measure))}."
         )
+    if swapped := report.finetune.get("activation"):
+        lines.append(
+            f"Topological activations: {len(swapped['swapped'])} swapped, {len(swapped['left'])} left, "
+            f"{len(swapped['folded_back'])} folded back to plain ones after fine-tuning."
+        )
     for control in report.controls:
         each = ", ".join(_percent(value) for value in control.accuracies)
         lines.append(

@@ -82,3 +82,23 @@ def check_samples(samples: int, max_betti: float | None) -> None:
             f"{samples} calibration samples cannot give a Betti number above {max_betti:g}",
             hint=f"Raise --samples above {max_betti:g} (default 1000) or lower --max-betti.",
         )
+
+
+TOPOLOGICAL = "topological"
+
+
+def check_activation(activation: str | None, epochs: int) -> None:
+    """Refuse an activation that is unknown, or that nothing would teach.
+
+    Raises:
+        PlanError: It is not ``topological``, or there is no fine-tuning.
+    """
+    if activation is None:
+        return
+    if activation != TOPOLOGICAL:
+        raise PlanError(f"--activation {activation!r} is unknown", hint=f"Use --activation {TOPOLOGICAL}.")
+    if epochs < 1:
+        raise PlanError(
+            f"--activation {TOPOLOGICAL} changes nothing by itself: fine-tuning learns how strongly activations fold",
+            hint="Add --finetune with some epochs.",
+        )

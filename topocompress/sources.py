@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from topocompress.datasets import ArrayImages, FileImages, ForeignSet, SampleSet
 from topocompress.errors import DataError
 from topocompress.images import finished
+from topocompress.samplesets import ArrayImages, FileImages, ForeignSet, SampleSet
 from topocompress.splits import Indices
 from topocompress.types import Preprocessing
 

@@ -7,7 +7,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ from topocompress.models import LoadedModel
 from topocompress.profiling import profile
 from topocompress.resources import Resources
 from topocompress.results import Control, ExportCheck, Measurement
+from topocompress.rules import TOPOLOGICAL
 from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
+from topocompress.swapping import Swapped, fold_back, swap_activations
 from topocompress.types import ChannelGroup, PruningPlan, Scores
 from topocompress.verbs import layer_costs, score_groups
 
@@ -156,12 +158,21 @@ def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predic
     }
 
 
+def swap(job: Job, model: nn.Module, activation: str | None) -> Swapped | None:
+    """Topological activations in place of plain ones, at amplitude 0; ``None`` if none are asked for.
+
+    Raises:
+        ModelError: No activation of the network can be swapped.
+    """
+    return swap_activations(model, job.example) if activation == TOPOLOGICAL else None
+
+
 def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult | None:
-    """Fine-tune on what is left for it; ``None`` if nothing is asked for."""
+    """Fine-tune on what is left for it, and fold back what learned no wave; ``None`` if nothing is asked for."""
     if not epochs or job.data.train is None:
         return None
     with job.timed("finetune"):
-        return finetune(
+        tuned = finetune(
             model,
             job.data.train,
             epochs=epochs,
@@ -169,6 +180,7 @@ def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult |
             seed=job.seed,
             progress=lambda done, total, message: job.progress(f"fine-tuning: {message}", done, total),
         )
+        return replace(tuned, model=fold_back(tuned.model))
 
 
 def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], scores: Scores) -> tuple[Control, ...]:

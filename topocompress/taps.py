@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from topocompress.activation import TopologicalActivation
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
 
@@ -80,7 +81,8 @@ class Taps(TorchFunctionMode):
         """Follow a map into a module that is one link of the chain."""
         if inputs and id(inputs[0]) in self._open:
             self._inside[norm] = self._open.pop(id(inputs[0]))
-            self.norms.setdefault(self._inside[norm][0], norm)
+            if normalises(norm):
+                self.norms.setdefault(self._inside[norm][0], norm)
 
     def leave(self, norm: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         """Follow it out again."""
@@ -203,7 +205,7 @@ def listening(model: nn.Module, layers: Iterable[str], taps: Taps, order: list[s
     with contextlib.ExitStack() as stack:
         for layer in layers:
             stack.callback(modules[layer].register_forward_hook(hook(layer)).remove)
-        for module in filter(normalises, modules.values()):
+        for module in filter(_is_link, modules.values()):
             stack.callback(module.register_forward_pre_hook(taps.enter).remove)
             stack.callback(module.register_forward_hook(taps.leave).remove)
         yield
@@ -222,6 +224,11 @@ def following_norms(model: nn.Module, layers: Collection[str], example: Tensor) 
         run_forward(model, example.to(device))
     taps.abandon()
     return taps.norms
+
+
+def _is_link(module: nn.Module) -> bool:
+    """Whether a map is followed through a module as a whole: a norm, or an activation in several steps."""
+    return normalises(module) or isinstance(module, TopologicalActivation)
 
 
 def normalises(module: nn.Module) -> bool:

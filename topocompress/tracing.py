@@ -20,6 +20,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from topocompress.activation import TopologicalActivation
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, first_line, run_forward
 
@@ -66,8 +67,12 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     hooks = [(module, module._forward_hooks.copy()) for module in model.modules()]
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            # In a tuple, or else it is first tried without its batch axis.
-            return tp.DependencyGraph().build_dependency(model, example_inputs=(example,), verbose=False)
+            return tp.DependencyGraph().build_dependency(
+                model,
+                example_inputs=(example,),  # in a tuple, or else it is first tried without its batch axis
+                verbose=False,
+                customized_pruners={TopologicalActivation: _Amplitudes()},
+            )
     except Exception as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(example.shape)}: "
@@ -77,6 +82,23 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     finally:  # it leaves its own on a model whose forward pass fails
         for module, before in hooks:
             module._forward_hooks = before
+
+
+class _Amplitudes(tp.BasePruningFunc):  # type: ignore[misc]
+    """The amplitudes of a topological activation go with its channels."""
+
+    def prune_out_channels(self, layer: TopologicalActivation, idxs: list[int]) -> TopologicalActivation:
+        if layer.channels > 1:
+            kept = sorted(set(range(layer.channels)) - set(idxs))
+            layer.amplitude = self._prune_parameter_and_grad(layer.amplitude, kept, 0)
+        return layer
+
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: TopologicalActivation) -> int | None:
+        return layer.channels if layer.channels > 1 else None
+
+    get_in_channels = get_out_channels
 
 
 def trace_parts(model: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, Part]:

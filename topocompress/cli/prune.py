@@ -32,6 +32,10 @@ def prune(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning; needs labels.", min=0)] = 0,
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
+    ] = None,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
     criterion: options.CriterionName = "betti",
     scale: options.ScaleText = options.DEFAULT_SCALE,
@@ -74,7 +78,7 @@ def prune(
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.files import check_free
-    from topocompress.rules import Limits, check_rule, check_samples
+    from topocompress.rules import Limits, check_activation, check_rule, check_samples
 
     target = out or options.default_out(model)
     if not dry_run:
@@ -82,6 +86,7 @@ def prune(
     # What can be refused without torch is refused first; compress() checks the rule again against the criterion.
     check_rule(criterion, "remove", max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     check_samples(samples, max_betti)
+    check_activation(activation, finetune)
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
     resources = options.make_resources(memory, workers, cluster)
@@ -120,6 +125,7 @@ def prune(
         linear=linear,
         allocation=allocation,
         finetune_epochs=finetune,
+        activation=activation,
         lr=lr,
         controls=controls,
         seed=seed,

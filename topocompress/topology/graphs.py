@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from topocompress.compiling import compiled
 from topocompress.errors import TopologyError
-from topocompress.topology.bits import ONE, Bits, lowest, ones, pack, set_bit
+from topocompress.topology.bits import ONE, Bits, lowest, ones, set_bit
 from topocompress.topology.distances import Squares, full_distances, mean_distance, normalised
+from topocompress.topology.hops import hop_rows
 from topocompress.topology.scale import Scale
 
 _DRAWN = 4096
@@ -229,18 +230,10 @@ def _join(rows: Bits, first: NDArray[np.int32], second: NDArray[np.int32]) -> No
 
 
 def _hop_graph(distances: NDArray[np.floating[Any]], neighbours: int, hops: int) -> Bits:
-    from scipy.sparse import coo_array, csr_array
-    from scipy.sparse.csgraph import dijkstra
-
     samples = len(distances)
     if samples <= neighbours:
         raise TopologyError(
             f"scale knn:{neighbours},{hops} needs more than {neighbours} samples, got {samples}",
             hint="Give more calibration samples or a smaller k.",
         )
-    ranked = distances.copy()
-    np.fill_diagonal(ranked, -1.0)  # a sample comes first in its own list even among exact duplicates
-    nearest = np.argsort(ranked, axis=1, kind="stable")[:, 1 : neighbours + 1]
-    starts = np.repeat(np.arange(samples), neighbours)
-    links = coo_array((np.ones(starts.size), (starts, nearest.ravel())), shape=(samples, samples))
-    return pack(dijkstra(csr_array(links), directed=False, unweighted=True, limit=hops) <= hops)
+    return hop_rows(distances, neighbours, hops)

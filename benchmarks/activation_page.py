@@ -1,0 +1,136 @@
+"""What the study has found, as tables for ``docs/activation.md``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.activation_images import NAMES, SETS, TESTED_AT, final
+from benchmarks.activation_sets import DEPTH, RATES, SEEDS, TASKS
+from benchmarks.activation_stack import BATCH, LEVELS, TRAINING
+from benchmarks.activation_zoo import ACTIVATIONS, OURS, SMOOTH
+
+Rows = Mapping[str, Any]
+
+
+def tables(rows: Rows) -> str:
+    """Everything that has been measured so far, in Markdown."""
+    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_cost(rows)]
+    machine = rows.get("machine", {})
+    parts.append(f"Measured on {machine.get('processor', 'an unknown processor')}, one thread.")
+    return "\n".join(parts) + "\n"
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Median and quartiles of steps; runs that failed count as more than any that did not."""
+    steps = sorted(math.inf if value is None else value for value in values)
+    median, low, high = (_quantile(steps, share) for share in (0.5, 0.25, 0.75))
+    return f"{_shown(median)} ({_shown(low)}–{_shown(high)})" if math.isfinite(median) else "never"
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low if low == high else low + (high - low) * (place - math.floor(place))
+
+
+def _escaped(name: str) -> str:
+    return name.replace("|", r"\|")
+
+
+def _shown(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "never"
+
+
+def _median(entry: Rows, level: float = LEVELS[-1]) -> float:
+    return _quantile(sorted(math.inf if v is None else v for v in entry["steps"][f"{level:.2f}"]), 0.5)
+
+
+def _times(other: float, own: float, limit: float) -> str:
+    if not math.isfinite(own):
+        return "not reached"
+    return f"{other / own:.1f}×" if math.isfinite(other) else f"more than {limit / own:.1f}×"
+
+
+def _sets(rows: Rows) -> Iterator[str]:
+    for title, task in TASKS.items():
+        found = {name: rows[key] for name in ACTIVATIONS if (key := f"sets/{title}/{name}/runs") in rows}
+        if OURS not in found:
+            continue
+        yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
+        yield (
+            f"{DEPTH} hidden layers of {task.width}, {TRAINING:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
+            f"seeds, at most {task.steps} steps; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
+        )
+        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | ms per step |"
+        yield "|---|---:|---:|---:|---:|---:|---:|"
+        for name, entry in found.items():
+            steps = [spread(entry["steps"][f"{level:.2f}"]) for level in LEVELS]
+            failed = sum(value is None for value in entry["steps"]["0.99"])
+            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} | {entry['ms']:.1f} |"
+        if missing := [name for name in ACTIVATIONS if name not in found]:
+            yield f"\nNot run yet: {', '.join(missing)}."
+        own = _median(found[OURS])
+        smooth = {name: _median(found[name]) for name in SMOOTH if name in found}
+        if "ReLU" in found and smooth:
+            best = min(smooth, key=smooth.__getitem__)
+            yield (
+                f"\nTo 99 %: **{_times(_median(found['ReLU']), own, task.steps)}** fewer steps than ReLU, "
+                f"**{_times(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
+            )
+
+
+def _betti(rows: Rows) -> Iterator[str]:
+    found = {key.removeprefix("betti/"): entry for key, entry in rows.items() if key.startswith("betti/")}
+    if not found:
+        return
+    entry = next(iter(found.values()))
+    yield "### Sum of all Betti numbers of both classes, layer by layer\n"
+    yield f"| set, activation | {' | '.join(entry['layers'])} |\n|---|{'---:|' * len(entry['layers'])}"
+    for title, each in found.items():
+        totals = [[sum(map(sum, layer)) for layer in network] for network in each["networks"]]
+        yield f"| {title.replace('/', ', ')} | {' | '.join(f'{value:.0f}' for value in np.median(totals, 0))} |"
+    yield f"\nMedian over {len(entry['networks'])} networks.\n"
+
+
+def _images(rows: Rows) -> Iterator[str]:
+    for title in SETS:
+        for kind in ("plain", "BatchNorm"):
+            found = {name: rows[key] for name in NAMES if (key := f"images/{title}/{kind}/{name}/runs") in rows}
+            if OURS not in found or "ReLU" not in found:
+                continue
+            goal = float(np.median(found["ReLU"]["final"]))
+            yield f"### {title}, {'with BatchNorm' if kind == 'BatchNorm' else 'without BatchNorm'}\n"
+            yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends.\n"
+            yield "| activation | rate | steps | failed | final accuracy, median (lowest–highest) |"
+            yield "|---|---:|---:|---:|---:|"
+            for name, entry in found.items():
+                steps = [reached(run, goal) for run in entry["accuracy"]]
+                ends = sorted(final(run) for run in entry["accuracy"])
+                yield (
+                    f"| {name} | {entry['rate']:g} | {spread(steps)} | {sum(step is None for step in steps)} | "
+                    f"{100 * np.median(ends):.1f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
+                )
+            if missing := [name for name in NAMES if name not in found]:
+                yield f"\nNot run yet: {', '.join(missing)}."
+            yield ""
+
+
+def reached(accuracies: Sequence[float], goal: float) -> float | None:
+    """The first step at which a run was as good as that."""
+    return next((float(step) for step, seen in zip(TESTED_AT, accuracies, strict=True) if seen >= goal), None)
+
+
+def _cost(rows: Rows) -> Iterator[str]:
+    if "cost" not in rows:
+        return
+    yield "### Cost, as a ratio to ReLU\n"
+    yield "| network | activation | training step | ONNX Runtime, batch 1 | batch 8 |\n|---|---|---:|---:|---:|"
+    for title, entry in rows["cost"].items():
+        for name in entry["step"]:
+            ratios = [row[name] / row["ReLU"] for row in (entry["step"], *entry["onnx"].values())]
+            yield f"| {title} | {name} | {' | '.join(f'{ratio:.2f}×' for ratio in ratios)} |"
+    yield ""

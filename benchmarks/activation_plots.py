@@ -1,0 +1,95 @@
+"""The pictures in ``docs/activation.md``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.activation_page import spread
+from benchmarks.activation_sets import TASKS
+from benchmarks.activation_zoo import ACTIVATIONS
+from topocompress import TopologicalActivation
+from topocompress.datasets import nine_discs
+
+mpl.use("agg")
+_COLOURS = ("#c2410c", "#1d4ed8")
+
+
+def draw(rows: Mapping[str, Any], folder: Path) -> None:
+    """All of them; those whose measurements are not there yet are left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(_fold(), folder / "activation-fold.png")
+    if any(key.startswith("sets/") and key.endswith("/runs") for key in rows):
+        _save(_steps(rows), folder / "activation-steps.png")
+    if any(key.startswith("betti/") for key in rows):
+        _save(_betti(rows), folder / "activation-betti.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _fold() -> Figure:
+    """The nine discs before and after one layer of two units, with ReLU and with a wave."""
+    points, labels = nine_discs().sample(4000, seed=0)
+    # One turn of the wave is the distance between two discs; the discs lie at its crests.
+    received = math.pi * torch.from_numpy(points) + math.pi / 4
+    with torch.no_grad():
+        after = {
+            "the two classes": points,
+            "after one ReLU layer": torch.relu(received).numpy(),
+            "after one topological layer": TopologicalActivation(2, amplitude=4.0)(received).numpy(),
+        }
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    for axes, (title, cloud) in zip(figure.subplots(1, 3), after.items(), strict=True):
+        for label in (1, 0):
+            axes.scatter(*cloud[labels == label].T, s=2, color=_COLOURS[label], linewidths=0)
+        axes.set_title(title)
+        axes.set_aspect("equal")
+    return figure
+
+
+def _steps(rows: Mapping[str, Any]) -> Figure:
+    """Median steps to 99 % with quartiles; a run that failed stands at the limit."""
+    figure = Figure(figsize=(10, 2.6 * len(TASKS)), layout="constrained")
+    for axes, (title, task) in zip(figure.subplots(len(TASKS), 1), TASKS.items(), strict=True):
+        for place, name in enumerate(ACTIVATIONS):
+            entry = rows.get(f"sets/{title}/{name}/runs")
+            if entry is None:
+                axes.text(place, task.steps, "not run", ha="center", va="top", fontsize=8)
+                continue
+            steps = [task.steps if each is None else each for each in entry["steps"]["0.99"]]
+            low, median, high = np.quantile(steps, (0.25, 0.5, 0.75))
+            axes.bar(place, median, color=_COLOURS[0] if place == 0 else "#94a3b8")
+            axes.vlines(place, low, high, color="black")
+            axes.text(place, median, spread(entry["steps"]["0.99"]).split(" ")[0], ha="center", va="bottom", fontsize=8)
+        axes.set_xticks(range(len(ACTIVATIONS)), list(ACTIVATIONS), fontsize=8)
+        axes.set_yscale("log")
+        axes.set_ylim(5, 2 * task.steps)
+        axes.set_title(f"{title}: steps to 99 % (–: not within {task.steps})", fontsize=9)
+    return figure
+
+
+def _betti(rows: Mapping[str, Any]) -> Figure:
+    """Sum of the Betti numbers of both classes after each layer, one line per network."""
+    found = {tuple(key.split("/")[1:]): entry for key, entry in rows.items() if key.startswith("betti/")}
+    titles = list(dict.fromkeys(title for title, _ in found))
+    figure = Figure(figsize=(4 * len(titles), 3.4), layout="constrained")
+    for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
+        for (other, name), entry in found.items():
+            if other == title:
+                totals = np.array([[sum(map(sum, layer)) for layer in network] for network in entry["networks"]])
+                (line,) = axes.plot(np.median(totals, 0), label=name, marker="o", markersize=3)
+                axes.plot(totals.T, color=line.get_color(), alpha=0.25, linewidth=0.8)
+        axes.set_xticks(range(len(entry["layers"])), entry["layers"], fontsize=8)
+        axes.set_title(title)
+        axes.set_xlabel("layer")
+        axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,115 @@
+"""The study on sets of known topology: learning rates chosen, then ten seeds each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
+from benchmarks.activation_zoo import ACTIVATIONS, OURS
+from benchmarks.topology import Results
+from topocompress import datasets
+from topocompress.datasets import KnownTopology
+
+RATES = (3e-4, 6e-4, 1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
+TRIAL_SEEDS, SEEDS = (100, 101), tuple(range(10))
+DEPTH = 6
+QUICK = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One set with the network that learns it.
+
+    Attributes:
+        source: The set.
+        width: Units of each hidden layer.
+        steps: After so many a run counts as failed.
+        neighbours: k of the nearest-neighbour graph for Betti numbers through the layers; 0 for none.
+    """
+
+    source: KnownTopology
+    width: int
+    steps: int
+    neighbours: int = 0
+
+
+TASKS = {
+    "D-I": Task(source=datasets.nine_discs(), width=32, steps=1500, neighbours=14),
+    "D-II": Task(source=datasets.linked_tori(), width=32, steps=1500, neighbours=35),
+    "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=35),
+    "annuli": Task(source=datasets.annuli(7), width=64, steps=1000),
+    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=1000),
+}
+
+
+def study(results: Results, weights: Path, *, quick: bool = False) -> None:
+    """Every activation on every set; what is there already is not done again."""
+    for task_name, task in TASKS.items():
+        samples = Samples.of(task.source)
+        for name in ACTIVATIONS:
+            file = weights / f"{task_name}-{name.replace('|', '')}.safetensors"
+            run = _Run(task, name, samples, file)
+            row = f"sets/{task_name}/{name}"
+            trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps // 2))
+            runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else task.steps))
+            print(row, f"rate {runs['rate']:g}, steps to 99 %: {runs['steps']['0.99']}", flush=True)
+
+
+@dataclass(frozen=True)
+class _Run:
+    task: Task
+    name: str
+    samples: Samples
+    weights: Path
+
+    def trial(self, steps: int) -> dict[str, Any]:
+        """The best learning rate of the grid: fewest steps to the last level, else the highest accuracy."""
+        seeds = [seed for _ in RATES for seed in TRIAL_SEEDS]
+        training = self._training(seeds, [rate for rate in RATES for _ in TRIAL_SEEDS])
+        training.run(steps, among=len(RATES))
+        reached = np.minimum(training.hits[LEVELS[-1]], 2 * steps).reshape(len(RATES), -1).mean(1)
+        best = training.best.reshape(len(RATES), -1).mean(1)
+        chosen = min(range(len(RATES)), key=lambda index: (reached[index], -best[index]))
+        return {"rate": RATES[chosen], "steps": reached.tolist(), "accuracy": best.tolist(), "ran": training.steps}
+
+    def seeds(self, rate: float, steps: int) -> dict[str, Any]:
+        """The runs that count, with seeds that the choice has not seen."""
+        training = self._training(list(SEEDS), [rate] * len(SEEDS))
+        training.run(steps)
+        self.weights.parent.mkdir(parents=True, exist_ok=True)
+        if self.name in (OURS, "ReLU", "tanh"):
+            tensors = training.stack.tensors()
+            save_file({str(n): each.detach().contiguous() for n, each in enumerate(tensors)}, self.weights)
+        return {
+            "rate": rate,
+            "steps": {f"{level:.2f}": _finite(hits) for level, hits in training.hits.items()},
+            "best": training.best.tolist(),
+            "ran": training.steps,
+            "ms": 1e3 * training.seconds / training.steps / len(SEEDS),
+        }
+
+    def _training(self, seeds: list[int], rates: list[float]) -> Training:
+        inputs = len(self.task.source.corner)
+        stack = Stack(self.name, inputs, self.task.width, DEPTH, seeds)
+        return Training(stack, self.samples, rates, seeds)
+
+
+def trained(task: Task, name: str, weights: Path) -> Stack:
+    """The ten networks of a finished study."""
+    stack = Stack(name, len(task.source.corner), task.width, DEPTH, SEEDS)
+    stored = load_file(weights)
+    with torch.no_grad():
+        for number, tensor in enumerate(stack.tensors()):
+            tensor.copy_(stored[str(number)])
+    return stack
+
+
+def _finite(hits: Any) -> list[float | None]:
+    return [float(hit) if np.isfinite(hit) else None for hit in hits]
