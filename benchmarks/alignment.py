@@ -29,7 +29,8 @@ from topocompress.errors import PlanError
 from topocompress.export import export_onnx
 from topocompress.files import atomic_file
 from topocompress.groups import find_groups
-from topocompress.measurement import compare_latency, count_macs
+from topocompress.latency import compare_latency
+from topocompress.measurement import count_macs
 from topocompress.planning import make_plan
 from topocompress.rules import Limits
 from topocompress.surgery import apply

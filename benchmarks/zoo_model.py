@@ -34,7 +34,8 @@ from topocompress.export import export_onnx
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention
 from topocompress.inference import first_line
-from topocompress.measurement import compare_latency, count_macs, count_parameters
+from topocompress.latency import compare_latency
+from topocompress.measurement import count_macs, count_parameters
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
 from topocompress.resources import Resources

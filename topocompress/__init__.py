@@ -14,12 +14,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from topocompress.activation import TopologicalActivation
     from topocompress.artifact import load, save
+    from topocompress.benching import bench
     from topocompress.criteria.betti import Betti
     from topocompress.errors import TopocompressError
     from topocompress.export import export_onnx
     from topocompress.finetuning import finetune
     from topocompress.inspection import inspect_filter
-    from topocompress.measurement import compare_latency
+    from topocompress.latency import compare_latency
     from topocompress.pipeline import compress
     from topocompress.surgery import apply
     from topocompress.swapping import fold_back, swap_activations
@@ -30,7 +31,8 @@ _HOMES = {
     "TopocompressError": "errors",
     "TopologicalActivation": "activation",
     "apply": "surgery",
-    "compare_latency": "measurement",
+    "bench": "benching",
+    "compare_latency": "latency",
     "compress": "pipeline",
     "export_onnx": "export",
     "finetune": "finetuning",
@@ -49,6 +51,7 @@ __all__ = [
     "TopocompressError",
     "TopologicalActivation",
     "apply",
+    "bench",
     "compare_latency",
     "compress",
     "export_onnx",

@@ -1,11 +1,13 @@
-"""Run one ONNX file once and print this process's peak resident memory in bytes, or ``none``.
+"""Run one ONNX file once and print as JSON what that took: memory, and the time until the first answer.
 
 A script of its own, started by its path: importing it as part of the package would load more than the inference needs.
 
-    python -P _inference_process.py MODEL.onnx INPUT.npy
+    python -P _inference_process.py MODEL.onnx INPUT.npy THREADS
 """
 
+import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +33,22 @@ def peak_resident_bytes() -> int | None:
 
 def main() -> None:
     """Load, run, print."""
-    model, inputs = sys.argv[1:]
+    model, inputs, threads = sys.argv[1:]
+    batch = np.load(inputs)
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = int(threads)  # 0: one per core
+    started = time.perf_counter()
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    session.run(None, {session.get_inputs()[0].name: np.load(inputs)})
-    peak = peak_resident_bytes()
-    sys.stdout.write("none\n" if peak is None else f"{peak}\n")
+    loaded = time.perf_counter()
+    session.run(None, {session.get_inputs()[0].name: batch})
+    first = time.perf_counter()
+    found = {
+        "peak_bytes": peak_resident_bytes(),
+        "load_ms": 1e3 * (loaded - started),
+        "first_ms": 1e3 * (first - loaded),
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from topocompress import environment
+from topocompress.benching import Bench
 from topocompress.files import atomic_file
 from topocompress.results import Latency, Report
 from topocompress.types import Scores
@@ -131,6 +133,18 @@ def write_report(directory: Path, report: Report) -> None:
     text = json.dumps(asdict(report), indent=1, allow_nan=False)
     (directory / "report.json").write_text(text + "\n", encoding="utf-8")
     (directory / "report.md").write_text(to_markdown(report), encoding="utf-8")
+
+
+def write_bench(path: Path, found: Bench) -> None:
+    """Write everything that timing ONNX files against each other has found, with machine and versions.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(
+            json.dumps({**asdict(found), "environment": environment.describe()}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def write_scores(path: Path, scores: Scores) -> None:

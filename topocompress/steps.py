@@ -26,15 +26,8 @@ from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchn
 from topocompress.groups import explicit
 from topocompress.holdups import short_batches, warning
 from topocompress.inference import device_of, sample_count
-from topocompress.measurement import (
-    Predictions,
-    agreement,
-    compare_latency,
-    count_macs,
-    count_parameters,
-    evaluate,
-    peak_memory,
-)
+from topocompress.latency import compare_latency, peak_memory
+from topocompress.measurement import Predictions, agreement, count_macs, count_parameters, evaluate
 from topocompress.models import LoadedModel
 from topocompress.profiling import profile
 from topocompress.resources import Resources

@@ -18,15 +18,8 @@ from topocompress.criteria.registry import create
 from topocompress.errors import DataError, ModelError
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention, attention_heads
-from topocompress.measurement import (
-    agreement,
-    compare_latency,
-    count_macs,
-    count_parameters,
-    evaluate,
-    layer_macs,
-    peak_memory,
-)
+from topocompress.latency import compare_latency, peak_memory
+from topocompress.measurement import agreement, count_macs, count_parameters, evaluate, layer_macs
 from topocompress.models import fingerprint
 from topocompress.planning import make_plan, nothing_to_prune
 from topocompress.probing import prunable_groups

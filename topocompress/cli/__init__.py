@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from topocompress import __version__, console
+from topocompress.cli.bench import bench
 from topocompress.cli.compare import compare
 from topocompress.cli.criteria import criteria
 from topocompress.cli.demo import demo
@@ -30,7 +31,7 @@ app = typer.Typer(
     help="Make a trained vision network smaller and faster by removing filters, chosen by the topology of what they "
     "compute.",
 )
-for command in (prune, score, inspect, compare, criteria, demo):
+for command in (prune, score, inspect, compare, bench, criteria, demo):
     app.command()(command)
 
 

@@ -128,7 +128,7 @@ def open_both(
         arch=arch,
         weights=weights,
         trust_pickle=trust_pickle,
-        input_size=_size(input_size),
+        input_size=pixels(input_size),
         resize=resize,
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
@@ -256,7 +256,8 @@ def _dimensions(text: str) -> tuple[int, ...]:
         raise TopologyError(f"cannot read the dimensions {text!r}", hint="For example: --dims 0,1") from error
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
+def pixels(text: str | None) -> int | tuple[int, int] | None:
+    """What ``--input-size`` says: one number for both sides, or height and width."""
     if text is None:
         return None
     try:
@@ -266,6 +267,21 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     if len(sizes) not in (1, 2) or min(sizes, default=0) < 1:
         raise DataError(f"cannot read the input size {text!r}", hint="For example: --input-size 224 or 224x320")
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Whole numbers above 0, separated by commas.
+
+    Raises:
+        DataError: They are not.
+    """
+    try:
+        found = [int(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 1,8")
+    return found
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

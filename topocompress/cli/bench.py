@@ -1,0 +1,49 @@
+"""``topocompress bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topocompress import console
+from topocompress.cli import options
+
+
+def bench(
+    files: Annotated[list[Path], typer.Argument(help="ONNX files, the one to compare with first.")],
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, comma-separated.")] = "1,8",
+    runs: Annotated[int, typer.Option("--runs", help="Counted rounds per batch size.")] = 50,
+    warmup: Annotated[int, typer.Option("--warmup", help="Rounds before counting.")] = 5,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads; one per core if absent.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Time budget per batch size.")] = 60.0,
+    input_size: options.InputSize = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
+    from topocompress.benching import bench as measure
+    from topocompress.files import check_file
+    from topocompress.report import write_bench
+
+    if out is not None:
+        check_file(out)
+    size = options.pixels(input_size)
+    with console.progress() as progress:
+        found = measure(
+            files,
+            batch_sizes=options.whole_numbers("--batch", batch),
+            runs=runs,
+            warmup=warmup,
+            threads=threads,
+            max_seconds=seconds,
+            input_size=(size, size) if isinstance(size, int) else size,
+            seed=seed,
+            progress=progress,
+        )
+    if out is not None:
+        write_bench(out, found)
+    console.show_bench(found)
+    if out is not None:
+        console.note(f"Written: {out}")
