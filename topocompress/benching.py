@@ -159,7 +159,7 @@ def bench(
     return Bench(
         files=tuple(
             BenchedFile(
-                path=str(path),
+                path=str(file),
                 file_bytes=file.stat().st_size,
                 fresh=run,
                 timings=tuple(
@@ -168,7 +168,7 @@ def bench(
                 ),
                 fixed_batch=only or None,
             )
-            for path, file, run, per_batch, only in zip(paths, files, fresh, times, fixed, strict=True)
+            for file, run, per_batch, only in zip(files, fresh, times, fixed, strict=True)
         ),
         threads=count,
         cpus=cpus,

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -184,21 +183,17 @@ def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines
 def show_bench(found: Bench) -> None:
     """One row per file and batch size: time, how much faster than the first and how sure that is, start, memory."""
     table = _table("ONNX Runtime on this CPU")
-    for heading in ("batch", "median ms", "p95 ms", "runs", "speed-up", "95 %", "start ms", "peak MB"):
+    for heading in ("file", "batch", "median ms", "p95 ms", "runs", "speed-up", "95 %", "start ms", "peak MB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    paths = [Path(file.path) for file in found.files]
-    short = len({path.name for path in paths}) == len(paths)
-    names = {str(path): path.name if short else str(Path(path.parent.name, path.name)) for path in paths}
-    for file in found.files:
-        table.add_section()
-        table.add_row(_escape(names[file.path]))
+    for place, file in enumerate(found.files, start=1):
+        note(f"{place}: {file.path}, {file.file_bytes / 1e6:.2f} MB")
         peak = "" if file.fresh.peak_bytes is None else f"{file.fresh.peak_bytes / 1e6:.0f}"
         for number, timing in enumerate(file.timings):
-            first = file is found.files[0]
-            sure = ("", "") if first else (f"{timing.speedup:.2f}×", f"{timing.low:.2f}–{timing.high:.2f}")
+            sure = ("", "") if place == 1 else (f"{timing.speedup:.2f}×", f"{timing.low:.2f}–{timing.high:.2f}")
             once = ("", "") if number else (f"{file.fresh.load_ms + file.fresh.first_ms:.0f}", peak)
             numbers = (f"{timing.median_ms:.2f}", f"{timing.p95_ms:.2f}", str(timing.runs))
-            table.add_row(str(timing.batch), *numbers, *sure, *once)
+            table.add_row("" if number else str(place), str(timing.batch), *numbers, *sure, *once)
+        table.add_section()
     _console().print(table)
     cpus = f" on cores {', '.join(map(str, found.cpus))}" if found.cpus else ""
     note(
