@@ -11,8 +11,9 @@ from tiny_nets import tiny_detector
 from torch import nn
 from torchvision.models.detection import fcos_resnet50_fpn, keypointrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
 
-from topocompress.detectors import Boxes, box_agreement, boxes_of, common, followed, is_detector
-from topocompress.errors import ExportError
+from topocompress.criteria import Persistence
+from topocompress.detectors import Boxes, box_agreement, boxes_of, common, followed, is_detector, judged
+from topocompress.errors import CriterionError, ExportError
 from topocompress.export import export_onnx
 from topocompress.groups import find_groups
 from topocompress.inference import all_outputs, evaluating
@@ -118,6 +119,36 @@ def test_a_detector_whose_file_finds_other_boxes_is_not_written(tmp_path, monkey
     with pytest.raises(ExportError, match="of the boxes they find in common"):
         export_onnx(tiny_detector("retinanet"), tmp_path / "model.onnx", samples=IMAGE)
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_filters_are_judged_by_all_raw_outputs_of_images_prepared_as_the_detector_does(kind):
+    model = tiny_detector(kind)
+    images = torch.cat([IMAGE, IMAGE.flip(-1)])
+    with evaluating(model):
+        together, alone = judged(model)(images), judged(model)(IMAGE)
+        raw = all_outputs(followed(model)(model.transform(list(IMAGE))[0].tensors))
+    assert together.shape == (2, alone.shape[1])
+    torch.testing.assert_close(together[:1], alone)
+    first = torch.nn.functional.adaptive_avg_pool2d(raw[0], 8).flatten()
+    torch.testing.assert_close(alone[0, : len(first)], first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_persistence_scores_every_prunable_filter_of_a_detector(kind):
+    model = tiny_detector(kind)
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    batches = [(images, torch.full((6,), -1))]
+    found = score(model, batches, example=IMAGE, criterion=Persistence(rounds=1))
+    groups = [group for group in find_groups(model, IMAGE) if not group.protected]
+    for group in groups:
+        assert (found.layers[group.root].values > 0).any(), group.root  # heads of boxes as well as of classes
+
+
+def test_a_criterion_of_the_loss_refuses_a_detector():
+    batches = [(torch.cat([IMAGE, IMAGE.flip(-1)]), torch.tensor([0, 1]))]
+    with pytest.raises(CriterionError, match="'taylor' needs one class per image"):
+        score(tiny_detector("ssd"), batches, example=IMAGE, criterion="taylor")
 
 
 # --- boxes ---

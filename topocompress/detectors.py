@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from topocompress.inference import all_outputs
+
 _PACKAGE = "torchvision.models.detection."
 _TWO_STAGES = f"{_PACKAGE}generalized_rcnn"
+POOLED = 8
+"""Pixels on a side to which maps are averaged down where a network's output is judged as a whole."""
+
 REGIONS = "roi_heads."
 """What the names of the modules behind the proposals of a two-stage detector begin with."""
 
@@ -57,10 +63,23 @@ def followed(model: nn.Module) -> nn.Module:
         For a detector a module that shares its layers and takes (samples, C, H, W) images, normalised, to the raw
         outputs of all heads. Any other network itself.
     """
-    if not is_detector(model):
-        return model
-    two_stages = any(kind.__module__ == _TWO_STAGES for kind in type(model).__mro__)
-    return (_TwoStages if two_stages else _OneStage)(model).train(model.training)
+    return _core(model, judged=False) if is_detector(model) else model
+
+
+def judged(model: nn.Module) -> nn.Module:
+    """A network whose output is one tensor, to ask what its filters do to that; its modules keep their names.
+
+    Returns:
+        For a detector a module that shares its layers, resizes and normalises (samples, C, H, W) images as the detector
+        does, and returns (samples, numbers): the raw outputs of all heads, maps averaged down to
+        :data:`POOLED` × :data:`POOLED`, end to end. Any other network itself.
+    """
+    return _core(model, judged=True) if is_detector(model) else model
+
+
+def _core(detector: nn.Module, *, judged: bool) -> nn.Module:
+    two_stages = any(kind.__module__ == _TWO_STAGES for kind in type(detector).__mro__)
+    return (_TwoStages if two_stages else _OneStage)(detector, judged=judged).train(detector.training)
 
 
 class _OneStage(nn.Module):
@@ -68,15 +87,28 @@ class _OneStage(nn.Module):
 
     backbone: nn.Module
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: nn.Module, *, judged: bool) -> None:
         super().__init__()
+        self._judged = judged
         for name, child in detector.named_children():
             self.add_module(name, child)
 
     def forward(self, images: Tensor) -> Any:
+        if not self._judged:
+            return self._raw(images)
+        prepared, _ = self.get_submodule("transform")(list(images))
+        return torch.cat([_pooled(raw, len(images)) for raw in all_outputs(self._raw(prepared.tensors))], dim=1)
+
+    def _raw(self, images: Tensor) -> Any:
         features = _maps(self.backbone(images))
         # What the last layers give, and not the head's own output, which deals channels out to anchors and classes.
         return [raw for head in self.get_submodule("head").children() for raw in _last_maps(head, features)]
+
+
+def _pooled(raw: Tensor, samples: int) -> Tensor:
+    if raw.ndim == 4:
+        raw = F.adaptive_avg_pool2d(raw, (min(POOLED, raw.shape[2]), min(POOLED, raw.shape[3])))
+    return raw.reshape(samples, -1)
 
 
 def _last_maps(head: nn.Module, features: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -95,7 +127,7 @@ def _last_maps(head: nn.Module, features: Sequence[Tensor]) -> Iterator[Tensor]:
 class _TwoStages(_OneStage):
     """Faster R-CNN and what is built on it. Two fixed boxes stand in for the proposals, which depend on the image."""
 
-    def forward(self, images: Tensor) -> Any:
+    def _raw(self, images: Tensor) -> Any:
         features = self.backbone(images)
         named = features if isinstance(features, Mapping) else {"0": features}
         height, width = images.shape[-2:]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from topocompress.capture import Batches
 from topocompress.cloud_scoring import Progress, Scored
 from topocompress.criteria.base import GradientCriterion, checked
+from topocompress.detectors import POOLED, is_detector, judged
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.gates import Switches, gated
 from topocompress.inference import main_output
@@ -26,7 +27,6 @@ from topocompress.types import LayerScores
 Units = Mapping[str, tuple[tuple[int, ...], ...]]
 """Layer → the filters of each unit of a group of coupled layers, as in :class:`~topocompress.types.ChannelGroup`."""
 
-_POOLED = 8
 _COPIES = 6  # of every map, that autograd and the operations between two taps hold
 
 
@@ -93,6 +93,12 @@ class _Work:
         progress: Progress,
     ) -> _Work:
         """Run the samples through the whole network once and ask the criterion for its directions."""
+        if criterion.needs_labels and is_detector(model):
+            raise CriterionError(
+                f"criterion {criterion.name!r} needs one class per image, which a detector does not give",
+                hint="Choose one that needs none, such as persistence.",
+            )
+        model = judged(model)
         constancy, widths, found, labels = Constancy(), dict[str, int](), list[Tensor](), list[Tensor]()
         sizes: dict[str, int] = {}
 
@@ -215,8 +221,8 @@ class _Work:
 def _points(output: object, *, keep: bool = False) -> Tensor:
     """(samples, classes) or, averaged down, (samples, classes, h, w) of an output; on the CPU unless ``keep``."""
     found = main_output(output).float()
-    if found.ndim == 4 and max(found.shape[2:]) > _POOLED:
-        found = F.adaptive_avg_pool2d(found, (min(_POOLED, found.shape[2]), min(_POOLED, found.shape[3])))
+    if found.ndim == 4 and max(found.shape[2:]) > POOLED:
+        found = F.adaptive_avg_pool2d(found, (min(POOLED, found.shape[2]), min(POOLED, found.shape[3])))
     return found if keep else found.cpu()
 
 

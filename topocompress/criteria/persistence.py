@@ -29,7 +29,8 @@ class Persistence(GradientCriterion):
     The sizes stay those of the first order, so that layers can be compared.
 
     Works for every network whose output has a class axis. Where it also has spatial axes (segmentation), a sample's
-    point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels.
+    point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels. Of a
+    detector it is the raw outputs of all heads, averaged down likewise, and its class the strongest number among them.
 
     Costs ``rounds`` × (one forward and ``draws`` backward passes), and minimum spanning trees of ``batch`` points.
 
