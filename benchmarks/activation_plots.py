@@ -58,8 +58,9 @@ def _fold() -> Figure:
 
 def _steps(rows: Mapping[str, Any]) -> Figure:
     """Median steps to 99 % with quartiles; a run that failed stands at the limit."""
-    figure = Figure(figsize=(10, 2.6 * len(TASKS)), layout="constrained")
-    for axes, (title, task) in zip(figure.subplots(len(TASKS), 1), TASKS.items(), strict=True):
+    begun = {title: task for title, task in TASKS.items() if any(key.startswith(f"sets/{title}/") for key in rows)}
+    figure = Figure(figsize=(10, 2.6 * len(begun)), layout="constrained")
+    for axes, (title, task) in zip(figure.subplots(len(begun), 1, squeeze=False)[:, 0], begun.items(), strict=True):
         for place, name in enumerate(ACTIVATIONS):
             entry = rows.get(f"sets/{title}/{name}/runs")
             if entry is None:
@@ -69,11 +70,12 @@ def _steps(rows: Mapping[str, Any]) -> Figure:
             low, median, high = np.quantile(steps, (0.25, 0.5, 0.75))
             axes.bar(place, median, color=_COLOURS[0] if place == 0 else "#94a3b8")
             axes.vlines(place, low, high, color="black")
-            axes.text(place, median, spread(entry["steps"]["0.99"]).split(" ")[0], ha="center", va="bottom", fontsize=8)
+            axes.text(place, high, spread(entry["steps"]["0.99"]).split(" ")[0], ha="center", va="bottom", fontsize=8)
         axes.set_xticks(range(len(ACTIVATIONS)), list(ACTIVATIONS), fontsize=8)
         axes.set_yscale("log")
+        axes.set_xlim(-0.6, len(ACTIVATIONS) - 0.4)
         axes.set_ylim(5, 2 * task.steps)
-        axes.set_title(f"{title}: steps to 99 % (–: not within {task.steps})", fontsize=9)
+        axes.set_title(f"{title}: steps to 99 %, of {task.steps} at most", fontsize=9)
     return figure
 
 

@@ -153,8 +153,7 @@ def collect_warnings(
         if note
     ]
     if unfollowed := [entry.root for entry in plan.groups if entry.protected == UNFOLLOWED]:
-        more = f" and {len(unfollowed) - 3} more" if len(unfollowed) > 3 else ""
-        found.append(f"Kept whole: {', '.join(unfollowed[:3])}{more}, and what is coupled to it: {UNFOLLOWED}.")
+        found.append(f"Kept whole: {some(unfollowed)}, and what is coupled to it: {UNFOLLOWED}.")
     if swapped is not None and swapped.left:
         found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
