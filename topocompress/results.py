@@ -103,6 +103,53 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One try of the search for a budget.
+
+    Attributes:
+        macs: Share of the original's multiply-accumulates that the try leaves, 0..1.
+        value: What it reaches, in the budget's unit.
+        met: Whether that is within the budget.
+    """
+
+    macs: float
+    value: float
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a result had to stay within, and how it was found.
+
+    Attributes:
+        option: Command-line option, such as ``--target-latency``.
+        limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
+        probes: Every try, in order; the last one that met the budget with the fewest MACs was taken.
+        samples: Held-out samples that judged the tries; 0 where none were needed.
+    """
+
+    option: str
+    limit: float
+    probes: tuple[Probe, ...]
+    samples: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The pruned network with weights and activations of 8 bits.
+
+    Attributes:
+        measurement: Of its ONNX file, measured in the same run as the other two.
+        kept: Whether it is faster at batch 1 than the pruned network in 32 bits; its file is written all the same.
+        message: What to think of it, in one sentence.
+    """
+
+    measurement: Measurement
+    kept: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything a run says about itself; ``report.json`` is this, field by field.
 
@@ -115,6 +162,8 @@ class Report:
         removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
         after: The finished model.
         export: ONNX parity of the finished model.
+        quantized: The finished model in INT8, if asked for.
+        budget: What the result had to stay within, if it was found by trying.
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
         finetune: Epochs, learning rate and per-epoch history; empty if there was none.
         warnings: Sentences the user should read.
@@ -130,6 +179,8 @@ class Report:
     removed: Mapping[str, float | None]
     after: Measurement
     export: ExportCheck
+    quantized: Quantized | None = None
+    budget: Budget | None = None
     controls: tuple[Control, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
