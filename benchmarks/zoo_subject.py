@@ -21,7 +21,7 @@ SMALLER_INPUT = {"regnet_y_128gf": 224}
 """Networks that are looked at with a smaller input than that of their first published weights, which is 384 here."""
 
 MOST_SAMPLES, FEWEST_SAMPLES, SAMPLES_MACS = 64, 8, 10**12
-ESTIMATED_ON, CHECKED = 16, 4
+ESTIMATED_ON, CHECKED = 64, 4
 
 
 @dataclass(kw_only=True)
