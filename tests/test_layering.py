@@ -46,7 +46,18 @@ ROWS = (
         "benching",
         "profiling",
     ),
-    ("verbs", "inspection", "testing", "report", "verdicts", "describe", "plots", "persistence_plots"),
+    (
+        "verbs",
+        "inspection",
+        "testing",
+        "wording",
+        "page",
+        "report",
+        "verdicts",
+        "describe",
+        "plots",
+        "persistence_plots",
+    ),
     ("steps", "arena", "pipeline", "console"),
     (
         "cli.running",
@@ -80,6 +91,7 @@ FENCES = {
     "rich": {"console"},
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
+    "jinja2": {"page"},
     "safetensors": {"artifact", "checkpoints"},
     "timm": {"timm_networks"},
 }

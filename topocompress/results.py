@@ -18,12 +18,14 @@ class Latency:
         median_ms: Median over the runs, milliseconds.
         p95_ms: 95th percentile, milliseconds.
         runs: Counted runs, after warm-up.
+        times_ms: Each of them, milliseconds rounded to 0.001, in order.
     """
 
     batch: int
     median_ms: float
     p95_ms: float
     runs: int
+    times_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,8 @@ class Report:
         model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
         data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
         scoring: Criterion, settings, samples, and per-layer quartiles.
-        plan: Rule, channels before and after, channels removed, dead ones, and one row per group.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
+            units and which of them went.
         before: The original model.
         removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
         after: The finished model.
