@@ -43,9 +43,10 @@ def to_html(report: Report) -> str:
         lines=[*wording.stage_lines(report), wording.parity(report)],
         measure=wording.measure_of(report),
         stages=[_stage(each, report) for each in wording.stages(report)],
+        budget=wording.budget_line(report.budget) if report.budget else "",
         layers=_layers(report),
         judged=_judged(report),
-        rule=_settings(report.plan.get("rule", {})),
+        rule=_options(report.plan.get("rule", {})),
         scoring=_settings(report.scoring.get("settings", {})),
         threshold=report.plan.get("rule", {}).get("max_betti"),
         history=report.finetune.get("history", ()),
@@ -65,8 +66,13 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": wording.percent, "count": wording.count}
+    environment.filters |= {"percent": wording.percent, "count": wording.count, "prose": _prose}
     return environment.get_template("report.html")
+
+
+def _prose(text: str) -> str:
+    """With numbers that stay on one line with their sign."""
+    return text.replace(" %", "\u00a0%")
 
 
 @functools.cache
@@ -95,7 +101,7 @@ def _card(each: wording.Quantity) -> dict[str, Any]:
         share = min(1.0, second / first)
     timed = each.path.startswith("latency.")
     return {
-        "what": each.what.replace("Latency ms, ", "Latency, ").removesuffix(", median/p95"),
+        "what": each.what.partition(" with the ")[0].replace("Latency ms, ", "Latency, ").removesuffix(", median/p95"),
         "unit": " ms" if timed else "",
         "change": each.changes[0],
         "worse": each.changes[0].startswith("-") or each.changes[0].endswith(("larger", "slower")),
@@ -157,6 +163,10 @@ def _judged(report: Report) -> list[dict[str, Any]]:
     return found
 
 
+def _options(rule: Any) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in rule.items() if value is not None)
+
+
 def _settings(settings: Any) -> str:
     return ", ".join(
         f"{name} {value if not isinstance(value, list | tuple) else '+'.join(map(str, value))}"
@@ -170,7 +180,7 @@ def _facts(report: Report) -> list[tuple[str, str, Any]]:
     about, model, data = report.environment, report.model, report.data
     found: list[tuple[str, str, Any]] = [
         ("Seed", "environment.seed", about.get("seed")),
-        ("Model", "model.fingerprint", model.get("fingerprint")),
+        ("Original model", "model.fingerprint", model.get("fingerprint")),
         ("Calibration samples", "data.fingerprint", data.get("fingerprint")),
         ("Machine", "environment.processor", about.get("processor")),
         ("Cores", "environment.cores", about.get("cores")),

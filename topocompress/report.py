@@ -15,7 +15,16 @@ from topocompress.files import atomic_file
 from topocompress.page import to_html
 from topocompress.results import Report
 from topocompress.types import Scores
-from topocompress.wording import command_line, comparison_table, feeding, machine, parity, stage_lines, verdict
+from topocompress.wording import (
+    budget_line,
+    command_line,
+    comparison_table,
+    feeding,
+    machine,
+    parity,
+    stage_lines,
+    verdict,
+)
 
 _NUMBERS = re.compile(r"\[\n\s*(-?[\d.][^\[\]{}\"]*?)\s*\]")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
@@ -47,10 +56,7 @@ def _sections(report: Report) -> Iterator[str]:
         for number, (what, command) in enumerate(report.remedies, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
-        met = sum(probe.met for probe in report.budget.probes)
-        yield from ("## Budget", "", f"{_code(f'{report.budget.option} {report.budget.limit:g}')}: ", "")
-        yield f"{len(report.budget.probes)} tries, {met} within it, on {report.budget.samples} held-out samples."
-        yield ""
+        yield from ("## Budget", "", budget_line(report.budget), "")
     if report.quantized is not None:
         yield from ("## INT8", "", _text(report.quantized.message), "")
     yield from ("## For what", "")
@@ -69,7 +75,7 @@ def _sections(report: Report) -> Iterator[str]:
     facts = {
         "Seed": about.get("seed"),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
-        "Model": report.model.get("fingerprint"),
+        "Original model": report.model.get("fingerprint"),
         "Calibration samples": data.get("fingerprint"),
     }
     yield ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from topocompress.results import Latency, Measurement, Report
+from topocompress.results import Budget, Latency, Measurement, Report
 
 _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 
@@ -195,6 +195,16 @@ def parity(report: Report) -> str:
     )
 
 
+def budget_line(budget: Budget) -> str:
+    """What was to be kept to, and how it was found, in one sentence."""
+    met = sum(probe.met for probe in budget.probes)
+    judges = f", judged on {budget.samples} held-out samples" if budget.samples else ""
+    return (
+        f"{budget.option} {budget.limit:g}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
+        "one with the fewest MACs was taken."
+    )
+
+
 def command_line(report: Report) -> str:
     """The command that made the run; empty where it was made from Python."""
     words = report.environment.get("command")
@@ -214,6 +224,7 @@ def feeding(preprocessing: Mapping[str, Any]) -> str:
     channels, height, width = preprocessing["input_shape"]
     short = preprocessing.get("resize")
     how = f"short side to {short} pixels, centre crop" if short else "resized"
+    how += f" ({preprocessing.get('interpolation', 'bilinear')})"
     mean, std = (", ".join(f"{value:g}" for value in preprocessing[name]) for name in ("mean", "std"))
     return f"{channels} × {height} × {width}, {how}, scaled to 0..1, mean {mean}, standard deviation {std}"
 

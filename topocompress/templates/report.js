@@ -82,7 +82,7 @@
         })));
       });
       const strongest = d3.max(cells, (cell) => cell.share);
-      const svg = Plot.plot({
+      return Plot.plot({
         width, height: 54 + 18 * scored.length, marginTop: 26, marginLeft: left, marginBottom: 28,
         ariaLabel: "Scores of every layer, with the threshold",
         x: { label: null, nice: true, tickFormat: short, ticks: width / 110 },
@@ -97,7 +97,6 @@
           ...line(threshold, `threshold ${short(threshold)}`),
         ],
       });
-      return svg;
     },
 
     stages(width) {
@@ -109,7 +108,7 @@
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
       const [low] = d3.extent(points, (point) => point.y);
       return Plot.plot({
-        width, height: 300, marginLeft: 46, marginBottom: 38, marginRight: 24,
+        width, height: 300, marginTop: 28, marginLeft: 46, marginBottom: 38, marginRight: 24,
         ariaLabel: "Accuracy or agreement against multiply-accumulates, of every step and every control",
         x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [0, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
         y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : "agreement"}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
@@ -117,7 +116,8 @@
         marks: [
           Plot.ruleY([0], { stroke: colour("soft"), filter: () => low < 0.7 }),
           Plot.line(path, { x: "x", y: "y", stroke: colour("line"), strokeWidth: 1.5 }),
-          Plot.dot(points, { x: "x", y: "y", symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5, fillOpacity: 0.9 }),
+          // Controls stand a little to the side: they have the same MACs, and would hide what they are compared with.
+          ...[0, 12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx > 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
           Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${percent(point.y)} at ${percent(point.x)} of the MACs` })),
         ],
       });
@@ -127,7 +127,7 @@
       const { probes, limit, option } = report.budget;
       const met = { domain: [true, false], range: [colour("after"), colour("removed")] };
       return Plot.plot({
-        width, height: 260, marginLeft: 56, marginBottom: 38, marginRight: 24, ariaLabel: `Every try of the search for ${option}`,
+        width, height: 260, marginTop: 28, marginLeft: 56, marginBottom: 38, marginRight: 24, ariaLabel: `Every try of the search for ${option}`,
         x: { label: "MACs left, share of the original →", labelAnchor: "right", tickFormat: "%", domain: [0, 1] },
         y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: d3.format("~s") },
         color: met,
@@ -147,7 +147,7 @@
       const [low, high] = d3.extent(runs, (row) => row.ms);
       const logarithmic = low > 0 && high / low > 5;
       return Plot.plot({
-        width, height: 48 + 52 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
+        width, height: 48 + 64 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
         ariaLabel: `Time of every inference at batch ${report.before.latency[batch].batch}: ${medians.map((row) => `${row.name} median ${row.ms.toFixed(3)} ms`).join(", ")}`,
         x: { type: logarithmic ? "log" : "linear", label: `ms${logarithmic ? ", logarithmic" : ""} →`, labelAnchor: "right", grid: true, nice: !logarithmic, tickFormat: (value) => short(value), ticks: Math.max(3, width / 130) },
         fy: { domain: sides.map(([name]) => name), label: null },
@@ -173,7 +173,7 @@
       const { label, keys, format, y } = kinds[of];
       const rows = keys.flatMap(([key, look, name]) => history.filter((epoch) => epoch[key] !== null && (of !== "lr" || epoch.epoch > 0)).map((epoch) => ({ ...epoch, value: epoch[key], look, name })));
       return Plot.plot({
-        width, height: 210, marginLeft: 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
+        width, height: 210, marginTop: 28, marginLeft: 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
         x: { label: "epoch →", labelAnchor: "right", domain: [0, Math.max(1, history.length - 1)], ticks: Math.min(history.length, width / 50), tickFormat: (at) => (Number.isInteger(at) && history[at] ? String(history[at].epoch) : "") },
         y: { label, grid: true, nice: true, ticks: 5, ...y },
         marks: [
@@ -181,7 +181,6 @@
           Plot.line(rows, { x: "at", y: "value", stroke: (row) => colour(row.look), z: "name", strokeWidth: 2 }),
           Plot.dot(rows, { x: "at", y: "value", fill: (row) => colour(row.look), r: 2.5 }),
           ...(of === "lr" ? [] : [Plot.dot(best, { x: "at", y: keys[keys.length - 1][0], stroke: colour("ink"), r: 6, strokeWidth: 1.5 })]),
-          ...(keys.length > 1 ? [Plot.text(rows, Plot.selectLast({ x: "at", y: "value", z: "name", text: "name", textAnchor: "end", dy: -9, fill: (row) => colour(row.look) }))] : []),
           Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${row.step === undefined ? "" : `step ${row.step}, `}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
         ],
       });
