@@ -139,9 +139,8 @@ def test_markdown_shows_hostile_names_as_they_are_and_nothing_of_them_is_html():
     heading = html.unescape(re.findall(r"<h1>(.*?)</h1>", page)[0])
     assert heading == f"{HOSTILE}, pruned by betti"
     warned = page.partition("Read this")[2].partition("<h2>")[0]
-    assert [html.unescape(item) for item in re.findall(r"<li>(.*?)</li>", warned)] == [
-        " ".join(n.split()) for n in names
-    ]
+    items = [html.unescape(item) for item in re.findall(r"<li>(.*?)</li>", warned)]
+    assert items == [" ".join(name.split()) for name in names]
 
 
 @pytest.mark.parametrize("changes", [{}, {"quantized": None}])
@@ -182,7 +181,10 @@ def test_stages_without_labels_are_of_agreement_and_leave_out_what_is_not_known(
             {"data": {**report().data, "labelled": False}},
             "2600.00× fewer MACs, 2.00× faster at batch 1, agreement with the original 93.4 %.",
         ),
-        ({"after": Measurement(parameters=1, macs=3_640_000_000)}, "(25 %, 3 of them dead): 2.00× more MACs."),
+        (
+            {"after": dataclasses.replace(report().after, macs=3_640_000_000, latency=(latency(1, 16.0),) * 2)},
+            "2.00× more MACs, 2.00× slower at batch 1, accuracy 90.0 % → 87.5 % (-2.5 points).",
+        ),
     ],
 )
 def test_the_verdict_is_one_sentence(changes, end):
