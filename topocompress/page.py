@@ -31,7 +31,8 @@ def to_html(report: Report) -> str:
     scripts = [_script(*names) for names in _SCRIPTS]
     return _template().render(
         report=report,
-        title=f"{report.model['source']}, pruned by {report.plan['criterion']}",
+        name=wording.name(report),
+        title=f"{wording.name(report)}, pruned by {report.plan['criterion']}",
         verdict=wording.verdict(report),
         policy=_policy(scripts),
         scripts=scripts,
@@ -104,13 +105,21 @@ def _card(each: wording.Quantity) -> dict[str, Any]:
         "what": each.what.partition(" with the ")[0].replace("Latency ms, ", "Latency, ").removesuffix(", median/p95"),
         "unit": " ms" if timed else "",
         "change": each.changes[0],
-        "worse": each.changes[0].startswith("-") or each.changes[0].endswith(("larger", "slower")),
+        "worse": _worse(each),
         "share": share,
         "sides": [
             {"field": f"{side}.{each.path}{'.median_ms' if timed else ''}", "value": value, "text": text.split(" /")[0]}
             for side, value, text in zip(("before", "after"), each.values, each.shown, strict=False)
         ],
     }
+
+
+def _worse(each: wording.Quantity) -> bool:
+    """Whether something got worse by more than noise: half a point of accuracy, or 2 %."""
+    first, second = each.values[:2]
+    if first is None or second is None or each.path == "agreement":
+        return False
+    return second < first - 0.005 if each.path == "accuracy" else second > 1.02 * first
 
 
 def _stage(stage: wording.Stage, report: Report) -> dict[str, Any]:
@@ -164,7 +173,8 @@ def _judged(report: Report) -> list[dict[str, Any]]:
 
 
 def _options(rule: Any) -> str:
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in rule.items() if value is not None)
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in rule.items()}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items() if value is not None)
 
 
 def _settings(settings: Any) -> str:

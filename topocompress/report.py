@@ -21,6 +21,7 @@ from topocompress.wording import (
     comparison_table,
     feeding,
     machine,
+    name,
     parity,
     stage_lines,
     verdict,
@@ -34,7 +35,7 @@ def to_markdown(report: Report) -> str:
     """The report as a model card, to be pasted into a pull request."""
     return "\n".join(
         [
-            f"# {_text(report.model['source'])}, pruned by {_text(report.plan['criterion'])}",
+            f"# {_text(name(report))}, pruned by {_text(report.plan['criterion'])}",
             "",
             _text(verdict(report)),
             "",
@@ -74,16 +75,16 @@ def _sections(report: Report) -> Iterator[str]:
     versions = {"Python": about.get("python"), **about.get("versions", {})}
     facts = {
         "Seed": about.get("seed"),
-        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "Versions": ", ".join(f"{package} {version}" for package, version in versions.items() if version),
         "Original model": report.model.get("fingerprint"),
         "Calibration samples": data.get("fingerprint"),
     }
     yield ""
-    yield from (f"- {name}: {_text(value)}" for name, value in facts.items() if value not in (None, ""))
+    yield from (f"- {fact}: {_text(value)}" for fact, value in facts.items() if value not in (None, ""))
     yield from ("", "<details>", "<summary>Channels of every layer</summary>", "")
     head = ("layer", "before", "after", "asked for", "dead", "kept because")
-    names = ("before", "after", "asked", "dead", "kept_because")
-    rows = [(_code(row["root"]), *(_text(row[name]) for name in names)) for row in report.plan["groups"]]
+    columns = ("before", "after", "asked", "dead", "kept_because")
+    rows = [(_code(row["root"]), *(_text(row[column]) for column in columns)) for row in report.plan["groups"]]
     yield from _table(head, *rows, left=(0, 5))
     yield from ("", "</details>", "")
 

@@ -48,6 +48,12 @@ class Stage:
     values: tuple[float, ...]
 
 
+def name(report: Report) -> str:
+    """What to call the model: its source, of a path the last part."""
+    source = str(report.model["source"])
+    return source.rstrip("/").rpartition("/")[2] or source
+
+
 def measure_of(report: Report) -> str:
     """What the report judges by: ``accuracy``, or ``agreement`` without labels."""
     return "accuracy" if report.data["labelled"] else "agreement"

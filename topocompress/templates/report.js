@@ -35,10 +35,11 @@
     return { at, text: `cut ${short(at)}` };
   }
 
-  function line(at, text) {
+  function line({ at, text }, low, high) {
+    const left = at - low > (high - low) / 2; // the side on which the text has room
     return [
       Plot.ruleX([at], { stroke: colour("ink"), strokeWidth: 1.5, strokeDasharray: "4,3" }),
-      Plot.text([at], { x: (value) => value, text: () => text, frameAnchor: "top", dy: -12, fill: colour("ink") }),
+      Plot.text([at], { x: (value) => value, text: () => text, frameAnchor: "top", dy: -12, textAnchor: left ? "end" : "start", fill: colour("ink") }),
     ];
   }
 
@@ -64,7 +65,7 @@
         marks: [
           Plot.rectY(rows, Plot.binX({ y: "count" }, { x: "score", fill: "fate", order: fates.domain, thresholds: Math.min(50, Math.floor(width / 12)), inset: 0.5, tip: { format: { x: short, y: true, fill: true } } })),
           Plot.ruleY([0], { stroke: colour("soft") }),
-          ...(marked ? line(marked.at, marked.text) : []),
+          ...(marked ? line(marked, low, high) : []),
         ],
       });
     },
@@ -94,7 +95,7 @@
             x1: "x1", x2: "x2", y: "layer", fill: "fate", fillOpacity: (cell) => 0.25 + 0.75 * Math.sqrt(cell.share / strongest),
             channels: { channels: "count" }, tip: { format: { x: false, x1: short, x2: short, fillOpacity: false } },
           }),
-          ...line(threshold, `threshold ${short(threshold)}`),
+          ...line(cut([]), low, high),
         ],
       });
     },
@@ -107,17 +108,18 @@
       const path = points.filter((point) => point.kind !== "control" && point.kind !== "quantized");
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
       const [low] = d3.extent(points, (point) => point.y);
+      const left = d3.min(points, (point) => point.x);
       return Plot.plot({
         width, height: 300, marginTop: 28, marginLeft: 46, marginBottom: 38, marginRight: 24,
         ariaLabel: "Accuracy or agreement against multiply-accumulates, of every step and every control",
-        x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [0, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
+        x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [left < 0.6 ? 0 : Math.floor(10 * left - 1) / 10, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
         y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : "agreement"}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
         symbol: { type: "identity" },
         marks: [
           Plot.ruleY([0], { stroke: colour("soft"), filter: () => low < 0.7 }),
           Plot.line(path, { x: "x", y: "y", stroke: colour("line"), strokeWidth: 1.5 }),
           // Controls stand a little to the side: they have the same MACs, and would hide what they are compared with.
-          ...[0, 12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx > 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
+          ...[0, -12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx < 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
           Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${percent(point.y)} at ${percent(point.x)} of the MACs` })),
         ],
       });
@@ -210,10 +212,10 @@
     const rows = (index === null ? scored : [index]).flatMap(units);
     const gone = rows.filter((row) => row.gone).length;
     const above = threshold === null ? "" : `, ${rows.filter((row) => row.score > threshold).length} above the threshold`;
-    const dead = rows.filter((row) => row.fate === "dead").length;
+    const dead = rows.filter((row) => row.fate === "dead");
     const others = index === null ? [] : groups[index].units.layers;
     document.getElementById("scores-note").textContent =
-      `${rows.length} judged${above}${dead ? `, ${dead} dead` : ""}; ${gone} removed, after floor, ceiling and alignment of widths.` +
+      `${rows.length} judged${above}${dead.length ? `, ${dead.length} dead` : ""}; ${gone} removed${dead.length ? `, ${dead.filter((row) => row.gone).length} of them dead` : ""}, after floor, ceiling and alignment of widths.` +
       (others.length > 1 ? ` Each score is the mean over ${others.join(", ")}.` : "");
   }
 
