@@ -50,6 +50,7 @@ ROWS = (
         "verbs",
         "inspection",
         "testing",
+        "quantities",
         "wording",
         "page",
         "report",

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from browsing import opened, started_browser
 from reports import HOSTILE, full_report, report
 
-from topocompress import wording
+from topocompress import page as module
+from topocompress import quantities, wording
 from topocompress.page import to_html
 from topocompress.report import write_report
 from topocompress.results import Measurement
@@ -64,12 +66,12 @@ def written(value):
 
 
 SHOWN = {
-    "parameters": wording.count,
-    "macs": wording.count,
-    "file_bytes": wording.size,
-    "peak_bytes": wording.size,
-    "accuracy": wording.percent,
-    "agreement": wording.percent,
+    "parameters": quantities.count,
+    "macs": quantities.count,
+    "file_bytes": quantities.size,
+    "peak_bytes": quantities.size,
+    "accuracy": quantities.percent,
+    "agreement": quantities.percent,
 }
 
 
@@ -127,7 +129,7 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
     for line in (*wording.stage_lines(full), wording.parity(full), wording.command_line(full)):
         assert line in text
     cells = [element["text"] for element in page.found if element["tag"] in ("th", "td")]
-    for row in wording.comparison_table(full):
+    for row in quantities.comparison_table(full):
         assert [cells[i : i + len(row)] for i in range(len(cells))].count(list(row)) >= 1
     assert full.remedies[0][1] in text
     assert full.quantized.message in "".join(text)
@@ -168,8 +170,14 @@ def test_the_policy_lets_nothing_be_loaded_and_only_the_pages_own_scripts_run():
 
 def test_the_licences_of_the_libraries_come_with_them():
     text = to_html(report())
-    for holder in ("Observable, Inc.", "Mike Bostock"):
+    readme = (Path(module.__file__).parent / "templates" / "vendor" / "README.md").read_text(encoding="utf-8")
+    for holder, package, version in (
+        ("Observable, Inc.", "@observablehq/plot", "0.6.17"),
+        ("Mike Bostock", "d3", "7.9.0"),
+    ):
         assert re.search(rf"Copyright [\d-]+ {holder}\s+Permission to use, copy, modify", text)
+        assert f'version="{version}"' in text
+        assert f"`{package}` | {version} |" in readme
 
 
 @pytest.mark.parametrize(
@@ -187,6 +195,12 @@ def test_a_section_without_anything_to_say_is_left_out(changes, missing):
     page = Elements(to_html(full_report(**changes)))
     there = {SECTIONS[element["id"]] for element in page.found if element.get("id") in SECTIONS}
     assert there == set(SECTIONS.values()) - missing
+
+
+def test_fine_tuning_may_say_less_or_more_than_usual():
+    history = [{"epoch": epoch, "accuracy": 0.5, "teacher": 1.0} for epoch in (0, 1)]
+    found = Elements(to_html(full_report(finetune={"epochs": 1, "best_epoch": 1, "history": history})))
+    assert "1 epochs. Epoch 1 was kept." in [element["text"] for element in found.of("p")]
 
 
 def test_a_bare_report_has_a_page_too():
@@ -349,16 +363,20 @@ def test_commands_can_be_copied(browser, place, content):
         assert page.evaluate("navigator.clipboard.readText()") == wording.command_line(full_report())
 
 
-@pytest.mark.parametrize("width", [320, 375, 768])
-def test_nothing_sticks_out_on_a_phone(browser, place, width):
-    with opened(browser, place / "full.html", viewport={"width": width, "height": 700}) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        wide = page.eval_on_selector_all("figure.chart svg", "all => all.map(s => s.getBoundingClientRect().right)")
-        assert max(wide) <= width
-        drawn = page.get_attribute("[data-chart=stages]", "data-width")
-        page.set_viewport_size({"width": width + 200, "height": 700})
-        page.locator(f"[data-chart=stages]:not([data-width='{drawn}'])").wait_for()
-        assert int(page.get_attribute("[data-chart=stages] svg", "width")) > int(drawn)
+def test_nothing_sticks_out_on_a_phone_and_charts_grow_with_the_window(browser, place):
+    def fits(page):
+        right = "all => Math.max(...all.map(svg => svg.getBoundingClientRect().right))"
+        widest = page.eval_on_selector_all("figure.chart svg", right)
+        return widest <= page.evaluate("innerWidth") == page.evaluate("document.documentElement.scrollWidth")
+
+    with opened(browser, place / "full.html", viewport={"width": 375, "height": 700}) as page:
+        assert fits(page)
+        for width in (320, 768):
+            drawn = page.get_attribute("[data-chart=stages]", "data-width")
+            page.set_viewport_size({"width": width, "height": 700})
+            page.locator(f"[data-chart=stages]:not([data-width='{drawn}'])").wait_for()
+            assert fits(page)
+        assert int(page.get_attribute("[data-chart=stages] svg", "width")) > 700
 
 
 def luminance(colour):

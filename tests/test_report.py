@@ -10,10 +10,11 @@ from reports import HOSTILE, full_report, latency, report
 
 from topocompress.errors import OutputError
 from topocompress.page import to_html
+from topocompress.quantities import comparison_rows, comparison_table, stages
 from topocompress.report import to_markdown, write_report, write_scores
 from topocompress.results import Control, ExportCheck, Latency, Measurement, Report
 from topocompress.types import LayerScores, Scores
-from topocompress.wording import comparison_rows, comparison_table, headline, stage_lines, stages, verdict
+from topocompress.wording import headline, stage_lines, verdict
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
 

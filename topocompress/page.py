@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from topocompress import wording
+from topocompress import quantities, wording
 from topocompress.results import Report
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -39,11 +39,11 @@ def to_html(report: Report) -> str:
         style=_read("report.css"),
         # Within a script element only "<" could end or comment it; escaped, JSON means the same.
         data=json.dumps(content, allow_nan=False, separators=(",", ":")).translate(_UNSAFE),
-        cards=[_card(each) for each in wording.quantities(report)],
-        comparison=wording.comparison_table(report),
+        cards=[_card(each) for each in quantities.quantities(report)],
+        comparison=quantities.comparison_table(report),
         lines=[*wording.stage_lines(report), wording.parity(report)],
-        measure=wording.measure_of(report),
-        stages=[_stage(each, report) for each in wording.stages(report)],
+        measure=quantities.measure_of(report),
+        stages=[_stage(each, report) for each in quantities.stages(report)],
         budget=wording.budget_line(report.budget) if report.budget else "",
         layers=_layers(report),
         judged=_judged(report),
@@ -51,6 +51,7 @@ def to_html(report: Report) -> str:
         scoring=_settings(report.scoring.get("settings", {})),
         threshold=report.plan.get("rule", {}).get("max_betti"),
         history=report.finetune.get("history", ()),
+        tuning=wording.tuning_line(report.finetune),
         command=wording.command_line(report),
         feeding=wording.feeding(report.model.get("preprocessing", {})),
         facts=_facts(report),
@@ -67,7 +68,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": wording.percent, "count": wording.count, "prose": _prose}
+    environment.filters |= {"percent": quantities.percent, "count": quantities.count, "prose": _prose}
     return environment.get_template("report.html")
 
 
@@ -94,7 +95,7 @@ def _policy(scripts: list[str]) -> str:
     return f"default-src 'none'; base-uri 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
-def _card(each: wording.Quantity) -> dict[str, Any]:
+def _card(each: quantities.Quantity) -> dict[str, Any]:
     """One quantity at a glance: what is left of it, as a share of the original, where less is better."""
     first, second = each.values[:2]
     share = None
@@ -114,7 +115,7 @@ def _card(each: wording.Quantity) -> dict[str, Any]:
     }
 
 
-def _worse(each: wording.Quantity) -> bool:
+def _worse(each: quantities.Quantity) -> bool:
     """Whether something got worse by more than noise: half a point of accuracy, or 2 %."""
     first, second = each.values[:2]
     if first is None or second is None or each.path == "agreement":
@@ -122,7 +123,7 @@ def _worse(each: wording.Quantity) -> bool:
     return second < first - 0.005 if each.path == "accuracy" else second > 1.02 * first
 
 
-def _stage(stage: wording.Stage, report: Report) -> dict[str, Any]:
+def _stage(stage: quantities.Stage, report: Report) -> dict[str, Any]:
     return {
         "name": stage.name,
         "kind": stage.kind,
@@ -172,9 +173,9 @@ def _judged(report: Report) -> list[dict[str, Any]]:
     return found
 
 
-def _options(rule: Any) -> str:
+def _options(rule: Any) -> list[str]:
     shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in rule.items()}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items() if value is not None)
+    return [f"--{name.replace('_', '-')} {value}" for name, value in shown.items() if value is not None]
 
 
 def _settings(settings: Any) -> str:

@@ -13,12 +13,12 @@ from topocompress import environment
 from topocompress.benching import Bench
 from topocompress.files import atomic_file
 from topocompress.page import to_html
+from topocompress.quantities import comparison_table
 from topocompress.results import Report
 from topocompress.types import Scores
 from topocompress.wording import (
     budget_line,
     command_line,
-    comparison_table,
     feeding,
     machine,
     name,

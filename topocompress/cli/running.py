@@ -20,7 +20,8 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         TopocompressError: As :func:`topocompress.compress`.
     """
     from topocompress.pipeline import compress
-    from topocompress.wording import comparison_rows, headline, stage_lines
+    from topocompress.quantities import comparison_rows
+    from topocompress.wording import headline, stage_lines
 
     with console.progress() as progress:
         result = compress(

@@ -35,6 +35,13 @@
     return { at, text: `cut ${short(at)}` };
   }
 
+  // Edges of bins, one of them where the line is, so that no bar lies on both sides; what is at the threshold itself stays.
+  function edges(low, high, marked, count) {
+    const step = d3.tickStep(low, high, count) || 1;
+    const first = marked ? marked.at + (threshold === null ? 0 : 1e-9 * Math.max(1, Math.abs(marked.at))) : low;
+    return d3.range(-Math.ceil((first - low) / step), Math.ceil((high - first) / step) + 1).map((k) => first + k * step);
+  }
+
   function line({ at, text }, low, high) {
     const left = at - low > (high - low) / 2; // the side on which the text has room
     return [
@@ -56,14 +63,15 @@
       const marked = cut(rows);
       const shown = marked ? [...rows.map((row) => row.score), marked.at] : rows.map((row) => row.score);
       const [low, high] = d3.extent(shown);
+      const bins = edges(low, high, marked, Math.min(50, Math.floor(width / 12)));
       return Plot.plot({
         width, height: 250, marginTop: 28, marginLeft: 46, marginBottom: 38,
         ariaLabel: `Distribution of the scores of ${picker.selectedOptions[0].text}`,
-        x: { label: `${scoreName} →`, labelAnchor: "right", domain: low === high ? [low - 1, high + 1] : [low, high], nice: true, tickFormat: short, ticks: width / 90 },
+        x: { label: `${scoreName} →`, labelAnchor: "right", domain: [bins[0], bins[bins.length - 1]], nice: true, tickFormat: short, ticks: width / 90 },
         y: { label: "↑ channels", grid: true, tickFormat: (value) => (Number.isInteger(value) ? d3.format("~s")(value) : "") },
         color: fates,
         marks: [
-          Plot.rectY(rows, Plot.binX({ y: "count" }, { x: "score", fill: "fate", order: fates.domain, thresholds: Math.min(50, Math.floor(width / 12)), inset: 0.5, tip: { format: { x: short, y: true, fill: true } } })),
+          Plot.rectY(rows, Plot.binX({ y: "count" }, { x: "score", fill: "fate", order: fates.domain, domain: [bins[0], bins[bins.length - 1]], thresholds: bins, inset: 0.5, tip: { format: { x: short, y: true, fill: true } } })),
           Plot.ruleY([0], { stroke: colour("soft") }),
           ...(marked ? line(marked, low, high) : []),
         ],
@@ -74,12 +82,13 @@
     overview(width) {
       const all = scored.flatMap(units);
       const [low, high] = d3.extent([...all.map((row) => row.score), threshold]);
-      const bins = d3.bin().value((row) => row.score).domain([low, high]).thresholds(d3.range(low, high, (high - low) / 60 || 1));
+      const cuts = edges(low, high, cut([]), 60);
+      const bins = d3.bin().value((row) => row.score).domain([cuts[0], cuts[cuts.length - 1]]).thresholds(cuts);
       const left = Math.min(190, width * 0.34);
       const cells = scored.flatMap((index) => {
         const rows = units(index);
         return fates.domain.flatMap((fate) => bins(rows.filter((row) => row.fate === fate)).filter((bin) => bin.length).map((bin) => ({
-          layer: groups[index].root, index, fate, count: bin.length, share: bin.length / rows.length, x1: bin.x0, x2: bin.x1 > bin.x0 ? bin.x1 : bin.x0 + 1,
+          layer: groups[index].root, index, fate, count: bin.length, share: bin.length / rows.length, x1: bin.x0, x2: bin.x1,
         })));
       });
       const strongest = d3.max(cells, (cell) => cell.share);
@@ -131,7 +140,7 @@
       return Plot.plot({
         width, height: 260, marginTop: 28, marginLeft: 56, marginBottom: 38, marginRight: 24, ariaLabel: `Every try of the search for ${option}`,
         x: { label: "MACs left, share of the original →", labelAnchor: "right", tickFormat: "%", domain: [0, 1] },
-        y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: d3.format("~s") },
+        y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: (value) => (Math.abs(value) < 1e4 ? short(value) : d3.format("~s")(value)) },
         color: met,
         marks: [
           Plot.ruleY([limit], { stroke: colour("ink"), strokeDasharray: "4,3" }),
@@ -173,7 +182,7 @@
         lr: { label: "↑ learning rate", keys: [["lr", "settled", "learning rate"]], format: short, y: { zero: true, tickFormat: short } },
       };
       const { label, keys, format, y } = kinds[of];
-      const rows = keys.flatMap(([key, look, name]) => history.filter((epoch) => epoch[key] !== null && (of !== "lr" || epoch.epoch > 0)).map((epoch) => ({ ...epoch, value: epoch[key], look, name })));
+      const rows = keys.flatMap(([key, look, name]) => history.filter((epoch) => epoch[key] != null && (of !== "lr" || epoch.epoch > 0)).map((epoch) => ({ ...epoch, value: epoch[key], look, name })));
       return Plot.plot({
         width, height: 210, marginTop: 28, marginLeft: 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
         x: { label: "epoch →", labelAnchor: "right", domain: [0, Math.max(1, history.length - 1)], ticks: Math.min(history.length, width / 50), tickFormat: (at) => (Number.isInteger(at) && history[at] ? String(history[at].epoch) : "") },
