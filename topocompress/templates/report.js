@@ -154,19 +154,22 @@
     latency(width, figure) {
       const batch = Number(figure.dataset.batch);
       const runs = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
+      // Over the height of the row, evenly and always in the same way, so that equal times stay apart.
+      const spread = (row) => (row.run * 0.618034) % 1;
       const medians = sides.map(([name, side]) => ({ name, ms: side.latency[batch].median_ms }));
       const [low, high] = d3.extent(runs, (row) => row.ms);
       const logarithmic = low > 0 && high / low > 5;
       return Plot.plot({
-        width, height: 48 + 64 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
+        width, height: 48 + 44 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
         ariaLabel: `Time of every inference at batch ${report.before.latency[batch].batch}: ${medians.map((row) => `${row.name} median ${row.ms.toFixed(3)} ms`).join(", ")}`,
         x: { type: logarithmic ? "log" : "linear", label: `ms${logarithmic ? ", logarithmic" : ""} →`, labelAnchor: "right", grid: true, nice: !logarithmic, tickFormat: (value) => short(value), ticks: Math.max(3, width / 130) },
+        y: { axis: null, domain: [-0.1, 1.1] },
         fy: { domain: sides.map(([name]) => name), label: null },
         color: { domain: sides.map(([name]) => name), range: sides.map((side) => colour(side[2])) },
         marks: [
-          Plot.dot(runs, Plot.dodgeY("middle", { x: "ms", fy: "name", fill: "name", r: 2.6, padding: 0.4 })),
+          Plot.dot(runs, { x: "ms", y: spread, fy: "name", fill: "name", fillOpacity: 0.75, r: 2.6 }),
           Plot.tickX(medians, { x: "ms", fy: "name", stroke: colour("ink"), strokeWidth: 2 }),
-          Plot.tip(runs, Plot.pointerX({ x: "ms", fy: "name", title: (row) => `${row.name}, run ${row.run}: ${row.ms.toFixed(3)} ms` })),
+          Plot.tip(runs, Plot.pointer({ x: "ms", y: spread, fy: "name", title: (row) => `${row.name}, run ${row.run}: ${row.ms.toFixed(3)} ms` })),
         ],
       });
     },
