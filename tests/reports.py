@@ -149,7 +149,14 @@ def full_report(**changes):
             Control(criterion="random", accuracies=(0.55, 0.58, 0.52)),
             Control(criterion="l1", accuracies=(0.64,)),
         ),
-        "finetune": {"epochs": 3, "lr": 0.01, "best_epoch": 3, "validation_samples": 40, "history": history},
+        "finetune": {
+            "epochs": 3,
+            "lr": 0.01,
+            "steps": 2,
+            "best_epoch": 3,
+            "validation_samples": 40,
+            "history": history,
+        },
         "warnings": ("On this model l1 pruning did as well.", f"The layer {HOSTILE} is odd."),
         "remedies": (("Fine-tune for 6 epochs instead", "topocompress prune model.pt --finetune 6"),),
         "environment": {

@@ -10,13 +10,14 @@ from torch.utils.data import TensorDataset
 
 from topocompress import describe
 from topocompress.data import STAND_IN, Data
+from topocompress.delivery import Delivery
 from topocompress.describe import FinetuneResult
 from topocompress.detectors import Boxes
 from topocompress.finetuning import Epoch
 from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.probing import UNFOLLOWED
-from topocompress.results import Latency, Measurement
+from topocompress.results import Budget, ExportCheck, Latency, Measurement, Probe, Quantized
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
 ARCHITECTURE = Architecture(kind="torchvision", name="resnet18", options={"num_classes": 3})
@@ -99,7 +100,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
 
 
 def test_a_note_on_own_data_is_no_warning():
-    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, sides(), "", "") == ()
+    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, delivery(), "") == ()
 
 
 def test_what_the_plan_does():
@@ -185,11 +186,12 @@ def test_tuning_has_its_history_or_is_empty():
         for n in range(2)
     )
     tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
-    found = describe.tuning(tuned, 1, 0.1)
+    found = describe.tuning([tuned, tuned], 1, 0.1)
     assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
-    assert [epoch["epoch"] for epoch in found["history"]] == [0, 1]
+    assert [(epoch["step"], epoch["epoch"]) for epoch in found["history"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert found["steps"] == 2
     assert json.loads(json.dumps(found)) == found
-    assert describe.tuning(None, 5, 0.1) == {}
+    assert describe.tuning([], 5, 0.1) == {}
 
 
 def sides(*medians):
@@ -206,14 +208,53 @@ def sides(*medians):
     )
 
 
+def delivery(*medians, **extra):
+    before, after = sides(*medians)
+    check = ExportCheck(samples=1, max_abs=0.0, max_rel=0.0, top1_agreement=1.0, opset=18)
+    return Delivery(before=before, after=after, export=check, **extra)
+
+
+def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
+    small = sides((4.0, 3.0))[1]
+    good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=good), "") == ()
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=bad), "") == ("About INT8.",)
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(failed="None."), "") == ("None.",)
+
+
+def budget(option, limit, *values):
+    probes = tuple(Probe(macs=0.9 - n / 10, value=value, met=value <= limit) for n, value in enumerate(values))
+    return Budget(option=option, limit=limit, probes=probes, samples=500)
+
+
+def test_a_latency_outside_its_budget_is_told_of_beyond_noise():
+    asked = budget("--target-latency", 0.6, 0.9, 0.59)
+    assert describe.budget_missed(asked, sides((10.0, 6.4))) == ()
+    (line,) = describe.budget_missed(asked, sides((10.0, 6.6)))
+    assert "takes 0.66 of the original's latency, more than the 0.6 asked for" in line
+
+
+def test_an_accuracy_outside_its_budget_is_told_of_beside_what_chose_it():
+    asked = budget("--max-accuracy-drop", 1.0, 0.2, 0.9, 3.0)
+    before, after = (replace(side, accuracy=accuracy) for side, accuracy in zip(sides(), (0.9, 0.886), strict=True))
+    (line,) = describe.budget_missed(asked, (before, after))
+    assert "1.4 points are lost, more than the 1 asked for; on the 500 samples that chose the size it was 0.9" in line
+    assert describe.budget_missed(asked, (before, replace(after, accuracy=0.891))) == ()
+    assert describe.budget_missed(asked, sides()) == ()
+
+
+def test_without_a_budget_none_is_missed():
+    assert describe.budget_missed(None, sides()) == ()
+    assert describe.budget_missed(budget("--target-size", 1e6, 9e5), sides()) == ()
+
+
 def test_what_a_reader_must_not_miss_comes_in_order():
     found = describe.collect_warnings(
         loaded("Model note."),
         data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
         PLAN,
-        sides((4.0, 5.0)),
+        delivery((4.0, 5.0), slow="Held back."),
         "Verdict.",
-        "Held back.",
     )
     assert found == (
         "Model note.",
@@ -227,7 +268,7 @@ def test_what_a_reader_must_not_miss_comes_in_order():
 
 def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
     groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
-    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), sides(), "", "")
+    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery(), "")
     assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {UNFOLLOWED}.",)
 
 
@@ -235,7 +276,7 @@ def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones
     ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
 )
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
-    found = describe.collect_warnings(loaded(), data(), PLAN, sides(*medians), "", "")
+    found = describe.collect_warnings(loaded(), data(), PLAN, delivery(*medians), "")
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from topocompress.activation import TopologicalActivation
 from topocompress.data import ONE_LABEL, STAND_IN, Data
+from topocompress.delivery import Delivery
 from topocompress.detectors import SCORE
 from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
@@ -18,9 +19,12 @@ from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
 from topocompress.ranking import rank
-from topocompress.results import Measurement
+from topocompress.results import Budget, Measurement
 from topocompress.swapping import Swapped, some
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan, Scores
+
+_LATENCY_NOISE = 0.05
+"""Share of the original's latency by which two runs may differ before it is worth a word."""
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
@@ -120,17 +124,24 @@ def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, A
     }
 
 
-def tuning(tuned: FinetuneResult | None, epochs: int, lr: float, swapped: Swapped | None = None) -> dict[str, Any]:
-    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none."""
-    if tuned is None:
+def tuning(tunings: Sequence[FinetuneResult], epochs: int, lr: float, swapped: Swapped | None = None) -> dict[str, Any]:
+    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
+
+    ``history`` has every epoch of every round of pruning, ``step`` says which round; ``best_epoch`` is the last one's.
+    """
+    if not tunings:
         return {}
+    last = tunings[-1]
     return {
         "epochs": epochs,
         "lr": lr,
-        "best_epoch": tuned.best_epoch,
-        "validation_samples": tuned.validation_samples,
-        "history": [asdict(epoch) for epoch in tuned.history],
-        **({} if swapped is None else {"activation": activation(swapped, tuned)}),
+        "steps": len(tunings),
+        "best_epoch": last.best_epoch,
+        "validation_samples": last.validation_samples,
+        "history": [
+            {"step": step, **asdict(epoch)} for step, tuned in enumerate(tunings, 1) for epoch in tuned.history
+        ],
+        **({} if swapped is None else {"activation": activation(swapped, last)}),
     }
 
 
@@ -156,9 +167,8 @@ def collect_warnings(
     loaded: LoadedModel,
     data: Data,
     plan: PruningPlan,
-    sides: tuple[Measurement, Measurement],
+    delivery: Delivery,
     verdict: str,
-    slow: str,
     swapped: Swapped | None = None,
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
@@ -173,15 +183,41 @@ def collect_warnings(
         found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
-    if slow:
-        found.append(slow)
-    for before, after in zip(sides[0].latency, sides[1].latency, strict=True):
+    found += [text for text in (delivery.slow, delivery.failed) if text]
+    if delivery.quantized is not None and not delivery.quantized.kept:
+        found.append(delivery.quantized.message)
+    for before, after in zip(delivery.before.latency, delivery.after.latency, strict=True):
         if before.median_ms / after.median_ms < 1:
             found.append(
                 f"The smaller file is not faster at batch {before.batch}: {after.median_ms:.2f} ms against "
                 f"{before.median_ms:.2f} ms."
             )
     return tuple(found)
+
+
+def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> tuple[str, ...]:
+    """A sentence where the finished network lies outside its budget, and what that comes from."""
+    if budget is None:
+        return ()
+    before, after = sides
+    if budget.option == "--target-latency":
+        share = after.latency[0].median_ms / before.latency[0].median_ms
+        if share <= budget.limit + _LATENCY_NOISE:
+            return ()
+        return (
+            f"Measured again, the finished network takes {share:.2f} of the original's latency, more than the "
+            f"{budget.limit:g} asked for: timings on this machine differ from run to run.",
+        )
+    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
+        lost = 100 * (before.accuracy - after.accuracy)
+        if lost <= budget.limit:
+            return ()
+        tried = min((probe for probe in budget.probes if probe.met), key=lambda probe: probe.macs)
+        return (
+            f"On the held-out samples {lost:.1f} points are lost, more than the {budget.limit:g} asked for; on the "
+            f"{budget.samples} samples that chose the size it was {tried.value:.1f}. More --samples make that surer.",
+        )
+    return ()
 
 
 def nothing_found(original: Predictions) -> tuple[str, ...]:

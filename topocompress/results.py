@@ -126,8 +126,9 @@ class Budget:
     Attributes:
         option: Command-line option, such as ``--target-latency``.
         limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
-        probes: Every try, in order; the last one that met the budget with the fewest MACs was taken.
-        samples: Held-out samples that judged the tries; 0 where none were needed.
+        probes: Every try, in order. Of those that met the budget the smallest network was taken where it is accuracy,
+            else the largest.
+        samples: Calibration samples that judged the tries; 0 where none were needed.
     """
 
     option: str

@@ -80,7 +80,10 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
         return ""
     rate, judges = finetune.get("lr"), finetune.get("validation_samples")
     line = f"{finetune['epochs']} epochs" + (f", peak learning rate {rate:g}" if rate is not None else "")
-    line += f". Epoch {finetune['best_epoch']} was kept"
+    if (steps := finetune.get("steps", 1)) > 1:
+        line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"
+    else:
+        line += f". Epoch {finetune['best_epoch']} was kept"
     if judges is None:
         return f"{line}."
     return f"{line}: best on {judges} samples set aside for that, which are not those of the results."
@@ -98,10 +101,11 @@ def parity(report: Report) -> str:
 def budget_line(budget: Budget) -> str:
     """What was to be kept to, and how it was found, in one sentence."""
     met = sum(probe.met for probe in budget.probes)
-    judges = f", judged on {budget.samples} held-out samples" if budget.samples else ""
+    judges = f", judged on {budget.samples} calibration samples" if budget.samples else ""
+    taken = "smallest" if budget.option == "--max-accuracy-drop" else "largest"
     return (
         f"{budget.option} {budget.limit:g}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
-        "one with the fewest MACs was taken."
+        f"{taken} network was taken."
     )
 
 

@@ -31,6 +31,8 @@
     const alive = rows.filter((row) => row.fate !== "dead");
     const [gone, kept] = [true, false].map((went) => d3.extent(alive.filter((row) => row.gone === went), (row) => row.score));
     if (gone[0] === undefined || kept[0] === undefined) return null;
+    const apart = report.scoring.higher === "remove" ? gone[0] >= kept[1] : gone[1] <= kept[0];
+    if (!apart) return null; // chosen in several steps, each by scores of its own
     const at = report.scoring.higher === "remove" ? (gone[0] + kept[1]) / 2 : (gone[1] + kept[0]) / 2;
     return { at, text: `cut ${short(at)}` };
   }
@@ -195,7 +197,7 @@
           Plot.line(rows, { x: "at", y: "value", stroke: (row) => colour(row.look), z: "name", strokeWidth: 2 }),
           Plot.dot(rows, { x: "at", y: "value", fill: (row) => colour(row.look), r: 2.5 }),
           ...(of === "lr" ? [] : [Plot.dot(best, { x: "at", y: keys[keys.length - 1][0], stroke: colour("ink"), r: 6, strokeWidth: 1.5 })]),
-          Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${row.step === undefined ? "" : `step ${row.step}, `}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
+          Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${report.finetune.steps > 1 ? `step ${row.step}, ` : ""}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
         ],
       });
     },
