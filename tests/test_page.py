@@ -135,6 +135,15 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
     assert full.quantized.message in "".join(text)
 
 
+def test_steps_of_removal_are_told_of():
+    text = to_html(full_report())
+    assert "these are the scores of the first" in text
+    assert "after each of 2 steps of removal. Epoch 3 of the last was kept" in text
+    once = to_html(full_report(finetune={**full_report().finetune, "steps": 1}))
+    assert "scores of the first" not in once
+    assert "after each of" not in once
+
+
 def test_names_from_a_model_file_stay_text():
     hostile = full_report(model={**report().model, "source": HOSTILE, "fingerprint": HOSTILE})
     text = to_html(hostile)
