@@ -28,8 +28,10 @@ def stage_lines(report: Report) -> list[str]:
         f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
     ]
     if report.finetune:
+        steps = report.finetune.get("steps", 1)
+        each = f" after each of {steps} steps of removal" if steps > 1 else ""
         lines.append(
-            f"After {report.finetune['epochs']} epochs of fine-tuning (best: {report.finetune['best_epoch']}): "
+            f"After {report.finetune['epochs']} epochs of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
             f"{measure} {percent(getattr(report.after, measure))}."
         )
     if swapped := report.finetune.get("activation"):
