@@ -71,8 +71,8 @@ def _ordinary(model: nn.Module, images: Tensor, count: int) -> Tensor:
     and magnify rounding as much.
     """
     with torch.no_grad():
-        sizes = torch.stack([main_output(model(image[None])).norm() for image in images]).log()
-    return images[(sizes - sizes.median()).abs().argsort()[:count]]
+        sizes = torch.stack([main_output(model(image[None])).norm() for image in images])
+    return images[sizes <= 3 * sizes.median()][:count]
 
 
 def samples_for(macs: int) -> int:

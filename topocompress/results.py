@@ -257,3 +257,52 @@ class Comparison:
     def of(self, criterion: str, ratio: float) -> list[Cell]:
         """The results of a criterion at a ratio, one per seed."""
         return [cell for cell in self.cells if (cell.criterion, cell.ratio) == (criterion, ratio)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A network cut to one size.
+
+    Attributes:
+        target: Share of the original's multiply-accumulates asked for; 1 is the original.
+        macs: Share that is left.
+        quality: Top-1 accuracy in 0..1 on held-out samples, or agreement with the original where there are no labels.
+        latency: Median latency of one sample in ONNX Runtime as a share of the original's, timed in turn.
+        file_bytes: Size of the ONNX file, bytes.
+    """
+
+    target: float
+    macs: float
+    quality: float
+    latency: float
+    file_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What :func:`topocompress.sweeping.sweep` found.
+
+    Attributes:
+        model: Where the model came from.
+        data: Where the samples came from.
+        measure: ``accuracy`` or ``agreement``.
+        criterion: What chose the filters.
+        finetune: Epochs of fine-tuning of every point.
+        points: The original first, then from large to small.
+    """
+
+    model: str
+    data: str
+    measure: str
+    criterion: str
+    finetune: int
+    points: tuple[Point, ...]
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points that no other is both faster and better than, from slow to fast (the Pareto front)."""
+        best: list[Point] = []
+        for point in sorted(self.points, key=lambda point: (point.latency, -point.quality)):
+            if not best or point.quality > best[-1].quality:
+                best.append(point)
+        return tuple(reversed(best))

@@ -44,12 +44,11 @@ class Selection:
         Raises:
             PlanError: As :func:`topocompress.planning.make_plan`.
         """
-        allocation = self.allocation if "target_macs" in rule else "uniform"
-        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, allocation=allocation, **rule)
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, allocation=self.allocation, **rule)
 
     def smallest(self) -> PruningPlan:
         """The plan that removes all that limits allow."""
-        return self.plan({"ratio": _EVERYTHING})
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, ratio=_EVERYTHING)
 
 
 def find_within(
