@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import layer, scores
+from synthetic import chain, layer, scores
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -116,9 +116,32 @@ def test_what_the_plan_does():
         "dead": 1,
         "coupled": ["a", "b"],
         "kept_because": "",
+        "units": {},
     }
     assert found["groups"][2]["kept_because"] == "feeds the model's output"
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(("higher", "removed"), [("remove", [0, 2]), ("keep", [0, 3])])
+def test_how_units_were_judged(higher, removed):
+    """Two channels of ``a`` make a unit, with one of ``b``; its score is the mean of the three."""
+    group = chain(8, root="a", size=2)
+    group = replace(group, filters={**group.filters, "b": ((0,), (1,), (2,), (3,)), "unscored": ((0,),) * 4})
+    values = {"a": layer([7, 2, 9, 4, 7, 4, 9, 1 / 3], dead=(0, 4)), "b": layer([7, 3, 6, 2 / 3], dead=(0,))}
+    found_scores = replace(scores(values), higher=higher)
+    gone = tuple(sorted(channel for unit in removed for channel in group.units[unit]))
+    plan = replace(
+        PLAN, groups=(GroupPlan(root="a", width=8, remove=gone), GroupPlan(root="h", width=2, protected="x"))
+    )
+    rows = describe.plan(plan, (group, chain(2, root="h")), found_scores)["groups"]
+    assert rows[0]["units"] == {
+        "layers": ["a", "b"],
+        "scores": [7.0, 3.0, 8.0, 1.66667],
+        "removed": removed,
+        "dead": [0],
+    }
+    assert rows[1]["units"] == {}
+    assert json.loads(json.dumps(rows)) == rows
 
 
 def test_quartiles_of_every_layer_and_what_thresholds_would_remove():

@@ -59,7 +59,18 @@ ROWS = (
         "profiling",
         "quantizing",
     ),
-    ("verbs", "inspection", "testing", "report", "verdicts", "plots", "persistence_plots"),
+    (
+        "verbs",
+        "inspection",
+        "testing",
+        "quantities",
+        "wording",
+        "page",
+        "report",
+        "verdicts",
+        "plots",
+        "persistence_plots",
+    ),
     ("steps", "delivery", "budgets", "shrinking", "sweeping", "describe", "arena", "pipeline", "console"),
     (
         "cli.running",
@@ -94,6 +105,7 @@ FENCES = {
     "rich": {"console"},
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
+    "jinja2": {"page"},
     "safetensors": {"artifact", "checkpoints"},
     "timm": {"timm_networks"},
 }

@@ -18,9 +18,10 @@ from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
+from topocompress.ranking import rank
 from topocompress.results import Budget, Measurement
 from topocompress.swapping import Swapped, some
-from topocompress.types import PruningPlan, Scores
+from topocompress.types import ChannelGroup, GroupPlan, PruningPlan, Scores
 
 _LATENCY_NOISE = 0.05
 """Share of the original's latency by which two runs may differ before it is worth a word."""
@@ -85,8 +86,9 @@ def scoring_lines(scores: Scores) -> list[str]:
     return [line, *([f"Layers taken from an interrupted run: {reused}."] if reused else [])]
 
 
-def plan(plan: PruningPlan) -> dict[str, Any]:
-    """Rule, totals, and one row per group."""
+def plan(plan: PruningPlan, groups: Sequence[ChannelGroup] = (), scores: Scores | None = None) -> dict[str, Any]:
+    """Rule, totals, and one row per group; with groups and scores also how each of its units was judged."""
+    by_root = {group.root: group for group in groups}
     return {
         "rule": dict(plan.rule),
         "criterion": plan.criterion,
@@ -103,9 +105,22 @@ def plan(plan: PruningPlan) -> dict[str, Any]:
                 "dead": len(entry.dead),
                 "coupled": list(entry.coupled),
                 "kept_because": entry.protected,
+                "units": {} if entry.protected or scores is None else _units(entry, by_root[entry.root], scores),
             }
             for entry in plan.groups
         ],
+    }
+
+
+def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, Any]:
+    """Score of each unit, 6 digits of it; which units went, and which are dead."""
+    ranked, gone = rank(group, scores), set(entry.remove)
+    means = ranked.priority if scores.higher == "remove" else -ranked.priority
+    return {
+        "layers": [layer for layer in group.filters if layer in scores.layers],
+        "scores": [float(f"{value:.6g}") for value in means],
+        "removed": [unit for unit, channels in enumerate(group.units) if gone.issuperset(channels)],
+        "dead": np.flatnonzero(ranked.dead).tolist(),
     }
 
 

@@ -206,7 +206,7 @@ def compress(
             model=describe.model(job.loaded, plan.model),
             data=describe.data(job.data),
             scoring=describe.scoring(scores),
-            plan=describe.plan(plan),
+            plan=describe.plan(plan, groups, scores),
             before=sides[0],
             removed=removed,
             after=sides[1],
@@ -234,6 +234,7 @@ def compress(
                 plans=(*job.loaded.history, plan),
                 preprocessing=job.loaded.preprocessing,
                 architecture=job.loaded.architecture,
+                classes=job.data.classes if job.data.labelled else job.loaded.classes,
             )
     return Result(model=finished, plan=plan, scores=scores, report=finished_report)
 

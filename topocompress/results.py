@@ -18,12 +18,14 @@ class Latency:
         median_ms: Median over the runs, milliseconds.
         p95_ms: 95th percentile, milliseconds.
         runs: Counted runs, after warm-up.
+        times_ms: Each of them, milliseconds rounded to 0.001, in order.
     """
 
     batch: int
     median_ms: float
     p95_ms: float
     runs: int
+    times_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,9 @@ class Budget:
     Attributes:
         option: Command-line option, such as ``--target-latency``.
         limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
-        probes: Every try, in order; the last one that met the budget with the fewest MACs was taken.
-        samples: Held-out samples that judged the tries; 0 where none were needed.
+        probes: Every try, in order. Of those that met the budget the smallest network was taken where it is accuracy,
+            else the largest.
+        samples: Calibration samples that judged the tries; 0 where none were needed.
     """
 
     option: str
@@ -157,7 +160,8 @@ class Report:
         model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
         data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
         scoring: Criterion, settings, samples, and per-layer quartiles.
-        plan: Rule, channels before and after, channels removed, dead ones, and one row per group.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
+            units and which of them went.
         before: The original model.
         removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
         after: The finished model.
