@@ -1,0 +1,94 @@
+"""Whether fewer multiply-accumulates mean less time, and whether a latency asked for is the latency had.
+
+    python -m benchmarks.deployment [--networks resnet18,mobilenet_v3_large] [--results FILE.json]
+
+For each network, at 224 × 224 with seeded weights (time does not depend on what a network has learned): pruned by L1 to
+half its multiply-accumulates, and to ``--target-latency 0.6``, by the command that users run. Original and pruned file
+are timed in turn in one run, in fresh sessions, several times; the number is the median over these blocks of the ratio
+of medians. Prints a Markdown table with machine and versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from benchmarks.networks import images_at_224, untrained
+from topocompress import compress, environment
+from topocompress.export import export_onnx
+from topocompress.files import atomic_file
+from topocompress.latency import compare_latency
+from topocompress.models import load_model
+
+_BLOCKS = 7
+_RULES: tuple[dict[str, float], ...] = ({"target_macs": 0.5}, {"target_latency": 0.6})
+
+
+def measure(name: str, rule: dict[str, float], folder: Path) -> dict[str, Any]:
+    """One network by one rule: share of MACs left, share of latency left, over blocks."""
+    weights = folder / f"{name}.safetensors"
+    if not weights.exists():
+        save_file(untrained(name, images_at_224(None, 64)).state_dict(), weights)
+    samples = images_at_224(None, 2)[0][0]
+    out = folder / "run"
+    result = compress(
+        load_model(str(weights), arch=name), criterion="l1", samples=16, controls=False, out=out, force=True, **rule
+    )
+    original = folder / "original.onnx"
+    export_onnx(load_model(str(weights), arch=name).module, original, samples=samples)
+    shares = []
+    for _ in range(_BLOCKS):
+        (before,), (after,) = compare_latency(
+            (original, out / "model.onnx"), sample=samples[:1].numpy(), batch_sizes=(1,)
+        )
+        shares.append(after.median_ms / before.median_ms)
+    return {
+        "network": name,
+        "rule": rule,
+        "macs": result.plan.macs_after / result.plan.macs_before,
+        "latency": statistics.median(shares),
+        "blocks": [round(share, 4) for share in shares],
+        "tries": len(result.report.budget.probes) if result.report and result.report.budget else 0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default="resnet18,mobilenet_v3_large")
+    parser.add_argument("--results", type=Path, help="what is finished is kept here and not done again")
+    given = parser.parse_args()
+    kept: list[dict[str, Any]] = []
+    if given.results and given.results.exists():
+        kept = json.loads(given.results.read_text())["rows"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in given.networks.split(","):
+            for rule in _RULES:
+                found = [row for row in kept if (row["network"], row["rule"]) == (name, rule)]
+                rows += found or [measure(name, rule, Path(folder))]
+                if given.results:
+                    with atomic_file(given.results) as temporary:
+                        content = {"rows": rows, "environment": environment.describe()}
+                        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print("| network | asked for | MACs left | latency left | speed-up / MAC reduction | blocks |")
+    print("|---|---|---:|---:|---:|---:|")
+    for row in rows:
+        asked = ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in row["rule"].items())
+        gain = row["macs"] / row["latency"]
+        numbers = (
+            f"{row['macs']:.3f} | {row['latency']:.3f} | {gain:.2f} | {min(row['blocks']):.2f}–{max(row['blocks']):.2f}"
+        )
+        print(f"| {row['network']} | {asked} | {numbers} |")
+    about = environment.describe()
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    print(f"\n{about['processor']}, {about['cores']} cores; {versions}.")
+
+
+if __name__ == "__main__":
+    main()
