@@ -16,6 +16,7 @@ from topocompress.finetuning import Epoch
 from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.probing import UNFOLLOWED
+from topocompress.recipe import Recipe
 from topocompress.results import Latency, Measurement
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
@@ -162,11 +163,12 @@ def test_tuning_has_its_history_or_is_empty():
         for n in range(2)
     )
     tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
-    found = describe.tuning(tuned, 1, 0.1)
+    found = describe.tuning(tuned, Recipe(epochs=1, lr=0.1, distill=0.5))
     assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
+    assert (found["distill"], found["measure"], found["epochs_run"]) == (0.5, "accuracy", 1)
     assert [epoch["epoch"] for epoch in found["history"]] == [0, 1]
     assert json.loads(json.dumps(found)) == found
-    assert describe.tuning(None, 5, 0.1) == {}
+    assert describe.tuning(None, Recipe(epochs=5)) == {}
 
 
 def sides(*medians):

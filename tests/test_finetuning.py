@@ -1,14 +1,14 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
-from trained import digits, held_out_part, trained, training_part, untrained
+from trained import held_out_part, trained, training_part, untrained
 
 from topocompress.errors import DataError, ModelError, TrainingError
-from topocompress.finetuning import _optimiser, _schedule, finetune, recalibrate_batchnorm
+from topocompress.finetuning import finetune
 from topocompress.measurement import evaluate
+from topocompress.recipe import Recipe
+from topocompress.trainer import optimiser
 from topocompress.training_set import batch_indices, class_labels, split_indices
 
 
@@ -20,86 +20,8 @@ def same_state(model: nn.Module, state: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-# --- BatchNorm ---
-
-
-def test_recalibration_averages_mean_and_unbiased_variance_over_the_batches():
-    norm = nn.BatchNorm2d(1)
-    batches = [torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1), torch.tensor([10.0, 14.0]).reshape(2, 1, 1, 1)]
-
-    tuned = recalibrate_batchnorm(nn.Sequential(norm), batches)[0]
-
-    assert tuned.running_mean.item() == pytest.approx((2 + 12) / 2)
-    assert tuned.running_var.item() == pytest.approx((2 + 8) / 2)  # of 1, 3 and of 10, 14, divided by n - 1
-    assert tuned.momentum == norm.momentum
-    assert (norm.running_mean.item(), norm.running_var.item()) == (0.0, 1.0)
-
-
-def test_recalibration_skips_batches_of_one_and_reads_labelled_batches():
-    pair = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
-    single = torch.full((1, 1, 1, 1), 1e6)
-    tuned = recalibrate_batchnorm(nn.Sequential(nn.BatchNorm2d(1)), [(single, None), (pair, torch.zeros(2))])
-    assert tuned[0].running_mean.item() == pytest.approx(2)
-
-
-def test_recalibration_keeps_dropout_off():
-    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1)).train()
-    tuned = recalibrate_batchnorm(model, [torch.ones(64, 1, 2, 2)])
-    assert tuned[1].running_mean.item() == 1.0  # with dropout the maps would be 0 or 2
-    assert tuned[1].running_var.item() == 0.0
-
-
-def test_recalibration_repairs_a_network_whose_statistics_are_off():
-    model = trained()
-    loader = DataLoader(held_out_part(), batch_size=100)
-    good = evaluate(model, loader).accuracy
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.add_(2.0)
-    broken = evaluate(model, loader).accuracy
-    images, _ = digits()
-    repaired = evaluate(recalibrate_batchnorm(model, images[:1200].split(100)), loader).accuracy
-    assert broken < good - 0.1
-    assert repaired > good - 0.03
-
-
-def test_recalibration_without_batchnorm_returns_an_equal_copy():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
-    tuned = recalibrate_batchnorm(model, [])
-    assert tuned is not model
-    assert same_state(tuned, state_of(model))
-
-
-def test_recalibration_leaves_the_model_its_flags_and_the_random_state():
-    model = untrained().train()
-    model[1].eval()
-    modes = [module.training for module in model.modules()]
-    before, random = state_of(model), torch.get_rng_state()
-    tuned = recalibrate_batchnorm(model, DataLoader(held_out_part(), batch_size=64, shuffle=True))
-    assert same_state(model, before)
-    assert [module.training for module in model.modules()] == modes
-    assert [module.training for module in tuned.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), random)
-
-
-@pytest.mark.parametrize("batches", [[], [torch.ones(1, 1, 8, 8)]])
-def test_recalibration_needs_a_batch_of_two(batches):
-    with pytest.raises(DataError, match="at least 2 samples"):
-        recalibrate_batchnorm(untrained(), batches)
-
-
-def test_recalibration_refuses_nan_and_misfits():
-    with pytest.raises(ModelError, match="NaN or infinity"):
-        recalibrate_batchnorm(untrained(), [torch.full((4, 1, 8, 8), math.nan)])
-    with pytest.raises(ModelError, match=r"\(4, 3, 8, 8\)"):
-        recalibrate_batchnorm(untrained(), [torch.ones(4, 3, 8, 8)])
-
-
-# --- fine-tuning ---
-
-
 def test_finetuning_learns_and_generalises():
-    result = finetune(untrained(), training_part(), epochs=4, lr=0.1, batch_size=64)
+    result = finetune(untrained(), training_part(), Recipe(epochs=4, lr=0.1, batch_size=64))
     assert result.history[0].accuracy < 0.3
     assert result.history[-1].accuracy > 0.9
     assert result.history[0].loss is None
@@ -116,7 +38,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         found = []
         for seed, outside in ((1, 10), (1, 20), (2, 20)):
             torch.manual_seed(outside)  # the caller's random state plays no part
-            found.append(finetune(untrained(), data, epochs=1, batch_size=32, lr=0.05, seed=seed).model)
+            found.append(finetune(untrained(), data, Recipe(epochs=1, batch_size=32, lr=0.05), seed=seed).model)
     first, again, other = found
     assert same_state(first, state_of(again))
     assert not same_state(first, state_of(other))
@@ -127,7 +49,7 @@ def test_the_callers_model_flags_gradients_and_random_state_stay():
     model[7].eval()
     modes = [module.training for module in model.modules()]
     before, random = state_of(model), torch.get_rng_state()
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert same_state(model, before)
     assert not same_state(result.model, before)
     assert [module.training for module in model.modules()] == modes
@@ -138,7 +60,7 @@ def test_the_callers_model_flags_gradients_and_random_state_stay():
 
 def test_a_model_given_in_evaluation_mode_is_still_trained_in_training_mode():
     model = untrained().eval()
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert result.best_epoch == 1
     assert not torch.equal(result.model[1].running_mean, model[1].running_mean)  # BatchNorm moved
     assert not any(module.training for module in result.model.modules())
@@ -148,7 +70,7 @@ def test_the_best_epoch_is_kept_and_epoch_0_counts():
     model, data = trained(), training_part()
     labels = data.tensors[1]
     wrong = TensorDataset(data.tensors[0], (labels + 1) % 10)  # training on these can only harm
-    result = finetune(model, wrong, validation=data, epochs=2, lr=0.05, batch_size=64)
+    result = finetune(model, wrong, Recipe(epochs=2, lr=0.05, batch_size=64), validation=data)
     assert result.history[-1].accuracy < result.history[0].accuracy - 0.2
     assert result.best_epoch == 0
     assert same_state(result.model, state_of(model))
@@ -156,7 +78,7 @@ def test_the_best_epoch_is_kept_and_epoch_0_counts():
 
 def test_the_kept_weights_are_those_of_the_reported_epoch():
     data = held_out_part()
-    result = finetune(untrained(), training_part(), validation=data, epochs=3, lr=0.1, batch_size=64)
+    result = finetune(untrained(), training_part(), Recipe(epochs=3, lr=0.1, batch_size=64), validation=data)
     best = result.history[result.best_epoch]
     assert best.accuracy == max(epoch.accuracy for epoch in result.history)
     assert evaluate(result.model, DataLoader(data, batch_size=100)).accuracy == pytest.approx(best.accuracy)
@@ -165,7 +87,7 @@ def test_the_kept_weights_are_those_of_the_reported_epoch():
 
 def test_no_epochs_give_a_measured_copy():
     model = trained()
-    result = finetune(model, training_part(), epochs=0)
+    result = finetune(model, training_part(), Recipe(epochs=0))
     assert result.model is not model
     assert same_state(result.model, state_of(model))
     assert len(result.history) == 1
@@ -188,7 +110,7 @@ class Recording(Dataset):
 def test_training_never_reads_the_held_out_samples():
     data = Recording(TensorDataset(*(tensor[:100] for tensor in training_part().tensors)))
     marks: list[int] = []
-    finetune(untrained(), data, epochs=1, batch_size=30, progress=lambda *_: marks.append(len(data.read)))
+    finetune(untrained(), data, Recipe(epochs=1, batch_size=30), progress=lambda *_: marks.append(len(data.read)))
     held = set(data.read[: marks[0] - 30])  # epoch 0 reads the held-out part, then comes the first batch of 30
     trained_on = data.read[marks[0] - 30 : marks[-1]]
     assert held == set(data.read[marks[-1] :])
@@ -221,20 +143,8 @@ def test_a_last_batch_of_one_joins_the_one_before(count, sizes):
 def test_batchnorm_on_single_values_survives_a_last_batch_of_one():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
     data = Subset(training_part(), range(33))
-    result = finetune(model, data, validation=held_out_part(), epochs=1, batch_size=32)
+    result = finetune(model, data, Recipe(epochs=1, batch_size=32), validation=held_out_part())
     assert len(result.history) == 2
-
-
-def test_the_schedule_rises_then_falls_towards_zero():
-    rates = _schedule(0.1, 100, 20)
-    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
-    assert max(rates) == pytest.approx(0.1)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[4 + 48] == pytest.approx(0.05)  # 48 of 96 cosine steps: half way
-    assert 0 < rates[-1] < 1e-4
-    assert len(rates) == 100
-    assert _schedule(0.1, 1, 1) == pytest.approx([0.1])
-    assert _schedule(0.1, 0, 1) == []
 
 
 def test_weight_decay_spares_norms_and_biases():
@@ -242,9 +152,9 @@ def test_weight_decay_spares_norms_and_biases():
     with torch.no_grad():
         model[1].weight.fill_(0.5)
         model[1].bias.fill_(0.5)
-    optimiser = _optimiser(model, lr=0.1, momentum=0.9, weight_decay=0.5)
+    sgd = optimiser(list(model.parameters()), lr=0.1, momentum=0.9, weight_decay=0.5)
     model(torch.zeros(2, 1, 8, 8)).sum().mul(0).backward()
-    optimiser.step()
+    sgd.step()
     assert model[1].weight[0, 0].item() == pytest.approx(0.5 - 0.1 * 1.9 * 0.5 * 0.5)  # nesterov: (1 + 0.9) · decay
     assert model[1].bias[0].item() == 0.5
 
@@ -252,7 +162,7 @@ def test_weight_decay_spares_norms_and_biases():
 def test_frozen_parameters_stay():
     model = untrained()
     model[0].weight.requires_grad_(False)
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert torch.equal(result.model[0].weight, model[0].weight)
     assert not torch.equal(result.model[3].weight, model[3].weight)
 
@@ -260,7 +170,9 @@ def test_frozen_parameters_stay():
 def test_progress_counts_every_step():
     calls: list[tuple[int, int, str]] = []
     data = Subset(training_part(), range(100))
-    finetune(untrained(), data, validation=data, epochs=2, batch_size=32, progress=lambda *call: calls.append(call))
+    finetune(
+        untrained(), data, Recipe(epochs=2, batch_size=32), validation=data, progress=lambda *call: calls.append(call)
+    )
     assert [call[:2] for call in calls] == [(step, 8) for step in range(1, 9)]
     assert calls[-1][2].startswith("epoch 2/2, loss ")
 
@@ -271,7 +183,7 @@ def test_a_diverging_loss_is_an_error_that_says_where_and_what_to_try():
         model[8].weight.fill_(1e38)
     random = torch.get_rng_state()
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3(.|\n)*Lower --lr, for example to 0\.005"):
-        finetune(model, Subset(training_part(), range(100)), epochs=1, lr=0.05, batch_size=32)
+        finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, lr=0.05, batch_size=32))
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -280,7 +192,7 @@ def test_ctrl_c_passes_through():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(untrained(), Subset(training_part(), range(50)), epochs=1, progress=stop)
+        finetune(untrained(), Subset(training_part(), range(50)), Recipe(epochs=1), progress=stop)
 
 
 class Unlabelled(Dataset):
@@ -308,19 +220,11 @@ IMAGES = torch.zeros(20, 1, 8, 8)
 )
 def test_data_that_cannot_be_trained_on(data, message):
     with pytest.raises(DataError, match=message):
-        finetune(untrained(), data, epochs=1)
-
-
-@pytest.mark.parametrize(
-    "setting", [{"epochs": -1}, {"lr": 0.0}, {"lr": math.nan}, {"batch_size": 1}, {"momentum": 1.0}]
-)
-def test_settings_out_of_range(setting):
-    with pytest.raises(DataError, match=r"must (be|lie)"):
-        finetune(untrained(), training_part(), **{"epochs": 1, **setting})
+        finetune(untrained(), data, Recipe(epochs=1))
 
 
 def test_models_that_cannot_be_finetuned():
     with pytest.raises(ModelError, match="requires gradients"):
-        finetune(untrained().requires_grad_(False), training_part(), epochs=1)
+        finetune(untrained().requires_grad_(False), training_part(), Recipe(epochs=1))
     with pytest.raises(DataError, match="classifier"):
-        finetune(nn.Conv2d(1, 10, 3), training_part(), epochs=1)
+        finetune(nn.Conv2d(1, 10, 3), training_part(), Recipe(epochs=1))

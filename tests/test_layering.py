@@ -24,6 +24,8 @@ ROWS = (
         "inference",
         "detectors",
         "environment",
+        "ranks",
+        "recipe",
     ),
     ("rules", "ranking", "allocation", "planning", "controls", "remedies", "holdups"),
     ("timm_networks", "architectures", "preprocessing", "recognition", "checkpoints", "models"),
@@ -37,7 +39,14 @@ ROWS = (
     ("cloud_scoring", "map_scoring", "joint", "gradient_scoring", "scoring"),
     ("tracing", "heads", "attention", "groups", "surgery", "swapping", "probing", "artifact"),
     (
+        "batchnorm",
         "training_set",
+        "augmentation",
+        "random_state",
+        "accelerating",
+        "objective",
+        "tuning_store",
+        "trainer",
         "finetuning",
         "onnx_graphs",
         "export",
@@ -47,10 +56,11 @@ ROWS = (
         "profiling",
     ),
     ("verbs", "inspection", "testing", "report", "verdicts", "describe", "plots", "persistence_plots"),
-    ("steps", "arena", "pipeline", "console"),
+    ("tuning", "steps", "arena", "pipeline", "console"),
     (
         "cli.running",
         "cli.options",
+        "cli.tuning_options",
         "cli.bench",
         "cli.compare",
         "cli.criteria",
@@ -64,6 +74,7 @@ ROWS = (
 )
 ORDER = [module for row in ROWS for module in row]
 FENCES = {
+    "accelerate": {"accelerating", "trainer"},
     "gph": {"topology.backends"},
     "ripser": {"topology.backends"},
     "numba": {"compiling", "topology.bits"},
@@ -80,7 +91,7 @@ FENCES = {
     "rich": {"console"},
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
-    "safetensors": {"artifact", "checkpoints"},
+    "safetensors": {"artifact", "checkpoints", "tuning_store"},
     "timm": {"timm_networks"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -25,11 +25,13 @@ from topocompress.measurement import Predictions, agreement
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
+from topocompress.recipe import Recipe
 from topocompress.results import Cell, Comparison
 from topocompress.rules import Limits
 from topocompress.scoring import ANY, silent
 from topocompress.steps import Job, tune
 from topocompress.surgery import apply
+from topocompress.tuning import fitted
 from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
 from topocompress.verbs import layer_costs, score_groups
 
@@ -45,8 +47,7 @@ def compare(
     ratios: Sequence[float],
     samples: int,
     seeds: int = 3,
-    finetune_epochs: int = 0,
-    lr: float = 0.01,
+    finetune: Recipe | int = 0,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -64,8 +65,7 @@ def compare(
         ratios: Shares of every group's channels that go, 0..1.
         samples: Calibration samples of one seed.
         seeds: How many sets of calibration samples.
-        finetune_epochs: Epochs of fine-tuning for every result; needs labels.
-        lr: Peak learning rate of fine-tuning.
+        finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -88,12 +88,9 @@ def compare(
             f"{seeds} sets of {samples} calibration samples, and there are {sample_count(data.calibration)}",
             hint="Lower --samples or --seeds, or give more data.",
         )
-    if finetune_epochs and (not data.labelled or data.train is None):
-        raise DataError("--finetune needs labelled images beyond the calibration samples", hint="Give more --data.")
+    recipe = fitted(finetune, loaded.module, data)
     folder = None if out is None else Path(out) / "cells"
-    arena = _Arena.open(
-        loaded, data, samples, Limits(round_to=round_to), finetune_epochs, lr, tuple(ignore), folder, progress
-    )
+    arena = _Arena.open(loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress)
     cells: list[Cell] = []
     total = len(criteria) * len(ratios) * seeds
     for seed in range(seeds):
@@ -107,7 +104,7 @@ def compare(
         original=arena.before.accuracy if arena.before.accuracy is not None else 1.0,
         macs=sum(cost.macs for cost in arena.costs.values()),
         samples=samples,
-        finetune=finetune_epochs,
+        finetune=recipe.epochs,
         cells=tuple(cells),
     )
 
@@ -117,8 +114,7 @@ class _Arena:
     job: Job
     samples: int
     limits: Limits
-    epochs: int
-    lr: float
+    recipe: Recipe
     ignore: tuple[str, ...]
     folder: Path | None
     groups: Sequence[ChannelGroup]
@@ -132,8 +128,7 @@ class _Arena:
         data: Data,
         samples: int,
         limits: Limits,
-        epochs: int,
-        lr: float,
+        recipe: Recipe,
         ignore: tuple[str, ...],
         folder: Path | None,
         progress: Progress,
@@ -143,8 +138,7 @@ class _Arena:
             job=job,
             samples=samples,
             limits=limits,
-            epochs=epochs,
-            lr=lr,
+            recipe=recipe,
             ignore=ignore,
             folder=folder,
             groups=prunable_groups(loaded.module, job.example, ignore=ignore),
@@ -208,7 +202,7 @@ class _Arena:
         cut = job.recalibrated(bare)
         removed = self._measure(bare, what)
         settled = self._measure(cut, what) if cut is not bare else removed
-        tuned = tune(job, cut, self.epochs, self.lr)
+        tuned = tune(job, cut, self.recipe)
         return Cell(
             criterion=name,
             ratio=ratio,
@@ -236,7 +230,7 @@ class _Arena:
             "cell": [ratio, seed, self.samples],
             "limits": asdict(self.limits),
             "ignore": list(self.ignore),
-            "finetune": [self.epochs, self.lr] if self.epochs else [],
+            "finetune": self.recipe.settings() if self.recipe.epochs else [],
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         safe = "".join(letter if letter.isalnum() or letter in "-=." else "_" for letter in name)

@@ -17,6 +17,7 @@ from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
+from topocompress.recipe import Recipe
 from topocompress.results import Measurement
 from topocompress.swapping import Swapped, some
 from topocompress.types import PruningPlan, Scores
@@ -105,15 +106,20 @@ def plan(plan: PruningPlan) -> dict[str, Any]:
     }
 
 
-def tuning(tuned: FinetuneResult | None, epochs: int, lr: float, swapped: Swapped | None = None) -> dict[str, Any]:
+def tuning(tuned: FinetuneResult | None, recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
     """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none."""
     if tuned is None:
         return {}
     return {
-        "epochs": epochs,
-        "lr": lr,
+        **recipe.settings(),
+        "augmentation": tuned.augmentation,
+        "measure": tuned.measure,
         "best_epoch": tuned.best_epoch,
+        "epochs_run": len(tuned.history) - 1,
+        "epochs_resumed": tuned.resumed,
         "validation_samples": tuned.validation_samples,
+        "processes": tuned.processes,
+        "device": tuned.device,
         "history": [asdict(epoch) for epoch in tuned.history],
         **({} if swapped is None else {"activation": activation(swapped, tuned)}),
     }

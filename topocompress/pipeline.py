@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from topocompress import describe, environment, report
+from topocompress import describe, environment, ranks, report
+from topocompress.accelerating import team
 from topocompress.allocation import Allocation
 from topocompress.artifact import is_run, load_run, write_run
 from topocompress.capture import EXACT, Maps
@@ -27,6 +28,7 @@ from topocompress.inference import evaluating, main_output, run_forward, sample_
 from topocompress.models import LoadedModel, load_model
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
+from topocompress.recipe import Recipe
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.resources import Resources
 from topocompress.results import Report
@@ -34,6 +36,7 @@ from topocompress.rules import Limits, check_activation, check_rule, check_sampl
 from topocompress.scoring import ANY, silent
 from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, swap, tune
 from topocompress.surgery import apply
+from topocompress.tuning import fitted
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
 from topocompress.verbs import layer_costs
 
@@ -65,6 +68,7 @@ def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -
     return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
 
 
+@team()
 def compress(
     model: LoadedModel | nn.Module | str | Path,
     data: Data | str | None = None,
@@ -80,9 +84,8 @@ def compress(
     ignore: Sequence[str] = (),
     linear: bool = False,
     allocation: Allocation = "uniform",
-    finetune_epochs: int = 0,
+    finetune: Recipe | int = 0,
     activation: str | None = None,
-    lr: float = 0.01,
     controls: bool = True,
     seed: int = 0,
     resources: Resources = ANY,
@@ -96,6 +99,8 @@ def compress(
     progress: Progress = silent,
 ) -> Result:
     """Score, plan, remove, fine-tune, export, measure and report.
+
+    Of processes that were launched together all fine-tune; only the first does the rest and has a report.
 
     Args:
         model: Anything :func:`open_model` takes, a loaded model, or a module of your own (then ``data`` is a
@@ -112,15 +117,15 @@ def compress(
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
-        finetune_epochs: Epochs of fine-tuning; needs labels.
+        finetune: How to fine-tune, or for how many epochs. Without labels it takes a recipe with ``distill``, whose
+            weight then counts as 1.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
-        lr: Peak learning rate of fine-tuning.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         seed: Seed of everything random.
         resources: Memory and processes for scoring; the result does not depend on them.
         maps: How feature maps become the points of clouds; exact by default.
-        cache: Folder where scores are kept and looked up; nowhere if ``None``.
-        resume: Continue the scoring that an interrupted run has left in the cache.
+        cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
+        resume: Continue the scoring and fine-tuning that an interrupted run has left in the cache.
         out: Run directory to write; nothing is written if ``None``.
         force: Replace an existing run directory.
         dry_run: Stop after the plan.
@@ -137,14 +142,10 @@ def compress(
     check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     if isinstance(chosen, CloudCriterion):
         check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
-    check_activation(activation, finetune_epochs)
+    check_activation(activation, finetune if isinstance(finetune, int) else finetune.epochs)
     job = _open(model, data, samples=samples, seed=seed, progress=progress)
-    if finetune_epochs and (not job.data.labelled or job.data.train is None):
-        raise DataError(
-            "--finetune needs labelled images beyond the calibration samples",
-            hint="Give --data with labels and more images, or lower --samples.",
-        )
     original = job.loaded.module
+    recipe = fitted(finetune, original, job.data)
     with job.timed("score"):
         groups = prunable_groups(original, job.example, ignore=ignore, linear=linear)
         scores = score_job(job, groups, chosen, resources=resources, maps=maps, cache=cache, resume=resume)
@@ -166,8 +167,10 @@ def compress(
         cut = job.recalibrated(bare)
     removed = left_after_removal(job, bare, cut, before)
     swapped = swap(job, cut, activation)
-    tuned = tune(job, swapped.model if swapped else cut, finetune_epochs, lr)
+    tuned = tune(job, swapped.model if swapped else cut, recipe, cache=cache, resume=resume)
     finished = tuned.model if tuned else cut
+    if not ranks.part():
+        return Result(model=finished, plan=plan, scores=scores, report=None)
     after = job.evaluated(finished, "evaluating the result")
     others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
     place = atomic_directory(out, force=force) if out is not None else _scratch()
@@ -177,7 +180,7 @@ def compress(
             command=command,
             labelled=job.data.labelled,
             classifies=before.boxes is None and before.classes.ndim == 1,
-            finetune=finetune_epochs,
+            finetune=recipe.epochs,
             max_betti=max_betti,
         )
         judgement = verdict(plan.criterion, removed["accuracy_recalibrated"], others)
@@ -192,7 +195,7 @@ def compress(
             after=sides[1],
             export=check,
             controls=others,
-            finetune=describe.tuning(tuned, finetune_epochs, lr, swapped),
+            finetune=describe.tuning(tuned, recipe, swapped),
             warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow, swapped)
             + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
@@ -212,6 +215,7 @@ def compress(
                 preprocessing=job.loaded.preprocessing,
                 architecture=job.loaded.architecture,
             )
+    job.forget_checkpoints()
     return Result(model=finished, plan=plan, scores=scores, report=finished_report)
 
 
