@@ -119,7 +119,9 @@ def wrapped(helper: Accelerator, model: nn.Module, used: set[str]) -> nn.Module:
             parameter.requires_grad_(name in used)
         if helper.device.type == "cuda":
             model = _with_shared_statistics(model)
-    prepared: nn.Module = helper.prepare_model(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # what replaces it is newer
+        prepared: nn.Module = helper.prepare_model(model)
     return prepared
 
 

@@ -20,7 +20,7 @@ from topocompress.capture import EXACT, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.data import ONE_LABEL, Data, check_classes, load_data
+from topocompress.data import ONE_LABEL, STAND_IN, Data, check_classes, load_data
 from topocompress.detectors import boxes_of
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
@@ -180,6 +180,7 @@ def compress(
             command=command,
             labelled=job.data.labelled,
             classifies=before.boxes is None and before.classes.ndim == 1,
+            teachable=before.boxes is None and job.data.source != STAND_IN,
             finetune=recipe.epochs,
             max_betti=max_betti,
         )
