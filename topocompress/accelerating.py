@@ -6,6 +6,7 @@ that two trainings may differ in precision and a caller's own Accelerator stays 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import warnings
@@ -28,7 +29,10 @@ _PATIENCE = datetime.timedelta(days=7)
 
 @contextlib.contextmanager
 def team() -> Iterator[None]:
-    """Connect the processes that were launched together; nothing where there is one, or where they are connected."""
+    """Connect the processes that were launched together; nothing where there is one, or where they are connected.
+
+    They stay connected until they end: a second connection could meet the first while another process still closes it.
+    """
     ranks.join()
     if not ranks.launched() or distributed.is_initialized():
         yield
@@ -42,11 +46,10 @@ def team() -> Iterator[None]:
             # Accelerate chooses the number of threads of processes that share a CPU, and says so.
             warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
             PartialState(cpu=_on_cpu(), timeout=_PATIENCE)
-        yield
+        atexit.register(_disconnect)
     finally:
         _put_back(PartialState, before)
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    yield
 
 
 @contextlib.contextmanager
@@ -141,6 +144,11 @@ def _with_shared_statistics(model: nn.Module) -> nn.Module:
 def _put_back(state: Any, content: dict[str, Any]) -> None:
     state._shared_state.clear()
     state._shared_state.update(content)
+
+
+def _disconnect() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _on_cpu() -> bool:
