@@ -171,6 +171,17 @@ def test_tuning_has_its_history_or_is_empty():
     assert describe.tuning(None, Recipe(epochs=5)) == {}
 
 
+def test_samples_that_were_not_meant_for_tuning_are_told_of():
+    recipe = Recipe(epochs=2, distill=1.0)
+    assert describe.tuning_warnings(data(), recipe) == ()
+    assert describe.tuning_warnings(data(train=None), recipe) == (
+        "Fine-tuned on the calibration samples, for want of others.",
+    )
+    (sentence,) = describe.tuning_warnings(data(source=STAND_IN), recipe)
+    assert sentence.startswith("Fine-tuned on crops of two photographs, without labels")
+    assert describe.tuning_warnings(data(source=STAND_IN), Recipe(epochs=0)) == ()
+
+
 def sides(*medians):
     """Before and after, from (before, after) medians of batches 1, 2, ..."""
     return tuple(

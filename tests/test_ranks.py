@@ -1,6 +1,7 @@
 import pytest
 
 from topocompress import ranks
+from topocompress.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,14 @@ def test_launchers_say_which_process_this_is(variables, rank, launched, monkeypa
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert (ranks.rank(), ranks.is_main(), ranks.launched()) == (rank, rank == 0, launched)
+
+
+def test_what_only_one_process_can_do(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks.refuse_several("a comparison")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match="a comparison runs in one process"):
+        ranks.refuse_several("a comparison")
 
 
 def test_a_process_by_itself_does_everything():

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 import topocompress
+from topocompress import ranks
 from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
 from topocompress.criteria.base import Criterion
@@ -88,6 +89,7 @@ def compare(
             f"{seeds} sets of {samples} calibration samples, and there are {sample_count(data.calibration)}",
             hint="Lower --samples or --seeds, or give more data.",
         )
+    ranks.refuse_several("a comparison")
     recipe = fitted(finetune, loaded.module, data)
     folder = None if out is None else Path(out) / "cells"
     arena = _Arena.open(loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress)

@@ -125,6 +125,20 @@ def tuning(tuned: FinetuneResult | None, recipe: Recipe, swapped: Swapped | None
     }
 
 
+def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence where fine-tuning had to do with samples that were not meant for it."""
+    if not recipe.epochs:
+        return ()
+    if data.source == STAND_IN:
+        return (
+            "Fine-tuned on crops of two photographs, without labels; agreement is measured on such crops too and says "
+            "little of your own images.",
+        )
+    if data.train is None:
+        return ("Fine-tuned on the calibration samples, for want of others.",)
+    return ()
+
+
 def activation(swapped: Swapped, tuned: FinetuneResult) -> dict[str, Any]:
     """Which activations were swapped, which were not, and how large their amplitudes became."""
     amplitudes = {

@@ -198,6 +198,7 @@ def compress(
             controls=others,
             finetune=describe.tuning(tuned, recipe, swapped),
             warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow, swapped)
+            + describe.tuning_warnings(job.data, recipe)
             + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={

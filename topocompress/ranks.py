@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from topocompress.errors import DataError
+
 T = TypeVar("T")
 
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
@@ -25,6 +27,16 @@ def rank() -> int:
 def launched() -> bool:
     """Whether a launcher started this process."""
     return "LOCAL_RANK" in os.environ or int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def refuse_several(what: str) -> None:
+    """Refuse processes that were launched together for what only one can do.
+
+    Raises:
+        DataError: There are several.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise DataError(f"{what} runs in one process", hint="Start it without a launcher.")
 
 
 def is_main() -> bool:
