@@ -65,6 +65,11 @@ def test_settings_that_cannot_be_are_refused(
     assert expected in refused(monkeypatch, capsys, *PRUNE, "--finetune", "1", *words)
 
 
+@pytest.mark.usefixtures("place")
+def test_distillation_is_fine_tuning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Add --finetune" in refused(monkeypatch, capsys, *PRUNE, "--distill")
+
+
 def test_images_without_labels_teach_what_the_original_says(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,17 +108,19 @@ def finetune(
     train_indices, held_out = split_indices(labels, seed, hold_out=validation is None)
     judged = labels if validation is None else labels_of(validation)
     chooser = held_out if validation is None else labelled_indices(judged)
-    run = {
-        "model": fingerprint(model),
-        "network": repr(model),
-        "teacher": None if teacher is None or not recipe.distill else fingerprint(teacher),
-        "recipe": recipe.settings(),
-        "samples": [len(labels), train_indices, chooser],
-        "statistics": keep_statistics,
-        "identity": identity,
-        "seed": seed,
-    }
-    store = None if checkpoints is None else TuningStore(Path(checkpoints), run)
+    store = None
+    if checkpoints is not None:
+        run = {
+            "model": fingerprint(model),
+            "network": repr(model),
+            "teacher": None if teacher is None or not recipe.distill else fingerprint(teacher),
+            "recipe": recipe.settings(),
+            "samples": [len(labels), train_indices, chooser],
+            "statistics": keep_statistics,
+            "identity": identity,
+            "seed": seed,
+        }
+        store = TuningStore(Path(checkpoints), run)
     kind = augmentation_of(training, recipe.augment)
     highest = int(max(labels[train_indices].max(), judged[chooser].max()))
     with (
@@ -160,6 +162,7 @@ def _teaching(teacher: nn.Module | None, device: torch.device) -> Iterator[nn.Mo
     if teacher is None:
         yield None
         return
-    placed = teacher if device_of(teacher).type == device.type else copy.deepcopy(teacher).to(device)
+    there = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+    placed = teacher if device_of(teacher) == there else copy.deepcopy(teacher).to(there)
     with preserved(placed):
         yield placed.eval()

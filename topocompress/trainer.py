@@ -124,7 +124,9 @@ class Trainer:
         if not trainable:
             raise ModelError("fine-tuning needs a parameter that requires gradients; the model has none")
         self._sgd = optimiser(trainable, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-        self._optimiser: Any = self.helper.prepare_optimizer(self._sgd)
+        # Accelerate's wrapper scales gradients for fp16. Where nothing is scaled it only costs, at every step.
+        scaled = self.helper.scaler is not None
+        self._optimiser: Any = self.helper.prepare_optimizer(self._sgd) if scaled else self._sgd
         batches = batch_indices(self.training[1], recipe.batch_size, shuffle=None)
         self._steps = len(grouped(batches, recipe.accumulate))
         self._rates = recipe.rates(recipe.epochs * self._steps, self._steps)
@@ -206,7 +208,7 @@ class Trainer:
     def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
         """Measure the weights as they are on the samples that choose the best epoch."""
         helper, (samples, indices) = self.helper, self.chooser
-        if helper.num_processes > 1:
+        if helper.num_processes > 1 and not self.keep_statistics:
             for norm in with_statistics(self._inner):
                 for statistic in (norm.running_mean, norm.running_var):
                     if statistic is not None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from topocompress.errors import DataError
+
 if TYPE_CHECKING:
     from topocompress.recipe import Precision, Recipe, Schedule
 
@@ -82,10 +84,12 @@ def make_recipe(
     """The recipe that the options ask for.
 
     Raises:
-        DataError: Something is out of range.
+        DataError: Something is out of range, or distillation without epochs.
     """
     from topocompress.recipe import Recipe
 
+    if (distill or distill_weight) and not epochs:
+        raise DataError("--distill is a way of fine-tuning", hint="Add --finetune with some epochs.")
     weight = _WEIGHT if distill else 0.0
     return Recipe(
         epochs=epochs,
