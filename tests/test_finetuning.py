@@ -376,18 +376,6 @@ def test_distillation_without_a_teacher():
         finetune(untrained(), training_part(), Recipe(epochs=1, distill=0.5))
 
 
-def test_statistics_can_be_kept():
-    model = damaged()
-    data = Images(training_part().tensors[0][:100] * 9)  # images of another kind
-    recipe = Recipe(epochs=1, lr=1e-4, batch_size=32, distill=1.0)
-    kept = finetune(model, data, recipe, teacher=trained(), keep_statistics=True)
-    moved = finetune(model, data, recipe, teacher=trained())
-    assert kept.best_epoch == 1
-    assert torch.equal(kept.model[1].running_mean, model[1].running_mean)
-    assert not torch.equal(kept.model[3].weight, model[3].weight)
-    assert moved.best_epoch == 0 or not torch.equal(moved.model[1].running_mean, model[1].running_mean)
-
-
 # --- augmentation ---
 
 

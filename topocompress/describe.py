@@ -131,8 +131,8 @@ def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
         return ()
     if data.source == STAND_IN:
         return (
-            "Fine-tuned on crops of two photographs, without labels; agreement is measured on such crops too and says "
-            "little of your own images.",
+            "Fine-tuned on crops of two photographs, without labels. Agreement is measured on such crops too and says "
+            "little of your own images, a few hundred of which, unlabelled, would serve far better.",
         )
     if data.train is None:
         return ("Fine-tuned on the calibration samples, for want of others.",)

@@ -58,7 +58,6 @@ def finetune(
     *,
     validation: Samples | None = None,
     teacher: nn.Module | None = None,
-    keep_statistics: bool = False,
     checkpoints: Path | None = None,
     resume: bool = False,
     identity: str = "",
@@ -85,8 +84,6 @@ def finetune(
         recipe: The settings.
         validation: Samples that choose the best epoch, of the same form; never augmented.
         teacher: The network whose outputs are learned where ``recipe.distill`` is above 0; not changed.
-        keep_statistics: Whether BatchNorm keeps its statistics and uses them, for training samples that are not of the
-            kind the network is meant for.
         checkpoints: Folder where each finished epoch replaces the one before it; nothing is kept if ``None``.
         resume: Continue from what an interrupted run has left in ``checkpoints``. On the CPU the result is bit for bit
             that of a run without interruption.
@@ -116,7 +113,6 @@ def finetune(
             "teacher": None if teacher is None or not recipe.distill else fingerprint(teacher),
             "recipe": recipe.settings(),
             "samples": [len(labels), train_indices, chooser],
-            "statistics": keep_statistics,
             "identity": identity,
             "seed": seed,
         }
@@ -133,7 +129,6 @@ def finetune(
             helper=helper,
             objective=Objective(recipe=recipe, highest=highest),
             teacher=teaching,
-            keep_statistics=keep_statistics,
             training=(training, train_indices),
             chooser=(training if validation is None else validation, chooser),
             augmentation=kind,

@@ -63,7 +63,6 @@ class Trainer:
         helper: Device, precision and the other processes.
         objective: What is minimised, and the recipe.
         teacher: The network to learn from, on the device, in eval mode; if any.
-        keep_statistics: Whether BatchNorm keeps its statistics.
         training: What is trained on.
         chooser: What chooses the best epoch.
         augmentation: What is done to training images.
@@ -77,7 +76,6 @@ class Trainer:
     helper: Accelerator
     objective: Objective
     teacher: nn.Module | None
-    keep_statistics: bool
     training: Chosen
     chooser: Chosen
     augmentation: Augmentation
@@ -147,9 +145,6 @@ class Trainer:
         """One epoch; returns the mean loss per sample and the highest learning rate."""
         recipe, helper, (samples, indices) = self.objective.recipe, self.helper, self.training
         self._model.train()
-        if self.keep_statistics:
-            for norm in with_statistics(self._inner):
-                norm.eval()
         batches = batch_indices(indices, recipe.batch_size, shuffle=self._shuffle)
         parts = [shared_out(batch, helper.process_index, helper.num_processes) for batch in batches]
         weights = iter([torch.tensor(weight, device=helper.device) for _, weight in parts])
@@ -208,7 +203,7 @@ class Trainer:
     def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
         """Measure the weights as they are on the samples that choose the best epoch."""
         helper, (samples, indices) = self.helper, self.chooser
-        if helper.num_processes > 1 and not self.keep_statistics:
+        if helper.num_processes > 1:
             for norm in with_statistics(self._inner):
                 for statistic in (norm.running_mean, norm.running_var):
                     if statistic is not None:

@@ -11,7 +11,7 @@ from torch import nn
 import topocompress
 from topocompress.accelerating import check_precision
 from topocompress.cloud_scoring import Progress
-from topocompress.data import STAND_IN, Data
+from topocompress.data import Data
 from topocompress.detectors import is_detector
 from topocompress.errors import DataError, OutputError
 from topocompress.finetuning import FinetuneResult, finetune
@@ -66,8 +66,7 @@ def tuned(
 ) -> FinetuneResult:
     """Fine-tune on what is left for it, and fold back what learned no wave.
 
-    Label-free distillation trains on the calibration samples where nothing else is left. On photographs that stand in
-    for images, BatchNorm keeps its statistics.
+    Label-free distillation trains on the calibration samples where nothing else is left.
 
     Args:
         model: The pruned network; not changed.
@@ -88,7 +87,6 @@ def tuned(
             data.train if data.train is not None else data.calibration,
             recipe,
             teacher=original if recipe.distill else None,
-            keep_statistics=data.source == STAND_IN,
             checkpoints=folder,
             resume=resume,
             identity=data.fingerprint,
