@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.zoo_model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, RATIO
+from benchmarks.zoo_model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, PRUNED_SPREAD, RATIO
 from benchmarks.zoo_subject import MOST_SAMPLES
 
 _HEAD = (
@@ -54,8 +54,8 @@ def _method(found: Mapping[str, Any]) -> list[str]:
     return [
         "- **Weights** are seeded, not trained: drawn at random, then each layer scaled and shifted on images so that "
         "its outputs vary. The outputs' standard deviation over held-out images is at least "
-        f"{MINIMUM_SPREAD:.0%} of their size, before and after pruning, so that equal outputs mean something. These "
-        "networks know no classes; nothing here says how well a pruned network can be trained.",
+        f"{MINIMUM_SPREAD:.0%} of their size before pruning and {PRUNED_SPREAD:.0%} after, so that equal outputs mean "
+        "something. These networks know no classes; nothing here says how well a pruned network can be trained.",
         f"- **Pruned** are {RATIO:.0%} of every group's filters, widths aligned as by default. `betti` sees at most "
         f"{MOST_SAMPLES} images, fewer where a network is large, with maps averaged to {MAP_SIZE} × {MAP_SIZE}. Both "
         "criteria cut to the same widths; they choose other filters. BatchNorm statistics are re-estimated afterwards.",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.networks import Batches, in_batches, make_informative
 from topocompress.architectures import build
 from topocompress.data import load_data
+from topocompress.inference import main_output
 from topocompress.measurement import count_macs
 from topocompress.preprocessing import default_preprocessing
 from topocompress.types import Architecture, ChannelGroup, Preprocessing
@@ -21,7 +22,7 @@ SMALLER_INPUT = {"regnet_y_128gf": 224}
 """Networks that are looked at with a smaller input than that of their first published weights, which is 384 here."""
 
 MOST_SAMPLES, FEWEST_SAMPLES, SAMPLES_MACS = 64, 8, 10**12
-ESTIMATED_ON, CHECKED = 16, 4
+ESTIMATED_ON, CHECKED, CHECKED_AMONG = 16, 4, 8
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,7 @@ class Subject:
         preprocessing: Its input.
         calibration: Images that scores are computed on.
         estimation: (ESTIMATED_ON, C, H, W) those of them that weights and statistics are estimated on.
-        held_out: (CHECKED, C, H, W) images that nothing was estimated on.
+        held_out: (CHECKED, C, H, W) ordinary ones among images that nothing was estimated on.
         threads: Of PyTorch, ONNX Runtime and scoring.
         folder: For files.
         groups: Its channel groups, once they are found.
@@ -63,6 +64,17 @@ class Subject:
         return Architecture(kind="torchvision", name=self.name)
 
 
+def _ordinary(model: nn.Module, images: Tensor, count: int) -> Tensor:
+    """The images to which the network's answer is of ordinary size.
+
+    Where an image is unlike all that random weights were set by, a deep network may answer thirty times as strongly,
+    and magnify rounding as much.
+    """
+    with torch.no_grad():
+        sizes = torch.stack([main_output(model(image[None])).norm() for image in images])
+    return images[sizes <= 3 * sizes.median()][:count]
+
+
 def samples_for(macs: int) -> int:
     """How many images a network of so many multiply-accumulates is scored on: fewer where each takes long."""
     return max(FEWEST_SAMPLES, min(MOST_SAMPLES, SAMPLES_MACS // macs // 8 * 8))
@@ -79,10 +91,10 @@ def build_subject(name: str, *, source: str | None, threads: int, folder: Path) 
     if side := SMALLER_INPUT.get(name):
         preprocessing = dataclasses.replace(preprocessing, input_shape=(3, side, side), resize=side)
     samples = samples_for(count_macs(model, torch.zeros(1, *preprocessing.input_shape)))
-    found = load_data(source, preprocessing=preprocessing, samples=samples, eval_samples=CHECKED)
+    found = load_data(source, preprocessing=preprocessing, samples=samples, eval_samples=CHECKED_AMONG)
     calibration, held_out = (
         torch.stack([part[index][0] for index in range(count)])
-        for part, count in ((found.calibration, samples), (found.evaluation, CHECKED))
+        for part, count in ((found.calibration, samples), (found.evaluation, CHECKED_AMONG))
     )
     make_informative(model, calibration[:ESTIMATED_ON])
     return Subject(
@@ -91,7 +103,7 @@ def build_subject(name: str, *, source: str | None, threads: int, folder: Path) 
         preprocessing=preprocessing,
         calibration=in_batches(calibration, 8),
         estimation=calibration[:ESTIMATED_ON],
-        held_out=held_out,
+        held_out=_ordinary(model, held_out, CHECKED),
         threads=threads,
         folder=folder,
     )

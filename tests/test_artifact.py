@@ -54,7 +54,7 @@ def saved(tmp_path_factory):
     """A run of the digits network, pruned once; not to be written to."""
     path = tmp_path_factory.mktemp("saved") / "run"
     model, description, inputs = trained_digits()
-    topocompress.save(path, model, **description)
+    topocompress.save(path, model, **description, classes=[str(digit) for digit in range(10)])
     return path, model, inputs
 
 

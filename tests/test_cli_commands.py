@@ -18,7 +18,7 @@ from topocompress.cli.reference import page
 
 __all__ = ["place"]
 
-FILES = ["model.onnx", "model.safetensors", "plan.json", "report.json", "report.md"]
+FILES = ["model.onnx", "model.safetensors", "plan.json", "report.html", "report.json", "report.md"]
 L1 = ["--ratio", "0.5", "--criterion", "l1"]
 
 

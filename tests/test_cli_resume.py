@@ -112,7 +112,7 @@ def test_options_that_change_the_clouds_are_recorded(monkeypatch: pytest.MonkeyP
         (["--map-size", "0"], "a map size of 0"),
         (["--sketch", "-1"], "a sketch of -1"),
         (["--workers", "0"], "0 workers"),
-        (["--memory", "lots"], "cannot read the amount of memory"),
+        (["--memory", "lots"], "cannot read --memory"),
         (["--backend", "dionysus"], "unknown backend 'dionysus'"),
         (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
     ],

@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import layer, scores
+from synthetic import chain, layer, scores
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from topocompress import describe
 from topocompress.data import STAND_IN, Data
+from topocompress.delivery import Delivery
 from topocompress.describe import FinetuneResult
 from topocompress.detectors import Boxes
 from topocompress.finetuning import Epoch
@@ -17,7 +18,7 @@ from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.probing import UNFOLLOWED
 from topocompress.recipe import Recipe
-from topocompress.results import Latency, Measurement
+from topocompress.results import Budget, ExportCheck, Latency, Measurement, Probe, Quantized
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
 ARCHITECTURE = Architecture(kind="torchvision", name="resnet18", options={"num_classes": 3})
@@ -100,7 +101,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
 
 
 def test_a_note_on_own_data_is_no_warning():
-    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, sides(), "", "") == ()
+    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, delivery(), "") == ()
 
 
 def test_what_the_plan_does():
@@ -116,9 +117,32 @@ def test_what_the_plan_does():
         "dead": 1,
         "coupled": ["a", "b"],
         "kept_because": "",
+        "units": {},
     }
     assert found["groups"][2]["kept_because"] == "feeds the model's output"
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(("higher", "removed"), [("remove", [0, 2]), ("keep", [0, 3])])
+def test_how_units_were_judged(higher, removed):
+    """Two channels of ``a`` make a unit, with one of ``b``; its score is the mean of the three."""
+    group = chain(8, root="a", size=2)
+    group = replace(group, filters={**group.filters, "b": ((0,), (1,), (2,), (3,)), "unscored": ((0,),) * 4})
+    values = {"a": layer([7, 2, 9, 4, 7, 4, 9, 1 / 3], dead=(0, 4)), "b": layer([7, 3, 6, 2 / 3], dead=(0,))}
+    found_scores = replace(scores(values), higher=higher)
+    gone = tuple(sorted(channel for unit in removed for channel in group.units[unit]))
+    plan = replace(
+        PLAN, groups=(GroupPlan(root="a", width=8, remove=gone), GroupPlan(root="h", width=2, protected="x"))
+    )
+    rows = describe.plan(plan, (group, chain(2, root="h")), found_scores)["groups"]
+    assert rows[0]["units"] == {
+        "layers": ["a", "b"],
+        "scores": [7.0, 3.0, 8.0, 1.66667],
+        "removed": removed,
+        "dead": [0],
+    }
+    assert rows[1]["units"] == {}
+    assert json.loads(json.dumps(rows)) == rows
 
 
 def test_quartiles_of_every_layer_and_what_thresholds_would_remove():
@@ -163,12 +187,13 @@ def test_tuning_has_its_history_or_is_empty():
         for n in range(2)
     )
     tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
-    found = describe.tuning(tuned, Recipe(epochs=1, lr=0.1, distill=0.5))
+    found = describe.tuning([tuned, tuned], Recipe(epochs=1, lr=0.1, distill=0.5))
     assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
+    assert [(epoch["step"], epoch["epoch"]) for epoch in found["history"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert found["steps"] == 2
     assert (found["distill"], found["measure"], found["epochs_run"]) == (0.5, "accuracy", 1)
-    assert [epoch["epoch"] for epoch in found["history"]] == [0, 1]
     assert json.loads(json.dumps(found)) == found
-    assert describe.tuning(None, Recipe(epochs=5)) == {}
+    assert describe.tuning([], Recipe(epochs=5)) == {}
 
 
 def test_samples_that_were_not_meant_for_tuning_are_told_of():
@@ -196,14 +221,53 @@ def sides(*medians):
     )
 
 
+def delivery(*medians, **extra):
+    before, after = sides(*medians)
+    check = ExportCheck(samples=1, max_abs=0.0, max_rel=0.0, top1_agreement=1.0, opset=18)
+    return Delivery(before=before, after=after, export=check, **extra)
+
+
+def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
+    small = sides((4.0, 3.0))[1]
+    good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=good), "") == ()
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=bad), "") == ("About INT8.",)
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(failed="None."), "") == ("None.",)
+
+
+def budget(option, limit, *values):
+    probes = tuple(Probe(macs=0.9 - n / 10, value=value, met=value <= limit) for n, value in enumerate(values))
+    return Budget(option=option, limit=limit, probes=probes, samples=500)
+
+
+def test_a_latency_outside_its_budget_is_told_of_beyond_noise():
+    asked = budget("--target-latency", 0.6, 0.9, 0.59)
+    assert describe.budget_missed(asked, sides((10.0, 6.4))) == ()
+    (line,) = describe.budget_missed(asked, sides((10.0, 6.6)))
+    assert "takes 0.66 of the original's latency, more than the 0.6 asked for" in line
+
+
+def test_an_accuracy_outside_its_budget_is_told_of_beside_what_chose_it():
+    asked = budget("--max-accuracy-drop", 1.0, 0.2, 0.9, 3.0)
+    before, after = (replace(side, accuracy=accuracy) for side, accuracy in zip(sides(), (0.9, 0.886), strict=True))
+    (line,) = describe.budget_missed(asked, (before, after))
+    assert "1.4 points are lost, more than the 1 asked for; on the 500 samples that chose the size it was 0.9" in line
+    assert describe.budget_missed(asked, (before, replace(after, accuracy=0.891))) == ()
+    assert describe.budget_missed(asked, sides()) == ()
+
+
+def test_without_a_budget_none_is_missed():
+    assert describe.budget_missed(None, sides()) == ()
+    assert describe.budget_missed(budget("--target-size", 1e6, 9e5), sides()) == ()
+
+
 def test_what_a_reader_must_not_miss_comes_in_order():
     found = describe.collect_warnings(
         loaded("Model note."),
         data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
         PLAN,
-        sides((4.0, 5.0)),
+        delivery((4.0, 5.0), slow="Held back."),
         "Verdict.",
-        "Held back.",
     )
     assert found == (
         "Model note.",
@@ -217,7 +281,7 @@ def test_what_a_reader_must_not_miss_comes_in_order():
 
 def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
     groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
-    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), sides(), "", "")
+    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery(), "")
     assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {UNFOLLOWED}.",)
 
 
@@ -225,7 +289,7 @@ def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones
     ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
 )
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
-    found = describe.collect_warnings(loaded(), data(), PLAN, sides(*medians), "", "")
+    found = describe.collect_warnings(loaded(), data(), PLAN, delivery(*medians), "")
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
 
 

@@ -39,6 +39,9 @@ def test_latency_of_each_file_and_batch_size(files, sample):
     for found in (small, large):
         assert [each.batch for each in found] == [1, 4]
         assert [each.runs for each in found] == [7, 7]
+        for each in found:
+            assert len(each.times_ms) == 7
+            assert abs(np.median(each.times_ms) - each.median_ms) < 0.001
         assert all(0 < each.median_ms <= each.p95_ms for each in found)
     assert large[0].median_ms > small[0].median_ms  # 16 million against 20 thousand multiply-accumulates
 
@@ -80,6 +83,7 @@ def test_median_and_p95_of_the_counted_runs(clock, sample):
     # the two warm-up runs of 1 and 2 ms do not count: 3, 4, …, 23 ms remain
     assert (small[0].median_ms, small[0].p95_ms) == pytest.approx((13, 22))
     assert (large[0].median_ms, large[0].p95_ms) == pytest.approx((130, 220))
+    assert small[0].times_ms == tuple(range(3, 24))
 
 
 def test_a_spent_budget_ends_after_one_warm_up_and_five_runs(clock, sample):

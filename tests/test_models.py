@@ -166,6 +166,7 @@ def test_published_weights(monkeypatch, tmp_path, weights):
     assert torch.equal(before, torch.get_rng_state())
     assert agree(loaded, network, (3, 64, 64))
     assert "IMAGENET1K_V1" in loaded.note
+    assert (len(loaded.classes), loaded.classes[0]) == (1000, "tench")
 
 
 def test_published_weights_bring_their_transforms(monkeypatch, tmp_path):

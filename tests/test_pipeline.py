@@ -17,6 +17,7 @@ from topocompress import Betti, compress
 from topocompress.data import ONE_LABEL, Data, load_data
 from topocompress.errors import DataError, OutputError, PlanError
 from topocompress.models import fingerprint, load_model
+from topocompress.page import to_html
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,12 @@ def test_a_module_of_ones_own_is_left_as_it_was(digits, tmp_path):
     assert numpy_state() == states[1]
     assert random.getstate() == states[2]
     assert result.model.stem[0].out_channels == 24
-    assert json.loads((tmp_path / "run" / "plan.json").read_text())["architecture"]["kind"] == "object"
+    description = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert description["architecture"]["kind"] == "object"
+    assert description["classes"] == [str(digit) for digit in range(10)]
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8") == to_html(result.report)
+    units = result.report.plan["groups"][0]["units"]
+    assert (units["layers"], len(units["scores"]), len(units["removed"])) == (["stem.0"], 32, 8)
 
 
 def test_the_report_counts_what_was_done(digits):

@@ -1,63 +1,22 @@
 import dataclasses
+import html
 import json
+import re
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
+from reports import HOSTILE, full_report, latency, report
 
 from topocompress.errors import OutputError
-from topocompress.report import comparison_rows, headline, stage_lines, to_markdown, write_report, write_scores
+from topocompress.page import to_html
+from topocompress.quantities import comparison_rows, comparison_table, stages
+from topocompress.report import to_markdown, write_report, write_scores
 from topocompress.results import Control, ExportCheck, Latency, Measurement, Report
 from topocompress.types import LayerScores, Scores
+from topocompress.wording import headline, stage_lines, verdict
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
-
-
-def latency(batch, median):
-    return Latency(batch=batch, median_ms=median, p95_ms=median * 1.5, runs=30)
-
-
-def report(**changes):
-    settings = {
-        "model": {"source": "model.pt", "architecture": {"name": "resnet18"}, "fingerprint": "sha256:1"},
-        "data": {
-            "source": "digits",
-            "labelled": True,
-            "samples": {"calibration": 1000, "train": 400, "evaluation": 397},
-            "note": "",
-            "stand_in": False,
-        },
-        "scoring": {"criterion": "betti"},
-        "plan": {
-            "criterion": "betti",
-            "channels_before": 96,
-            "channels_removed": 24,
-            "dead_removed": 3,
-            "groups": [
-                {"root": "stem.0", "before": 32, "after": 16, "asked": 20, "dead": 3, "kept_because": ""},
-                {"root": "head", "before": 10, "after": 10, "asked": 0, "dead": 0, "kept_because": "feeds the output"},
-            ],
-        },
-        "before": Measurement(
-            parameters=11_170_000,
-            macs=1_820_000_000,
-            file_bytes=44_700_000,
-            accuracy=0.9,
-            agreement=1.0,
-            latency=(latency(1, 8.0), latency(8, 40.0)),
-            peak_bytes=120_000_000,
-        ),
-        "removed": {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "agreement": 0.55, "agreement_recalibrated": None},
-        "after": Measurement(
-            parameters=5_585_000,
-            macs=700_000,
-            file_bytes=999,
-            accuracy=0.875,
-            agreement=0.934,
-            latency=(latency(1, 4.0), latency(8, 50.0)),
-        ),
-        "export": ExportCheck(samples=64, max_abs=1.5e-6, max_rel=2.5e-7, top1_agreement=1.0, opset=18),
-    }
-    return Report(**{**settings, **changes})
 
 
 def test_rows_compare_before_and_after():
@@ -100,6 +59,12 @@ def test_stages_say_accuracy_step_by_step_and_the_controls():
         "Control, the same widths by random, BatchNorm re-estimated, no fine-tuning: accuracy 10.0 %, 20.0 %, 25.0 %.",
         "Control, the same widths by l1, BatchNorm re-estimated, no fine-tuning: accuracy 70.0 %.",
     ]
+
+
+def test_stages_say_in_how_many_steps_channels_went():
+    assert "After 6 epochs of fine-tuning after each of 3 steps of removal (best: 4): accuracy 87.5 %." in stage_lines(
+        report(finetune={"epochs": 6, "best_epoch": 4, "steps": 3})
+    )
 
 
 def test_a_note_on_the_data_stands_beside_its_source():
@@ -151,10 +116,89 @@ def test_markdown_holds_every_number_warning_and_command():
         "on 64 samples: largest difference 1.5e-06 (2.5e-07 of the largest output), same top-1 class on 100.0 %" in text
     )
     assert "## Read this\n\n- The photographs are a stand-in.\n- Not faster.\n" in text
-    assert "1. Fine-tune: `topocompress prune --finetune 5`\n2. Raise: `topocompress prune --max-betti 400`\n" in text
-    assert "| stem.0 | 32 | 16 | 20 | 3 |  |\n| head | 10 | 10 | 0 | 0 | feeds the output |\n" in text
-    assert "Measured on A Processor, 2 cores" in text
-    assert "torch 2.9, onnx 1.19; seed 7." in text
+    assert "1. Fine-tune:\n\n   ```sh\n   topocompress prune --finetune 5\n   ```\n\n2. Raise:\n" in text
+    assert "| `stem.0` | 32 | 16 | 20 | 3 |  |\n| `head` | 10 | 10 | 0 | 0 | feeds the output |\n" in text
+    assert "A Processor, 2 cores" in text
+    assert "- Seed: 7\n- Versions: torch 2.9, onnx 1.19\n- Original model: sha256:1\n" in text
+    assert "Judged on 397 held-out samples of digits." in text
+
+
+def test_markdown_says_what_else_was_done():
+    text = to_markdown(full_report())
+    assert "|  | before | after | change | INT8 | change |\n|---|---:|---:|---:|---:|---:|\n" in text
+    assert "| Accuracy | 90.0 % | 87.5 % | -2.5 points | 86.1 % | -3.9 points |" in text
+    assert "## INT8\n\nINT8 is 1.67 times as fast at batch 1.\n" in text
+    assert "--target-latency 0.7: 3 tries, 2 of them within it, judged on 500 calibration samples; of those the" in text
+    assert "the largest network was taken." in text
+    assert "```sh\ntopocompress prune model.pt --max-betti 300 --out 'my run'\n```" in text
+
+
+def test_markdown_shows_hostile_names_as_they_are_and_nothing_of_them_is_html():
+    names = [HOSTILE, "a|b", "``", "_x_*y*", "<b>", "[a](b)", "\\|", "a\n# b"]
+    rows = [{**report().plan["groups"][0], "root": name} for name in names]
+    model = {**report().model, "source": HOSTILE}
+    hostile = report(plan={**report().plan, "groups": rows}, model=model, warnings=tuple(names))
+    page = MarkdownIt("commonmark").enable("table").render(to_markdown(hostile))
+    assert re.findall(r"<(?!/)(\w+)", page).count("h1") == 1
+    assert not re.search(r"<(img|b|script|em|strong|a)\b", page)
+    shown = [html.unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<td><code>(.*?)</code></td>", page)]
+    # a backslash before a bar in code is the one thing that a table cannot show
+    assert [each.replace("\\", "") for each in shown] == [" ".join(name.split()).replace("\\", "") for name in names]
+    heading = html.unescape(re.findall(r"<h1>(.*?)</h1>", page)[0])
+    assert heading == f"{HOSTILE.rpartition('/')[2]}, pruned by betti"
+    warned = page.partition("Read this")[2].partition("<h2>")[0]
+    items = [html.unescape(item) for item in re.findall(r"<li>(.*?)</li>", warned)]
+    assert items == [" ".join(name.split()) for name in names]
+
+
+@pytest.mark.parametrize("changes", [{}, {"quantized": None}])
+def test_int8_stands_beside_the_other_two(changes):
+    head, *rows = comparison_table(full_report(**changes))
+    assert head == ("", "before", "after", "change", *(() if changes else ("INT8", "change")))
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row[:4] for row in rows] == comparison_rows(full_report(**changes))
+
+
+def test_stages_are_points_of_accuracy_against_macs():
+    found = {stage.name: (stage.macs, stage.values) for stage in stages(full_report())}
+    cut = 700_000_000
+    assert found == {
+        "Original": (1_820_000_000, (0.9,)),
+        "After removal": (cut, (0.5,)),
+        "BatchNorm re-estimated": (cut, (0.61,)),
+        "Fine-tuned": (cut, (0.875,)),
+        "INT8": (cut, (0.861,)),
+        "Control: random": (cut, (0.55, 0.58, 0.52)),
+        "Control: l1": (cut, (0.64,)),
+    }
+
+
+def test_stages_without_labels_are_of_agreement_and_leave_out_what_is_not_known():
+    data = {**report().data, "labelled": False, "stand_in": True}
+    assert [(stage.name, stage.values) for stage in stages(report(data=data))] == [
+        ("Original", (1.0,)),
+        ("After removal", (0.55,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({}, "2600.00× fewer MACs, 2.00× faster at batch 1, accuracy 90.0 % → 87.5 % (-2.5 points)."),
+        (
+            {"data": {**report().data, "labelled": False}},
+            "2600.00× fewer MACs, 2.00× faster at batch 1, agreement with the original 93.4 %.",
+        ),
+        (
+            {"after": dataclasses.replace(report().after, macs=3_640_000_000, latency=(latency(1, 16.0),) * 2)},
+            "2.00× more MACs, 2.00× slower at batch 1, accuracy 90.0 % → 87.5 % (-2.5 points).",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(changes, end):
+    text = verdict(report(**changes))
+    assert text.startswith("Removed 24 of 96 channels (25 %, 3 of them dead): ")
+    assert text.endswith(end)
 
 
 def test_every_table_row_has_as_many_cells_as_its_head():
@@ -176,12 +220,13 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
         environment={"seed": 0},
     )
     write_report(tmp_path, original)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert list(found) == [field.name for field in dataclasses.fields(Report)]
 
     def measurement(entry):
-        return Measurement(**{**entry, "latency": tuple(Latency(**one) for one in entry["latency"])})
+        latencies = tuple(Latency(**{**one, "times_ms": tuple(one["times_ms"])}) for one in entry["latency"])
+        return Measurement(**{**entry, "latency": latencies})
 
     again = Report(
         **{
@@ -198,6 +243,16 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
     )
     assert again == original
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == to_markdown(original)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == to_html(original)
+
+
+def test_rows_of_numbers_stand_on_one_line_and_nothing_else_changes(tmp_path):
+    original = full_report(warnings=("[\n  1,\n  2\n]",))
+    write_report(tmp_path, original)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(original)))
+    times = original.before.latency[0].times_ms
+    assert f'"times_ms": [{", ".join(map(str, times))}]' in text
 
 
 def test_nan_never_gets_into_the_json_file(tmp_path):

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from topocompress.errors import PlanError
-from topocompress.rules import Limits, check_rule, check_samples
+from topocompress.rules import Limits, check_rounds, check_rule, check_samples
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ from topocompress.rules import Limits, check_rule, check_samples
         ({"target_macs": 1.0}, "--target-macs 1 must lie between 0 and 1"),
         ({"max_betti": -1.0}, "must be 0 or more"),
         ({"max_betti": float("inf")}, "must be 0 or more"),
+        ({"max_accuracy_drop": 1.0, "ratio": 0.5}, "exactly one of --max-accuracy-drop and --ratio"),
+        ({"max_accuracy_drop": -0.5}, "--max-accuracy-drop -0.5 must be points of accuracy, from 0 to 100"),
+        ({"max_accuracy_drop": 100.0}, "from 0 to 100"),
+        ({"target_latency": 1.2}, "--target-latency 1.2 must lie between 0 and 1"),
+        ({"target_size": -1.0}, "--target-size -1 must be 0 or more"),
     ],
 )
 def test_a_rule_that_cannot_be_used(rule, text):
@@ -50,3 +55,21 @@ def test_limits_out_of_range(limits):
 def test_neither_numpy_nor_torch_is_needed():
     code = "import sys, topocompress.rules; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("rounds", "rule", "epochs", "text"),
+    [
+        (0, {"ratio": 0.5}, 1, "--steps 0: at least one"),
+        (2, {"ratio": 0.5}, 0, "no fine-tuning"),
+        (2, {"max_accuracy_drop": 1.0}, 1, "tries several sizes"),
+    ],
+)
+def test_rounds_that_cannot_be(rounds, rule, epochs, text):
+    with pytest.raises(PlanError, match=text):
+        check_rounds(rounds, rule, epochs)
+
+
+def test_one_round_needs_no_fine_tuning_and_several_work_with_a_target():
+    check_rounds(1, {"max_accuracy_drop": 1.0}, 0)
+    check_rounds(3, {"target_latency": 0.6}, 2)

@@ -69,8 +69,8 @@ def test_a_folder_that_cannot_be_made_is_refused_and_one_that_vanishes_is_not(tm
 
 
 def test_each_training_has_a_place_and_the_oldest_others_go(tmp_path):
-    folders = [place(tmp_path, {**RUN, "seed": seed}) for seed in range(9)]
-    assert len(set(folders)) == 9
+    folders = [place(tmp_path, {**RUN, "seed": seed}) for seed in range(16)]
+    assert len(set(folders)) == 16
     assert place(tmp_path, dict(reversed(RUN.items()))) == folders[0]
     for age, folder in enumerate(folders):
         folder.mkdir(parents=True)

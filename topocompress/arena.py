@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 from torch.utils.data import Subset
 
-import topocompress
 from topocompress import ranks
 from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
@@ -20,13 +17,13 @@ from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
 from topocompress.data import STAND_IN, Data
 from topocompress.errors import CriterionError, DataError, PlanError
-from topocompress.files import atomic_file
 from topocompress.inference import sample_count
 from topocompress.measurement import Predictions, agreement
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
 from topocompress.recipe import Recipe
+from topocompress.result_store import ResultStore
 from topocompress.results import Cell, Comparison
 from topocompress.rules import Limits
 from topocompress.scoring import ANY, silent
@@ -117,8 +114,7 @@ class _Arena:
     samples: int
     limits: Limits
     recipe: Recipe
-    ignore: tuple[str, ...]
-    folder: Path | None
+    store: ResultStore
     groups: Sequence[ChannelGroup]
     costs: dict[str, LayerCost]
     before: Predictions
@@ -136,13 +132,19 @@ class _Arena:
         progress: Progress,
     ) -> _Arena:
         job = Job(loaded=loaded, data=data, seed=0, progress=progress)
+        context = {
+            "model": fingerprint(loaded.module),
+            "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
+            "limits": asdict(limits),
+            "ignore": list(ignore),
+            "finetune": recipe.settings() if recipe.epochs else [],
+        }
         return cls(
             job=job,
             samples=samples,
             limits=limits,
             recipe=recipe,
-            ignore=ignore,
-            folder=folder,
+            store=ResultStore(folder=folder, context=context),
             groups=prunable_groups(loaded.module, job.example, ignore=ignore),
             costs=layer_costs(loaded.module, job.example),
             before=job.evaluated(loaded.module, "evaluating the original"),
@@ -155,17 +157,17 @@ class _Arena:
         scores: Scores | None = None
         found = []
         for ratio in ratios:
-            path = self._path(name, criterion, ratio, seed)
-            cell = _read(path)
-            if cell is None:
-                job = self._job(seed)
-                if scores is None:
-                    scores = self._scores(job, criterion)
-                cell = self._result(job, name, scores, ratio, seed)
-                if path is not None:
-                    with atomic_file(path) as temporary:
-                        temporary.write_text(json.dumps(asdict(cell), indent=1), encoding="utf-8")
-            found.append(cell)
+            file = f"{name}-{ratio:g}-{seed}"
+            key = {"criterion": [name, criterion.settings()], "cell": [ratio, seed, self.samples]}
+            kept = self.store.read(file, key)
+            if kept is not None:
+                found.append(Cell(**kept))
+                continue
+            job = self._job(seed)
+            if scores is None:
+                scores = self._scores(job, criterion)
+            found.append(self._result(job, name, scores, ratio, seed))
+            self.store.write(file, key, asdict(found[-1]))
         return found
 
     def _job(self, seed: int) -> Job:
@@ -218,33 +220,3 @@ class _Arena:
     def _measure(self, model: nn.Module, what: str) -> float:
         found = self.job.evaluated(model, f"evaluating: {what}")
         return agreement(self.before, found) if found.accuracy is None else found.accuracy
-
-    def _path(self, name: str, criterion: Criterion, ratio: float, seed: int) -> Path | None:
-        """Where a result is kept: a name that follows from everything it depends on."""
-        if self.folder is None:
-            return None
-        data = self.job.data
-        key = {
-            "topocompress": topocompress.__version__,
-            "model": fingerprint(self.job.loaded.module),
-            "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
-            "criterion": [name, criterion.settings()],
-            "cell": [ratio, seed, self.samples],
-            "limits": asdict(self.limits),
-            "ignore": list(self.ignore),
-            "finetune": self.recipe.settings() if self.recipe.epochs else [],
-        }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        safe = "".join(letter if letter.isalnum() or letter in "-=." else "_" for letter in name)
-        return self.folder / f"{safe}-{ratio:g}-{seed}-{digest}.json"
-
-
-def _read(path: Path | None) -> Cell | None:
-    """A finished result; one that cannot be read counts as missing."""
-    if path is None:
-        return None
-    try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Cell(**content)
-    except (OSError, ValueError, TypeError):
-        return None

@@ -45,6 +45,7 @@ def save(
     plans: Sequence[PruningPlan],
     preprocessing: Preprocessing,
     architecture: Architecture | None = None,
+    classes: Sequence[str] = (),
     force: bool = False,
 ) -> None:
     """Write a pruned model as a run directory, all of it or nothing.
@@ -55,13 +56,14 @@ def save(
         plans: The plans applied to the original architecture, in order.
         preprocessing: The model's input shape and normalisation.
         architecture: How to build the unpruned network; ``None`` if only your own code can (``load`` then wants it).
+        classes: Names of the classes, for whoever serves the model; may be left out.
         force: Replace an existing directory.
 
     Raises:
         OutputError: The place is taken or cannot be written.
     """
     with atomic_directory(path, force=force) as staging:
-        write_run(staging, model, plans=plans, preprocessing=preprocessing, architecture=architecture)
+        write_run(staging, model, plans=plans, preprocessing=preprocessing, architecture=architecture, classes=classes)
 
 
 def write_run(
@@ -71,6 +73,7 @@ def write_run(
     plans: Sequence[PruningPlan],
     preprocessing: Preprocessing,
     architecture: Architecture | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write ``model.safetensors`` and ``plan.json`` into a directory; other files there are fingerprinted."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -81,6 +84,7 @@ def write_run(
         "version": VERSION,
         "architecture": dataclasses.asdict(architecture or own),
         "preprocessing": dataclasses.asdict(preprocessing),
+        **({"classes": list(classes)} if classes else {}),
         "plans": [_entry(plan) for plan in plans],
         **({"activations": waves} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
@@ -112,6 +116,7 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
         architecture = Architecture(**manifest["architecture"])
         preprocessing = _preprocessing(manifest["preprocessing"])
         plans = tuple(_plan(entry) for entry in manifest["plans"])
+        classes = tuple(str(name) for name in manifest.get("classes", ()))
         waves = [dict(entry) for entry in manifest.get("activations", ())]
         expected = str(manifest["model"])
     except (KeyError, TypeError, ValueError) as error:
@@ -143,6 +148,7 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
         preprocessing=preprocessing,
         source=str(path),
         history=plans,
+        classes=classes,
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from topocompress.cloud_scoring import Progress
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
-    from topocompress.results import Report
+    from topocompress.results import Report, Sweep
     from topocompress.types import FilterView, PruningPlan
 
 
@@ -231,6 +231,23 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
         numbers = [f"{100 * row[stage][0]:.1f} ± {100 * row[stage][1]:.1f}" for stage in shown]
         table.add_row(first, _escape(row["criterion"]), f"{100 * row['macs']:.1f} %", *numbers)
         last = row["ratio"]
+    _console().print(table)
+
+
+def show_sweep(found: Sweep) -> None:
+    """One row per size; a star marks the Pareto front."""
+    table = _table(f"{found.criterion}, {found.measure} against latency")
+    for heading in ("MACs left", f"{found.measure}, %", "latency", "faster", "ONNX file, MB", "front"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in found.points:
+        table.add_row(
+            f"{100 * point.macs:.1f} %",
+            f"{100 * point.quality:.1f}",
+            f"{point.latency:.2f}",
+            f"{1 / point.latency:.2f}×",
+            f"{point.file_bytes / 1e6:.2f}",
+            "*" if point in found.front else "",
+        )
     _console().print(table)
 
 

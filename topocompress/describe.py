@@ -10,6 +10,7 @@ import numpy as np
 
 from topocompress.activation import TopologicalActivation
 from topocompress.data import ONE_LABEL, STAND_IN, Data
+from topocompress.delivery import Delivery
 from topocompress.detectors import SCORE
 from topocompress.finetuning import FinetuneResult
 from topocompress.inference import sample_count
@@ -17,10 +18,14 @@ from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
+from topocompress.ranking import rank
 from topocompress.recipe import Recipe
-from topocompress.results import Measurement
+from topocompress.results import Budget, Measurement
 from topocompress.swapping import Swapped, some
-from topocompress.types import PruningPlan, Scores
+from topocompress.types import ChannelGroup, GroupPlan, PruningPlan, Scores
+
+_LATENCY_NOISE = 0.05
+"""Share of the original's latency by which two runs may differ before it is worth a word."""
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
@@ -82,8 +87,9 @@ def scoring_lines(scores: Scores) -> list[str]:
     return [line, *([f"Layers taken from an interrupted run: {reused}."] if reused else [])]
 
 
-def plan(plan: PruningPlan) -> dict[str, Any]:
-    """Rule, totals, and one row per group."""
+def plan(plan: PruningPlan, groups: Sequence[ChannelGroup] = (), scores: Scores | None = None) -> dict[str, Any]:
+    """Rule, totals, and one row per group; with groups and scores also how each of its units was judged."""
+    by_root = {group.root: group for group in groups}
     return {
         "rule": dict(plan.rule),
         "criterion": plan.criterion,
@@ -100,28 +106,48 @@ def plan(plan: PruningPlan) -> dict[str, Any]:
                 "dead": len(entry.dead),
                 "coupled": list(entry.coupled),
                 "kept_because": entry.protected,
+                "units": {} if entry.protected or scores is None else _units(entry, by_root[entry.root], scores),
             }
             for entry in plan.groups
         ],
     }
 
 
-def tuning(tuned: FinetuneResult | None, recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
-    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none."""
-    if tuned is None:
+def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, Any]:
+    """Score of each unit, 6 digits of it; which units went, and which are dead."""
+    ranked, gone = rank(group, scores), set(entry.remove)
+    means = ranked.priority if scores.higher == "remove" else -ranked.priority
+    return {
+        "layers": [layer for layer in group.filters if layer in scores.layers],
+        "scores": [float(f"{value:.6g}") for value in means],
+        "removed": [unit for unit, channels in enumerate(group.units) if gone.issuperset(channels)],
+        "dead": np.flatnonzero(ranked.dead).tolist(),
+    }
+
+
+def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
+    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
+
+    ``history`` has every epoch of every round of pruning, ``step`` says which round; ``best_epoch`` is the last one's.
+    """
+    if not tunings:
         return {}
+    last = tunings[-1]
     return {
         **recipe.settings(),
-        "augmentation": tuned.augmentation,
-        "measure": tuned.measure,
-        "best_epoch": tuned.best_epoch,
-        "epochs_run": len(tuned.history) - 1,
-        "epochs_resumed": tuned.resumed,
-        "validation_samples": tuned.validation_samples,
-        "processes": tuned.processes,
-        "device": tuned.device,
-        "history": [asdict(epoch) for epoch in tuned.history],
-        **({} if swapped is None else {"activation": activation(swapped, tuned)}),
+        "augmentation": last.augmentation,
+        "measure": last.measure,
+        "steps": len(tunings),
+        "best_epoch": last.best_epoch,
+        "epochs_run": len(last.history) - 1,
+        "epochs_resumed": sum(tuned.resumed for tuned in tunings),
+        "validation_samples": last.validation_samples,
+        "processes": last.processes,
+        "device": last.device,
+        "history": [
+            {"step": step, **asdict(epoch)} for step, tuned in enumerate(tunings, 1) for epoch in tuned.history
+        ],
+        **({} if swapped is None else {"activation": activation(swapped, last)}),
     }
 
 
@@ -161,9 +187,8 @@ def collect_warnings(
     loaded: LoadedModel,
     data: Data,
     plan: PruningPlan,
-    sides: tuple[Measurement, Measurement],
+    delivery: Delivery,
     verdict: str,
-    slow: str,
     swapped: Swapped | None = None,
 ) -> tuple[str, ...]:
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
@@ -178,15 +203,41 @@ def collect_warnings(
         found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
-    if slow:
-        found.append(slow)
-    for before, after in zip(sides[0].latency, sides[1].latency, strict=True):
+    found += [text for text in (delivery.slow, delivery.failed) if text]
+    if delivery.quantized is not None and not delivery.quantized.kept:
+        found.append(delivery.quantized.message)
+    for before, after in zip(delivery.before.latency, delivery.after.latency, strict=True):
         if before.median_ms / after.median_ms < 1:
             found.append(
                 f"The smaller file is not faster at batch {before.batch}: {after.median_ms:.2f} ms against "
                 f"{before.median_ms:.2f} ms."
             )
     return tuple(found)
+
+
+def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> tuple[str, ...]:
+    """A sentence where the finished network lies outside its budget, and what that comes from."""
+    if budget is None:
+        return ()
+    before, after = sides
+    if budget.option == "--target-latency":
+        share = after.latency[0].median_ms / before.latency[0].median_ms
+        if share <= budget.limit + _LATENCY_NOISE:
+            return ()
+        return (
+            f"Measured again, the finished network takes {share:.2f} of the original's latency, more than the "
+            f"{budget.limit:g} asked for: timings on this machine differ from run to run.",
+        )
+    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
+        lost = 100 * (before.accuracy - after.accuracy)
+        if lost <= budget.limit:
+            return ()
+        tried = min((probe for probe in budget.probes if probe.met), key=lambda probe: probe.macs)
+        return (
+            f"On the held-out samples {lost:.1f} points are lost, more than the {budget.limit:g} asked for; on the "
+            f"{budget.samples} samples that chose the size it was {tried.value:.1f}. More --samples make that surer.",
+        )
+    return ()
 
 
 def nothing_found(original: Predictions) -> tuple[str, ...]:

@@ -83,7 +83,10 @@ def compare_latency(
         inputs = np.repeat(sample, batch, axis=0)
         for result, times in zip(results, time_in_turn(sessions, inputs, runs, warmup, max_seconds), strict=True):
             median, p95 = np.percentile(times, (50, 95))
-            result.append(Latency(batch=batch, median_ms=float(median), p95_ms=float(p95), runs=len(times)))
+            each = tuple(round(time_ms, 3) for time_ms in times)
+            result.append(
+                Latency(batch=batch, median_ms=float(median), p95_ms=float(p95), runs=len(times), times_ms=each)
+            )
     return [tuple(result) for result in results]
 
 

@@ -32,6 +32,7 @@ class LoadedModel:
         source: The model as the user wrote it.
         note: One line worth telling the user; empty if there is none.
         history: Plans already applied to it, oldest first.
+        classes: Names of its classes, where they are known.
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class LoadedModel:
     source: str
     note: str = ""
     history: tuple[PruningPlan, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def load_model(
@@ -245,7 +247,8 @@ def _download(name: str, key: str) -> LoadedModel:
         ) from error
     loaded = _with_weights(module.state_dict(), f"{name} {member.name}", arch=name)
     note = f"torchvision weights {member.name}"
-    return replace(loaded, preprocessing=published_preprocessing(member), note=note)
+    classes = tuple(member.meta.get("categories", ()))
+    return replace(loaded, preprocessing=published_preprocessing(member), note=note, classes=classes)
 
 
 def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:

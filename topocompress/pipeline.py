@@ -21,24 +21,22 @@ from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
 from topocompress.data import ONE_LABEL, STAND_IN, Data, check_classes, load_data
+from topocompress.delivery import deliver
 from topocompress.detectors import boxes_of
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
 from topocompress.inference import evaluating, main_output, run_forward, sample_count
 from topocompress.models import LoadedModel, load_model
-from topocompress.planning import make_plan
-from topocompress.probing import prunable_groups
 from topocompress.recipe import Recipe
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.resources import Resources
 from topocompress.results import Report
-from topocompress.rules import Limits, check_activation, check_rule, check_samples
+from topocompress.rules import Limits, check_activation, check_quantize, check_rounds, check_rule, check_samples
 from topocompress.scoring import ANY, silent
-from topocompress.steps import Job, left_after_removal, measure_both, run_controls, score_job, swap, tune
-from topocompress.surgery import apply
+from topocompress.shrinking import Shrinker
+from topocompress.steps import Job, left_after_removal, run_controls, tune
 from topocompress.tuning import fitted
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
-from topocompress.verbs import layer_costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +74,9 @@ def compress(
     max_betti: float | None = None,
     ratio: float | None = None,
     target_macs: float | None = None,
+    max_accuracy_drop: float | None = None,
+    target_latency: float | None = None,
+    target_size: float | None = None,
     criterion: str | Criterion = "betti",
     samples: int = 1000,
     min_channels: int = 1,
@@ -86,6 +87,8 @@ def compress(
     allocation: Allocation = "uniform",
     finetune: Recipe | int = 0,
     activation: str | None = None,
+    rounds: int = 1,
+    quantize: str | None = None,
     controls: bool = True,
     seed: int = 0,
     resources: Resources = ANY,
@@ -100,8 +103,6 @@ def compress(
 ) -> Result:
     """Score, plan, remove, fine-tune, export, measure and report.
 
-    Of processes that were launched together all fine-tune; only the first does the rest and has a report.
-
     Args:
         model: Anything :func:`open_model` takes, a loaded model, or a module of your own (then ``data`` is a
             :class:`~topocompress.data.Data`). It is not changed.
@@ -109,6 +110,10 @@ def compress(
         max_betti: Remove channels whose Betti number lies above this. Exactly one rule must be given.
         ratio: Remove this share of each group's channels, 0..1.
         target_macs: Leave this share of the multiply-accumulates, 0..1.
+        max_accuracy_drop: Remove as much as costs no more than so many points of top-1 accuracy, after fine-tuning if
+            there is any. This and the next two are found by trying, and every try is in the report.
+        target_latency: Leave as much as takes no more than this share of the original's latency in ONNX Runtime, 0..1.
+        target_size: Leave as much as an ONNX file of so many bytes holds.
         criterion: Registered name or instance.
         samples: Calibration samples; must exceed ``max_betti``.
         min_channels: Channels that each group keeps at least.
@@ -117,9 +122,10 @@ def compress(
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
-        finetune: How to fine-tune, or for how many epochs. Without labels it takes a recipe with ``distill``, whose
-            weight then counts as 1.
+        finetune: How to fine-tune, or for how many epochs; needs labels.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
+        rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
+        quantize: ``int8`` writes and measures a file in 8 bits as well.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         seed: Seed of everything random.
         resources: Memory and processes for scoring; the result does not depend on them.
@@ -137,45 +143,58 @@ def compress(
     """
     if out is not None and not dry_run:
         check_free(out, force=force)
-    limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
     chosen = create(criterion) if isinstance(criterion, str) else criterion
-    check_rule(chosen.name, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
-    if isinstance(chosen, CloudCriterion):
-        check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
-    check_activation(activation, finetune if isinstance(finetune, int) else finetune.epochs)
-    job = _open(model, data, samples=samples, seed=seed, progress=progress)
-    original = job.loaded.module
-    recipe = fitted(finetune, original, job.data)
-    with job.timed("score"):
-        groups = prunable_groups(original, job.example, ignore=ignore, linear=linear)
-        scores = score_job(job, groups, chosen, resources=resources, maps=maps, cache=cache, resume=resume)
-    plan = make_plan(
-        scores,
-        groups,
-        layer_costs(original, job.example),
+    rule = check_rule(
+        chosen.name,
+        chosen.higher,
         max_betti=max_betti,
         ratio=ratio,
         target_macs=target_macs,
+        max_accuracy_drop=max_accuracy_drop,
+        target_latency=target_latency,
+        target_size=target_size,
+    )
+    if isinstance(chosen, CloudCriterion):
+        check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
+    epochs = finetune if isinstance(finetune, int) else finetune.epochs
+    check_activation(activation, epochs)
+    check_rounds(rounds, rule, epochs)
+    check_quantize(quantize)
+    limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
+    job = _open(model, data, samples=samples, seed=seed, progress=progress)
+    original = job.loaded.module
+    recipe = fitted(finetune, original, job.data)
+    shrinker = Shrinker(
+        criterion=chosen,
+        tune=lambda job, model: tune(job, model, recipe, teacher=original, cache=cache, resume=resume),
+        activation=activation,
+        rounds=rounds,
         limits=limits,
         allocation=allocation,
+        ignore=ignore,
+        linear=linear,
+        resources=resources,
+        maps=maps,
+        cache=cache,
+        resume=resume,
     )
+    selection = shrinker.select(job)
+    scores, groups = selection.scores, selection.groups
+    choice = shrinker.choose(job, selection, rule)
     if dry_run:
-        return Result(model=original, plan=plan, scores=scores, report=None)
+        return Result(model=original, plan=choice.plan, scores=scores, report=None)
     before = job.evaluated(original, "evaluating the original")
-    with job.timed("remove"):
-        bare = apply(original, plan, example=job.example)
-        cut = job.recalibrated(bare)
-    removed = left_after_removal(job, bare, cut, before)
-    swapped = swap(job, cut, activation)
-    tuned = tune(job, swapped.model if swapped else cut, recipe, cache=cache, resume=resume)
-    finished = tuned.model if tuned else cut
+    shrunk = shrinker.shrink(job, selection, choice)
+    plan, finished = shrunk.plan, shrunk.model
+    removed = left_after_removal(job, shrunk.bare, shrunk.cut, before)
     if not ranks.part():
         return Result(model=finished, plan=plan, scores=scores, report=None)
     after = job.evaluated(finished, "evaluating the result")
     others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
     place = atomic_directory(out, force=force) if out is not None else _scratch()
     with place as directory:
-        sides, check, slow = measure_both(job, directory, (original, before), (finished, after))
+        delivery = deliver(job, directory, (original, before), (finished, after), int8=quantize is not None)
+        sides = (delivery.before, delivery.after)
         situation = Situation(
             command=command,
             labelled=job.data.labelled,
@@ -190,14 +209,17 @@ def compress(
             model=describe.model(job.loaded, plan.model),
             data=describe.data(job.data),
             scoring=describe.scoring(scores),
-            plan=describe.plan(plan),
+            plan=describe.plan(plan, groups, scores),
             before=sides[0],
             removed=removed,
             after=sides[1],
-            export=check,
+            export=delivery.export,
+            quantized=delivery.quantized,
+            budget=choice.budget,
             controls=others,
-            finetune=describe.tuning(tuned, recipe, swapped),
-            warnings=describe.collect_warnings(job.loaded, job.data, plan, sides, judgement, slow, swapped)
+            finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
+            warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
+            + describe.budget_missed(choice.budget, sides)
             + describe.tuning_warnings(job.data, recipe)
             + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
@@ -216,6 +238,7 @@ def compress(
                 plans=(*job.loaded.history, plan),
                 preprocessing=job.loaded.preprocessing,
                 architecture=job.loaded.architecture,
+                classes=job.data.classes if job.data.labelled else job.loaded.classes,
             )
     job.forget_checkpoints()
     return Result(model=finished, plan=plan, scores=scores, report=finished_report)

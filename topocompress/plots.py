@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from topocompress.errors import OutputError
 from topocompress.files import atomic_file
-from topocompress.results import Comparison
+from topocompress.results import Comparison, Sweep
 from topocompress.types import Scores
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -75,6 +75,49 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
     axes.set_xlabel("multiply-accumulates left, as a share")
     stage = f"after {comparison.finetune} epochs of fine-tuning" if comparison.finetune else "no fine-tuning"
     axes.set_ylabel(f"{comparison.measure} in % ({stage})")
+    axes.legend(fontsize=8)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+
+
+def plot_sweep(path: Path, found: Sweep) -> None:
+    """Draw accuracy against latency: every size, and a line through those that no other beats in both.
+
+    Args:
+        path: File to write; its ending (.png, .svg or .pdf) says the format.
+        found: What to draw.
+
+    Raises:
+        OutputError: The ending is not supported, or the file cannot be written.
+    """
+    check_format(path)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    front = found.front
+    axes.plot([point.latency for point in front], [100 * point.quality for point in front], color="#3b6ea5", zorder=1)
+    for points, colour, label in (
+        (front, "#3b6ea5", "Pareto front"),
+        ([point for point in found.points if point not in front], "#aaaaaa", "slower and no better than another"),
+    ):
+        if points:
+            axes.scatter(
+                [point.latency for point in points],
+                [100 * point.quality for point in points],
+                color=colour,
+                label=label,
+                s=28,
+                zorder=2,
+            )
+    for point in found.points:
+        text = "original" if point.target == 1 else f"{100 * point.macs:.0f} %"
+        axes.annotate(
+            text, (point.latency, 100 * point.quality), fontsize=7, xytext=(4, -9), textcoords="offset points"
+        )
+    axes.margins(0.08)
+    axes.set_xlabel("latency of one sample in ONNX Runtime, as a share of the original's (labels: MACs left)")
+    stage = f"after {found.finetune} epochs of fine-tuning" if found.finetune else "no fine-tuning"
+    axes.set_ylabel(f"{found.measure} in % ({stage})")
     axes.legend(fontsize=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())

@@ -18,12 +18,14 @@ class Latency:
         median_ms: Median over the runs, milliseconds.
         p95_ms: 95th percentile, milliseconds.
         runs: Counted runs, after warm-up.
+        times_ms: Each of them, milliseconds rounded to 0.001, in order.
     """
 
     batch: int
     median_ms: float
     p95_ms: float
     runs: int
+    times_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,9 @@ class Budget:
     Attributes:
         option: Command-line option, such as ``--target-latency``.
         limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
-        probes: Every try, in order; the last one that met the budget with the fewest MACs was taken.
-        samples: Held-out samples that judged the tries; 0 where none were needed.
+        probes: Every try, in order. Of those that met the budget the smallest network was taken where it is accuracy,
+            else the largest.
+        samples: Calibration samples that judged the tries; 0 where none were needed.
     """
 
     option: str
@@ -157,7 +160,8 @@ class Report:
         model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
         data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
         scoring: Criterion, settings, samples, and per-layer quartiles.
-        plan: Rule, channels before and after, channels removed, dead ones, and one row per group.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
+            units and which of them went.
         before: The original model.
         removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
         after: The finished model.
@@ -253,3 +257,52 @@ class Comparison:
     def of(self, criterion: str, ratio: float) -> list[Cell]:
         """The results of a criterion at a ratio, one per seed."""
         return [cell for cell in self.cells if (cell.criterion, cell.ratio) == (criterion, ratio)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A network cut to one size.
+
+    Attributes:
+        target: Share of the original's multiply-accumulates asked for; 1 is the original.
+        macs: Share that is left.
+        quality: Top-1 accuracy in 0..1 on held-out samples, or agreement with the original where there are no labels.
+        latency: Median latency of one sample in ONNX Runtime as a share of the original's, timed in turn.
+        file_bytes: Size of the ONNX file, bytes.
+    """
+
+    target: float
+    macs: float
+    quality: float
+    latency: float
+    file_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What :func:`topocompress.sweeping.sweep` found.
+
+    Attributes:
+        model: Where the model came from.
+        data: Where the samples came from.
+        measure: ``accuracy`` or ``agreement``.
+        criterion: What chose the filters.
+        finetune: Epochs of fine-tuning of every point.
+        points: The original first, then from large to small.
+    """
+
+    model: str
+    data: str
+    measure: str
+    criterion: str
+    finetune: int
+    points: tuple[Point, ...]
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points that no other is both faster and better than, from slow to fast (the Pareto front)."""
+        best: list[Point] = []
+        for point in sorted(self.points, key=lambda point: (point.latency, -point.quality)):
+            if not best or point.quality > best[-1].quality:
+                best.append(point)
+        return tuple(reversed(best))

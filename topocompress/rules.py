@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,38 +38,78 @@ class Limits:
             raise PlanError(f"--round-to {self.round_to}: give a positive number, 1 for no alignment, or auto")
 
 
-def check_rule(
-    criterion: str,
-    higher: Direction,
-    *,
-    max_betti: float | None = None,
-    ratio: float | None = None,
-    target_macs: float | None = None,
-) -> dict[str, float]:
+BUDGETS = ("max_accuracy_drop", "target_latency", "target_size")
+"""Rules that say what the result must stay within; what to remove for it is found by trying."""
+
+_EXAMPLES = {
+    "max_betti": "300",
+    "ratio": "0.5",
+    "target_macs": "0.5",
+    "max_accuracy_drop": "1.0",
+    "target_latency": "0.6",
+    "target_size": "2MB",
+}
+_SHARES = {"ratio", "target_macs", "target_latency"}
+
+
+def check_rule(criterion: str, higher: Direction, **given: float | None) -> dict[str, float]:
     """Refuse a rule that cannot be used, before any work is spent; returns it as {name: value}.
 
+    Args:
+        criterion: Name of the criterion.
+        higher: What its high scores mean.
+        given: ``max_betti``, ``ratio``, ``target_macs``, ``max_accuracy_drop`` (points), ``target_latency`` (a share)
+            and ``target_size`` (bytes); ``None`` where it was not asked for.
+
     Raises:
-        PlanError: Not exactly one rule, a share outside 0..1, a negative threshold, or a threshold for a criterion
-            whose high scores mean keep.
+        PlanError: Not exactly one rule, a share outside 0..1, a negative value, or a threshold for a criterion whose
+            high scores mean keep.
     """
-    given = {"max_betti": max_betti, "ratio": ratio, "target_macs": target_macs}
     rule = {name: value for name, value in given.items() if value is not None}
     if len(rule) != 1:
+        names = [option(name) for name in given or _EXAMPLES]
         raise PlanError(
-            "give exactly one of --max-betti, --ratio and --target-macs", hint="For example: --max-betti 300"
+            f"give exactly one of {', '.join(names[:-1])} and {names[-1]}", hint="For example: --max-betti 300"
         )
     ((name, value),) = rule.items()
-    option = f"--{name.replace('_', '-')}"
-    if name != "max_betti" and not 0 < value < 1:
-        raise PlanError(f"{option} {value:g} must lie between 0 and 1", hint=f"For example: {option} 0.5")
-    if name == "max_betti" and not 0 <= value < math.inf:
-        raise PlanError(f"{option} {value:g} must be 0 or more", hint=f"For example: {option} 300")
+    example = f"For example: {option(name)} {_EXAMPLES[name]}"
+    if name in _SHARES and not 0 < value < 1:
+        raise PlanError(f"{option(name)} {value:g} must lie between 0 and 1", hint=example)
+    if name == "max_accuracy_drop" and not 0 <= value < 100:
+        raise PlanError(f"{option(name)} {value:g} must be points of accuracy, from 0 to 100", hint=example)
+    if not 0 <= value < math.inf:
+        raise PlanError(f"{option(name)} {value:g} must be 0 or more", hint=example)
     if name == "max_betti" and higher != "remove":
         raise PlanError(
             f"--max-betti needs a criterion whose high scores mean remove; {criterion!r} is not one",
             hint="Use --ratio or --target-macs with it.",
         )
     return rule
+
+
+def option(name: str) -> str:
+    """The command-line option of a rule."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_rounds(rounds: int, rule: Mapping[str, float], epochs: int) -> None:
+    """Refuse rounds of pruning and fine-tuning that cannot be.
+
+    Raises:
+        PlanError: Fewer than one; several without fine-tuning, or within a budget of accuracy.
+    """
+    if rounds < 1:
+        raise PlanError(f"--steps {rounds}: at least one step is needed")
+    if rounds > 1 and epochs < 1:
+        raise PlanError(
+            f"--steps {rounds} prunes and fine-tunes in turn, and there is no fine-tuning",
+            hint="Add --finetune with some epochs for each step, or leave --steps out.",
+        )
+    if rounds > 1 and "max_accuracy_drop" in rule:
+        raise PlanError(
+            "--max-accuracy-drop tries several sizes, and --steps would prune each of them in steps",
+            hint="Use --steps with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
+        )
 
 
 def check_samples(samples: int, max_betti: float | None) -> None:
@@ -102,3 +143,16 @@ def check_activation(activation: str | None, epochs: int) -> None:
             f"--activation {TOPOLOGICAL} changes nothing by itself: fine-tuning learns how strongly activations fold",
             hint="Add --finetune with some epochs.",
         )
+
+
+INT8 = "int8"
+
+
+def check_quantize(kind: str | None) -> None:
+    """Refuse a number format that there is not.
+
+    Raises:
+        PlanError: It is not ``int8``.
+    """
+    if kind not in {None, INT8}:
+        raise PlanError(f"--quantize {kind!r} is unknown", hint=f"Use --quantize {INT8}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,30 +22,23 @@ from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
 from topocompress.criteria import L1, CloudCriterion, Criterion, Random
 from topocompress.data import STAND_IN, Data, batches
-from topocompress.detectors import is_detector
-from topocompress.export import export_onnx
 from topocompress.finetuning import FinetuneResult
 from topocompress.groups import explicit
-from topocompress.holdups import short_batches, warning
 from topocompress.inference import device_of, sample_count
-from topocompress.latency import compare_latency, peak_memory
-from topocompress.measurement import Predictions, agreement, count_macs, count_parameters, evaluate
+from topocompress.measurement import Predictions, agreement, evaluate
 from topocompress.models import LoadedModel
-from topocompress.profiling import profile
 from topocompress.recipe import Recipe
 from topocompress.resources import Resources
-from topocompress.results import Control, ExportCheck, Measurement
+from topocompress.results import Control
 from topocompress.rules import TOPOLOGICAL
 from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
 from topocompress.swapping import Swapped, swap_activations
 from topocompress.types import ChannelGroup, PruningPlan, Scores
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.verbs import score_groups
 
 _RANDOM_SEEDS = 3
 _HELD_BYTES = 1 << 30
-_PARITY_SAMPLES = 32
-_LATENCY_BATCHES = (1, 8)
 
 
 @dataclass(kw_only=True)
@@ -175,16 +167,30 @@ def swap(job: Job, model: nn.Module, activation: str | None) -> Swapped | None:
 
 
 def tune(
-    job: Job, model: nn.Module, recipe: Recipe, *, cache: str | Path | None = None, resume: bool = False
+    job: Job,
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    teacher: nn.Module | None = None,
+    cache: str | Path | None = None,
+    resume: bool = False,
 ) -> FinetuneResult | None:
     """Fine-tune by a recipe from :func:`topocompress.tuning.fitted`; ``None`` if it has no epochs.
+
+    Args:
+        job: Its data is trained on.
+        model: The pruned network.
+        recipe: How.
+        teacher: The unpruned network, to learn from; the job's own by default.
+        cache: Folder where epochs are kept until the run is finished; nowhere if ``None``.
+        resume: Continue from there.
 
     Raises:
         KeyboardInterrupt: As it came; its message says what has been kept.
     """
     if not recipe.epochs:
         return None
-    original = job.loaded.module
+    original = job.loaded.module if teacher is None else teacher
     with job.timed("finetune"):
         folder = tuning.kept(cache, model, original, job.data, recipe, job.seed)
         if folder is not None:
@@ -215,48 +221,3 @@ def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], sc
         if predictions.accuracy is not None:
             found.setdefault(other.name, []).append(predictions.accuracy)
     return tuple(Control(criterion=name, accuracies=tuple(values)) for name, values in found.items())
-
-
-def measure_both(
-    job: Job, directory: Path, original: tuple[nn.Module, Predictions], finished: tuple[nn.Module, Predictions]
-) -> tuple[tuple[Measurement, Measurement], ExportCheck, str]:
-    """Export both networks and measure both files in one run; the text says what holds the smaller one back, if any."""
-    evaluation = job.data.evaluation
-    count = min(_PARITY_SAMPLES, sample_count(evaluation))
-    images = torch.stack([evaluation[index][0] for index in range(count)])
-    sample = images[:1].numpy()
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = (Path(scratch) / "original.onnx", directory / "model.onnx")
-        with job.timed("export"):
-            job.progress("exporting", 0, 2)
-            export_onnx(original[0], paths[0], samples=images)
-            job.progress("exporting", 1, 2)
-            check = export_onnx(finished[0], paths[1], samples=images)
-            job.progress("exporting", 2, 2)
-        with job.timed("measure"):
-            job.progress("measuring latency and memory", 0, 1)
-            sizes_of_batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES
-            latencies = compare_latency(paths, sample=sample, batch_sizes=sizes_of_batches)
-            peaks = [peak_memory(path, sample=sample) for path in paths]
-            job.progress("measuring latency and memory", 1, 1)
-        sizes = [path.stat().st_size for path in paths]
-
-        def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
-            return Measurement(
-                parameters=count_parameters(model),
-                macs=count_macs(model, job.example),
-                file_bytes=sizes[index],
-                accuracy=found.accuracy,
-                agreement=agreement(original[1], found),
-                latency=latencies[index],
-                peak_bytes=peaks[index],
-            )
-
-        sides = side(0, *original), side(1, *finished)
-        slow = ""
-        if short := short_batches(*sides):
-            with job.timed("measure"):
-                before, after = profile(paths, sample=sample, batch=next(iter(short)))
-                costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
-                slow = warning(short, sides[0].macs / max(1, sides[1].macs), costs, (before, after))
-    return sides, check, slow

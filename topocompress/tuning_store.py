@@ -21,7 +21,7 @@ from topocompress.files import atomic_file
 
 FILE = "tuning.safetensors"
 _FORMAT = 1
-_KEPT = 5
+_KEPT = 12
 
 
 @dataclass(frozen=True, kw_only=True)

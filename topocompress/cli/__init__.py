@@ -18,6 +18,7 @@ from topocompress.cli.demo import demo
 from topocompress.cli.inspect import inspect
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
+from topocompress.cli.sweep import sweep
 from topocompress.errors import TopocompressError
 
 _INTERRUPTED = 130
@@ -31,7 +32,7 @@ app = typer.Typer(
     help="Make a trained vision network smaller and faster by removing filters, chosen by the topology of what they "
     "compute.",
 )
-for command in (prune, score, inspect, compare, bench, criteria, demo):
+for command in (prune, score, inspect, compare, sweep, bench, criteria, demo):
     app.command()(command)
 
 

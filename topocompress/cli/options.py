@@ -209,7 +209,7 @@ def cache_folder(cache: bool) -> Path | None:
     return default_cache() if cache else None
 
 
-def bytes_of(text: str) -> int:
+def bytes_of(text: str, option: str = "--memory") -> int:
     """Read ``2GB``, ``500MiB`` or a plain number of bytes.
 
     Raises:
@@ -222,7 +222,9 @@ def bytes_of(text: str) -> int:
     except ValueError:
         value = 0
     if not 1 <= value < float("inf"):
-        raise DataError(f"cannot read the amount of memory {text!r}", hint="For example: --memory 2GB")
+        raise DataError(
+            f"cannot read {option} {text!r}", hint=f"For example: {option} 2{'MB' if 'size' in option else 'GB'}"
+        )
     return int(value)
 
 

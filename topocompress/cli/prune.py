@@ -21,6 +21,17 @@ def prune(
     target_macs: Annotated[
         float | None, typer.Option("--target-macs", help="Leave this share of the multiply-accumulates.")
     ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", help="Remove what costs no more points of accuracy; found by trying."),
+    ] = None,
+    target_latency: Annotated[
+        float | None,
+        typer.Option("--target-latency", help="Leave this share of the latency in ONNX Runtime; found by trying."),
+    ] = None,
+    target_size: Annotated[
+        str | None, typer.Option("--target-size", help="Leave what fits an ONNX file of this size, such as 2MB.")
+    ] = None,
     allocation: Annotated[
         str,
         typer.Option("--allocation", help="With --target-macs: uniform, or global to cut where least is lost for it."),
@@ -32,6 +43,12 @@ def prune(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     finetune: tuning_options.Finetune = 0,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.")
+    ] = 1,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", help="int8: write and measure a file in 8 bits as well.")
+    ] = None,
     activation: Annotated[
         str | None,
         typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
@@ -87,15 +104,25 @@ def prune(
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.files import check_free
-    from topocompress.rules import Limits, check_activation, check_rule, check_samples
+    from topocompress.rules import Limits, check_activation, check_quantize, check_rounds, check_rule, check_samples
 
     target = out or options.default_out(model)
     if not dry_run:
         check_free(target, force=force)
     # What can be refused without torch is refused first; compress() checks the rule again against the criterion.
-    check_rule(criterion, "remove", max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    asked = {
+        "max_betti": max_betti,
+        "ratio": ratio,
+        "target_macs": target_macs,
+        "max_accuracy_drop": max_accuracy_drop,
+        "target_latency": target_latency,
+        "target_size": None if target_size is None else options.bytes_of(target_size, "--target-size"),
+    }
+    rule = check_rule(criterion, "remove", **asked)
     check_samples(samples, max_betti)
     check_activation(activation, finetune)
+    check_rounds(steps, rule, finetune)
+    check_quantize(quantize)
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
     recipe = tuning_options.make_recipe(
@@ -113,7 +140,7 @@ def prune(
     )
     resources = options.make_resources(memory, workers, cluster)
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
-    check_rule(criterion, chosen.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
+    check_rule(criterion, chosen.higher, **asked)
     loaded, found = options.open_both(
         model,
         data,
@@ -136,9 +163,7 @@ def prune(
         out=target,
         dry_run=dry_run,
         command=sys.argv[1:],
-        max_betti=max_betti,
-        ratio=ratio,
-        target_macs=target_macs,
+        **rule,
         criterion=chosen,
         min_channels=min_channels,
         max_ratio=max_ratio,
@@ -148,6 +173,8 @@ def prune(
         allocation=allocation,
         finetune=recipe,
         activation=activation,
+        rounds=steps,
+        quantize=quantize,
         controls=controls,
         seed=seed,
         resources=resources,

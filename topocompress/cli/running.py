@@ -20,7 +20,8 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         TopocompressError: As :func:`topocompress.compress`.
     """
     from topocompress.pipeline import compress
-    from topocompress.report import comparison_rows, headline, stage_lines
+    from topocompress.quantities import comparison_rows
+    from topocompress.wording import headline, stage_lines
 
     with console.progress() as progress:
         result = compress(
@@ -42,5 +43,5 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         return
     report = result.report
     console.show_report(report, comparison_rows(report), [headline(report), *stage_lines(report)])
-    console.note(f"Written: {out}/ (model.onnx, model.safetensors, plan.json, report.json, report.md)")
+    console.note(f"Written: {out}/ (model.onnx, model.safetensors, plan.json, report.json, .md and .html)")
     console.show_remedies(report)

@@ -1,0 +1,76 @@
+"""Classify an image file with what ``topocompress prune`` wrote, without PyTorch and without topocompress.
+
+    python examples/serve_onnx.py run/ photo.jpg
+
+needs ``run/model.onnx`` and ``run/plan.json``, and of packages only onnxruntime, numpy and Pillow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+GREY = np.array([0.2989, 0.587, 0.114], np.float32)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any colour mode as red, green and blue."""
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
+        return Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # a palette may carry transparency
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def prepare(image: Image.Image, settings: dict[str, Any]) -> np.ndarray:
+    """(1, channels, height, width) float32, as the network was fed in training: ``preprocessing`` of ``plan.json``."""
+    channels, height, width = settings["input_shape"]
+    image = as_rgb(image)
+    short, size = settings["resize"], (width, height)
+    if short is not None:  # the short side to so many pixels, the long one in proportion
+        size = tuple(short if side == min(image.size) else int(short * side / min(image.size)) for side in image.size)
+    image = image.resize(size, FILTERS[settings["interpolation"]])
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
+    if channels == 1:
+        pixels = (pixels @ GREY)[..., None]
+    normalised = (pixels - np.float32(settings["mean"])) / np.float32(settings["std"])
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
+
+
+def classify(run: Path, image: Path, model: str = "model.onnx") -> list[tuple[str, float]]:
+    """(class, probability) of an image file, the most probable first."""
+    description = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+    session = ort.InferenceSession(run / model, providers=["CPUExecutionProvider"])
+    with Image.open(image) as opened:
+        inputs = prepare(opened, description["preprocessing"])
+    logits = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    if logits.ndim != 2:
+        raise SystemExit(f"{run / model} does not give one score per class, but an output of shape {logits.shape}")
+    shares = np.exp(logits[0] - logits[0].max())
+    shares /= shares.sum()
+    names = description.get("classes", [])
+    order = np.argsort(-shares, kind="stable")
+    return [(names[k] if k < len(names) else f"class {k}", float(shares[k])) for k in order]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Classify an image with a pruned network, by ONNX Runtime alone.")
+    parser.add_argument("run", type=Path, help="directory that topocompress wrote")
+    parser.add_argument("image", type=Path, help="image file")
+    parser.add_argument("--model", default="model.onnx", help="which ONNX file in it")
+    parser.add_argument("--top", type=int, default=5, help="how many classes to print")
+    arguments = parser.parse_args()
+    for name, share in classify(arguments.run, arguments.image, arguments.model)[: arguments.top]:
+        print(f"{100 * share:5.1f} %  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from synthetic import chain, layer, nets, scores
+
+from topocompress.errors import PlanError
+from topocompress.rules import Limits
+from topocompress.selection import Selection, find_within
+from topocompress.types import LayerCost
+
+
+def hundred(**limits):
+    """One group of 100 channels that cost 1 each: a plan's share of the MACs is its share of channels."""
+    return Selection(
+        scores=scores({"conv": layer(range(100))}),
+        groups=[chain(100, readers={})],
+        costs={"conv": LayerCost(macs=100, outputs=100, inputs=0)},
+        limits=Limits(round_to=1, **limits),
+    )
+
+
+def share(plan):
+    return plan.macs_after / plan.macs_before
+
+
+def test_plans_by_any_rule_without_scoring_again():
+    selection = hundred()
+    assert share(selection.plan({"ratio": 0.25})) == 0.75
+    assert share(selection.plan({"target_macs": 0.5})) == 0.5
+    assert selection.plan({"max_betti": 90}).groups[0].remove == tuple(range(91, 100))
+    assert share(selection.smallest()) == 0.01
+    assert share(hundred(min_channels=30).smallest()) == 0.3
+
+
+def test_a_latency_is_met_by_the_largest_network_that_is_close_to_it():
+    found, budget = find_within(hundred(), {"target_latency": 0.6}, lambda plan: 0.2 + 0.8 * share(plan))
+    assert 0.588 <= 0.2 + 0.8 * share(found) <= 0.6
+    assert (budget.option, budget.limit, budget.samples) == ("--target-latency", 0.6, 0)
+    assert [round(probe.macs, 2) for probe in budget.probes[:3]] == [0.01, 0.5, 0.25]
+    assert [probe.met for probe in budget.probes[:3]] == [True, False, True]
+    assert budget.probes[0].value == pytest.approx(0.208)
+    assert max(probe.macs for probe in budget.probes if probe.met) == share(found)
+
+
+def test_an_accuracy_drop_is_met_by_the_smallest_network():
+    found, budget = find_within(hundred(), {"max_accuracy_drop": 4.0}, lambda plan: 10 * (1 - share(plan)), samples=500)
+    assert share(found) == pytest.approx(0.6, abs=0.01)
+    assert 10 * (1 - share(found)) <= 4.0
+    assert budget.samples == 500
+    assert min(probe.macs for probe in budget.probes if probe.met) == share(found)
+
+
+def test_no_plan_is_tried_twice():
+    tried = []
+    selection = hundred(min_channels=90)
+
+    def measure(plan):
+        tried.append(plan.groups)
+        return share(plan)
+
+    find_within(selection, {"target_latency": 0.999}, measure)
+    assert len(tried) == len(set(map(repr, tried)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "measure", "text"),
+    [
+        (
+            {"target_latency": 0.2},
+            lambda plan: 0.3 + share(plan),
+            r"0.2 is out of reach: .* 0.31 of the original's lat",
+        ),
+        ({"target_size": 2e6}, lambda plan: 9e6 * share(plan) + 3e6, "2MB is out of reach: .* 3.09 MB is left"),
+        ({"max_accuracy_drop": 0.5}, lambda plan: 1 + share(plan), "with 99.0% of the .*, 2.0 points are gone"),
+    ],
+)
+def test_a_budget_out_of_reach_says_what_can_be_reached(rule, measure, text):
+    with pytest.raises(PlanError, match=text) as caught:
+        find_within(hundred(), rule, measure)
+    assert caught.value.hint
+
+
+def test_where_nothing_can_be_removed_there_is_no_search():
+    with pytest.raises(PlanError, match="removes nothing"):
+        find_within(hundred(min_channels=100), {"max_accuracy_drop": 1.0}, share)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@given(nets(), st.floats(0.05, 0.95))
+def test_what_is_found_is_within_the_budget_and_refused_only_if_the_smallest_network_is_not(net, limit):
+    selection = Selection(scores=net.scores, groups=net.groups, costs=net.costs, limits=Limits(round_to=1))
+    try:
+        smallest = selection.smallest()
+    except PlanError:
+        smallest = None
+    assume(smallest is not None)
+    if share(smallest) > limit:
+        with pytest.raises(PlanError, match="out of reach"):
+            find_within(selection, {"target_latency": limit}, share)
+        return
+    found, budget = find_within(selection, {"target_latency": limit}, share)
+    assert share(found) <= limit
+    assert all(probe.met == (probe.value <= limit) for probe in budget.probes)
+    assert not any(share(found) < probe.macs <= limit for probe in budget.probes)

@@ -1,0 +1,122 @@
+"""``topocompress sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from topocompress import console
+from topocompress.cli import options
+from topocompress.errors import PlanError
+
+if TYPE_CHECKING:
+    from topocompress.allocation import Allocation
+
+
+def sweep(
+    model: options.Model,
+    data: options.DataSource = None,
+    macs: Annotated[
+        str, typer.Option("--macs", help="Shares of the multiply-accumulates to leave, comma-separated.")
+    ] = "0.9,0.8,0.7,0.6,0.5,0.4,0.3",
+    criterion: options.CriterionName = "persistence",
+    allocation: Annotated[
+        str, typer.Option("--allocation", help="uniform, or global to cut where least is lost for what is saved.")
+    ] = "uniform",
+    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning for every size.", min=0)] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
+    ] = Path("sweep"),
+    round_to: Annotated[str, typer.Option("--round-to", help="Kept widths are multiples of this.")] = "auto",
+    ignore: options.Ignore = None,
+    linear: options.Linear = False,
+    samples: options.Samples = 1000,
+    eval_samples: options.EvalSamples = 2000,
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    download: options.Download = False,
+    strict: options.Strict = False,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
+    from topocompress.files import check_free
+    from topocompress.rules import Limits
+
+    shares = _shares(macs)
+    check_free(out, force=True)
+    rounding = options.alignment(round_to)
+    from topocompress.criteria.registry import create
+
+    chosen = create(criterion)
+    loaded, found = options.open_both(
+        model,
+        data,
+        arch=arch,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        samples=samples,
+        eval_samples=eval_samples,
+        download=download,
+        strict=strict,
+        seed=seed,
+    )
+    for line in (loaded.note, found.note):
+        if line:
+            console.note(line)
+    from topocompress import sweeping
+    from topocompress.plots import plot_sweep
+    from topocompress.recipe import Recipe
+    from topocompress.shrinking import Shrinker
+    from topocompress.steps import tune
+    from topocompress.tuning import fitted
+
+    recipe = fitted(Recipe(epochs=finetune, lr=lr), loaded.module, found)
+    shrinker = Shrinker(
+        criterion=chosen,
+        tune=lambda job, network: tune(job, network, recipe, teacher=loaded.module),
+        limits=Limits(round_to=rounding),
+        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
+        ignore=tuple(ignore or ()),
+        linear=linear,
+        resources=options.make_resources(memory, workers, None),
+    )
+    with console.progress() as progress:
+        result = sweeping.sweep(
+            loaded,
+            found,
+            shrinker,
+            shares,
+            training=recipe.settings() if finetune else {},
+            seed=seed,
+            out=out,
+            progress=progress,
+        )
+    sweeping.write(out / "sweep.json", result)
+    plot_sweep(out / "sweep.png", result)
+    console.show_sweep(result)
+    console.note(f"Written: {out}/sweep.json, {out}/sweep.png")
+    console.note(sweeping.recommendation(result))
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < share < 1 for share in found):
+        raise PlanError(f"cannot read --macs {text!r}", hint="Numbers between 0 and 1, such as --macs 0.75,0.5,0.25")
+    return found

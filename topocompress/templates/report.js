@@ -1,0 +1,290 @@
+// The charts of a report, drawn with Observable Plot from the JSON inside the page; sorting, picking, copying.
+(() => {
+  "use strict";
+  const report = JSON.parse(document.getElementById("report").textContent);
+  const select = (query) => [...document.querySelectorAll(query)];
+  const colour = (name) => `var(--${name})`;
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const short = (value) => (Math.abs(value) >= 1e5 || (value && Math.abs(value) < 1e-3) ? d3.format(".3~g")(value) : d3.format(",.4~g")(value));
+  const groups = report.plan.groups;
+  const scored = groups.map((_, index) => index).filter((index) => groups[index].units && groups[index].units.scores);
+  const rule = report.plan.rule || {};
+  const threshold = rule.max_betti === undefined ? null : rule.max_betti;
+  const scoreName = report.plan.criterion === "betti" ? "Betti number" : `score by ${report.plan.criterion}`;
+  const fates = { domain: ["kept", "removed", "dead"], range: ["kept", "removed", "dead"].map(colour) };
+  const sides = [["before", report.before, "before"], ["after", report.after, "after"]];
+  if (report.quantized) sides.push(["INT8", report.quantized.measurement, "int8"]);
+  document.documentElement.classList.remove("plain");
+
+  function units(index) {
+    const { scores, removed, dead } = groups[index].units;
+    const gone = new Set(removed), silent = new Set(dead);
+    return scores.map((score, unit) => ({
+      layer: groups[index].root, score, unit, gone: gone.has(unit),
+      fate: silent.has(unit) ? "dead" : gone.has(unit) ? "removed" : "kept",
+    }));
+  }
+
+  // Where the rule drew the line: the threshold, or between the last that went and the first that stayed.
+  function cut(rows) {
+    if (threshold !== null) return { at: threshold, text: `threshold ${short(threshold)}` };
+    const alive = rows.filter((row) => row.fate !== "dead");
+    const [gone, kept] = [true, false].map((went) => d3.extent(alive.filter((row) => row.gone === went), (row) => row.score));
+    if (gone[0] === undefined || kept[0] === undefined) return null;
+    const apart = report.scoring.higher === "remove" ? gone[0] >= kept[1] : gone[1] <= kept[0];
+    if (!apart) return null; // chosen in several steps, each by scores of its own
+    const at = report.scoring.higher === "remove" ? (gone[0] + kept[1]) / 2 : (gone[1] + kept[0]) / 2;
+    return { at, text: `cut ${short(at)}` };
+  }
+
+  // Edges of bins, one of them where the line is, so that no bar lies on both sides; what is at the threshold itself stays.
+  function edges(low, high, marked, count) {
+    const step = d3.tickStep(low, high, count) || 1;
+    const first = marked ? marked.at + (threshold === null ? 0 : 1e-9 * Math.max(1, Math.abs(marked.at))) : low;
+    return d3.range(-Math.ceil((first - low) / step), Math.ceil((high - first) / step) + 1).map((k) => first + k * step);
+  }
+
+  function line({ at, text }, low, high) {
+    const left = at - low > (high - low) / 2; // the side on which the text has room
+    return [
+      Plot.ruleX([at], { stroke: colour("ink"), strokeWidth: 1.5, strokeDasharray: "4,3" }),
+      Plot.text([at], { x: (value) => value, text: () => text, frameAnchor: "top", dy: -12, textAnchor: left ? "end" : "start", fill: colour("ink") }),
+    ];
+  }
+
+  function shorten(name, room) {
+    const most = Math.max(8, Math.floor(room / 6.6));
+    return name.length > most ? `…${name.slice(1 - most)}` : name;
+  }
+
+  const picker = document.getElementById("layer");
+  const charts = {
+    scores(width) {
+      const picked = picker.value === "" ? scored : [Number(picker.value)];
+      const rows = picked.flatMap(units);
+      const marked = cut(rows);
+      const shown = marked ? [...rows.map((row) => row.score), marked.at] : rows.map((row) => row.score);
+      const [low, high] = d3.extent(shown);
+      const bins = edges(low, high, marked, Math.min(50, Math.floor(width / 12)));
+      return Plot.plot({
+        width, height: 250, marginTop: 28, marginLeft: 46, marginBottom: 38,
+        ariaLabel: `Distribution of the scores of ${picker.selectedOptions[0].text}`,
+        x: { label: `${scoreName} →`, labelAnchor: "right", domain: [bins[0], bins[bins.length - 1]], nice: true, tickFormat: short, ticks: width / 90 },
+        y: { label: "↑ channels", grid: true, tickFormat: (value) => (Number.isInteger(value) ? d3.format("~s")(value) : "") },
+        color: fates,
+        marks: [
+          Plot.rectY(rows, Plot.binX({ y: "count" }, { x: "score", fill: "fate", order: fates.domain, domain: [bins[0], bins[bins.length - 1]], thresholds: bins, inset: 0.5, tip: { format: { x: short, y: true, fill: true } } })),
+          Plot.ruleY([0], { stroke: colour("soft") }),
+          ...(marked ? line(marked, low, high) : []),
+        ],
+      });
+    },
+
+    // Every layer as one row of cells: the darker, the more of its channels score there.
+    overview(width) {
+      const all = scored.flatMap(units);
+      const [low, high] = d3.extent([...all.map((row) => row.score), threshold]);
+      const cuts = edges(low, high, cut([]), 60);
+      const bins = d3.bin().value((row) => row.score).domain([cuts[0], cuts[cuts.length - 1]]).thresholds(cuts);
+      const left = Math.min(190, width * 0.34);
+      const cells = scored.flatMap((index) => {
+        const rows = units(index);
+        return fates.domain.flatMap((fate) => bins(rows.filter((row) => row.fate === fate)).filter((bin) => bin.length).map((bin) => ({
+          layer: groups[index].root, index, fate, count: bin.length, share: bin.length / rows.length, x1: bin.x0, x2: bin.x1,
+        })));
+      });
+      const strongest = d3.max(cells, (cell) => cell.share);
+      return Plot.plot({
+        width, height: 54 + 18 * scored.length, marginTop: 26, marginLeft: left, marginBottom: 28,
+        ariaLabel: "Scores of every layer, with the threshold",
+        x: { label: null, nice: true, tickFormat: short, ticks: width / 110 },
+        y: { domain: scored.map((index) => groups[index].root), label: null, tickSize: 0, padding: 0.25, tickFormat: (name) => shorten(name, left - 12) },
+        color: fates,
+        marks: [
+          Plot.ruleY(scored, { y: (index) => groups[index].root, stroke: colour("line") }),
+          Plot.barX(cells, {
+            x1: "x1", x2: "x2", y: "layer", fill: "fate", fillOpacity: (cell) => 0.25 + 0.75 * Math.sqrt(cell.share / strongest),
+            channels: { channels: "count" }, tip: { format: { x: false, x1: short, x2: short, fillOpacity: false } },
+          }),
+          ...line(cut([]), low, high),
+        ],
+      });
+    },
+
+    stages(width) {
+      const looks = { original: ["before", "circle"], removed: ["removed", "circle"], settled: ["settled", "circle"], tuned: ["after", "circle"], quantized: ["int8", "circle"], control: ["control", "diamond"] };
+      const points = select("#stages tbody tr").flatMap(({ dataset }) => JSON.parse(dataset.values).map((value) => ({
+        name: dataset.name, kind: dataset.kind, x: Number(dataset.macs) / report.before.macs, y: value, stroke: colour(looks[dataset.kind][0]), symbol: looks[dataset.kind][1],
+      })));
+      const path = points.filter((point) => point.kind !== "control" && point.kind !== "quantized");
+      const hollow = (point) => point.kind === "control" || point.kind === "removed";
+      const [low] = d3.extent(points, (point) => point.y);
+      const left = d3.min(points, (point) => point.x);
+      return Plot.plot({
+        width, height: 300, marginTop: 28, marginLeft: 46, marginBottom: 38, marginRight: 24,
+        ariaLabel: "Accuracy or agreement against multiply-accumulates, of every step and every control",
+        x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [left < 0.6 ? 0 : Math.floor(10 * left - 1) / 10, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
+        y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : "agreement"}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
+        symbol: { type: "identity" },
+        marks: [
+          Plot.ruleY([0], { stroke: colour("soft"), filter: () => low < 0.7 }),
+          Plot.line(path, { x: "x", y: "y", stroke: colour("line"), strokeWidth: 1.5 }),
+          // Controls stand a little to the side: they have the same MACs, and would hide what they are compared with.
+          ...[0, -12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx < 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
+          Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${percent(point.y)} at ${percent(point.x)} of the MACs` })),
+        ],
+      });
+    },
+
+    budget(width) {
+      const { probes, limit, option } = report.budget;
+      const met = { domain: [true, false], range: [colour("after"), colour("removed")] };
+      return Plot.plot({
+        width, height: 260, marginTop: 28, marginLeft: 56, marginBottom: 38, marginRight: 24, ariaLabel: `Every try of the search for ${option}`,
+        x: { label: "MACs left, share of the original →", labelAnchor: "right", tickFormat: "%", domain: [0, 1] },
+        y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: (value) => (Math.abs(value) < 1e4 ? short(value) : d3.format("~s")(value)) },
+        color: met,
+        marks: [
+          Plot.ruleY([limit], { stroke: colour("ink"), strokeDasharray: "4,3" }),
+          Plot.text([limit], { y: (value) => value, text: () => `limit ${short(limit)}`, frameAnchor: "right", dy: -8, fill: colour("ink") }),
+          Plot.dot(probes, { x: "macs", y: "value", fill: "met", r: 5 }),
+          Plot.tip(probes, Plot.pointer({ x: "macs", y: "value", title: (probe) => `try ${probes.indexOf(probe) + 1}: ${short(probe.value)} at ${percent(probe.macs)} of the MACs\n${probe.met ? "within the limit" : "beyond the limit"}` })),
+        ],
+      });
+    },
+
+    latency(width, figure) {
+      const batch = Number(figure.dataset.batch);
+      const runs = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
+      // Over the height of the row, evenly and always in the same way, so that equal times stay apart.
+      const spread = (row) => (row.run * 0.618034) % 1;
+      const medians = sides.map(([name, side]) => ({ name, ms: side.latency[batch].median_ms }));
+      const [low, high] = d3.extent(runs, (row) => row.ms);
+      const logarithmic = low > 0 && high / low > 5;
+      return Plot.plot({
+        width, height: 48 + 44 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
+        ariaLabel: `Time of every inference at batch ${report.before.latency[batch].batch}: ${medians.map((row) => `${row.name} median ${row.ms.toFixed(3)} ms`).join(", ")}`,
+        x: { type: logarithmic ? "log" : "linear", label: `ms${logarithmic ? ", logarithmic" : ""} →`, labelAnchor: "right", grid: true, nice: !logarithmic, tickFormat: (value) => short(value), ticks: Math.max(3, width / 130) },
+        y: { axis: null, domain: [-0.1, 1.1] },
+        fy: { domain: sides.map(([name]) => name), label: null },
+        color: { domain: sides.map(([name]) => name), range: sides.map((side) => colour(side[2])) },
+        marks: [
+          Plot.dot(runs, { x: "ms", y: spread, fy: "name", fill: "name", fillOpacity: 0.75, r: 2.6 }),
+          Plot.tickX(medians, { x: "ms", fy: "name", stroke: colour("ink"), strokeWidth: 2 }),
+          Plot.tip(runs, Plot.pointer({ x: "ms", y: spread, fy: "name", title: (row) => `${row.name}, run ${row.run}: ${row.ms.toFixed(3)} ms` })),
+        ],
+      });
+    },
+
+    tuning(width, figure) {
+      const of = figure.dataset.of;
+      const history = report.finetune.history.map((epoch, at) => ({ ...epoch, at }));
+      const best = history.filter((epoch) => epoch.epoch === report.finetune.best_epoch).slice(-1);
+      const steps = history.filter((epoch, at) => at && epoch.step !== history[at - 1].step).map((epoch) => epoch.at);
+      const kinds = {
+        accuracy: { label: `↑ validation ${report.finetune.measure ?? "accuracy"}`, keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
+        loss: { label: "↑ loss", keys: [["loss", "before", "training"], ["validation_loss", "after", "validation"]], format: short, y: { zero: true } },
+        lr: { label: "↑ learning rate", keys: [["lr", "settled", "learning rate"]], format: short, y: { zero: true, tickFormat: short } },
+      };
+      const { label, keys, format, y } = kinds[of];
+      const rows = keys.flatMap(([key, look, name]) => history.filter((epoch) => epoch[key] != null && (of !== "lr" || epoch.epoch > 0)).map((epoch) => ({ ...epoch, value: epoch[key], look, name })));
+      return Plot.plot({
+        width, height: 210, marginTop: 28, marginLeft: 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
+        x: { label: "epoch →", labelAnchor: "right", domain: [0, Math.max(1, history.length - 1)], ticks: Math.min(history.length, width / 50), tickFormat: (at) => (Number.isInteger(at) && history[at] ? String(history[at].epoch) : "") },
+        y: { label, grid: true, nice: true, ticks: 5, ...y },
+        marks: [
+          Plot.ruleX(steps, { stroke: colour("soft"), strokeDasharray: "2,3" }),
+          Plot.line(rows, { x: "at", y: "value", stroke: (row) => colour(row.look), z: "name", strokeWidth: 2 }),
+          Plot.dot(rows, { x: "at", y: "value", fill: (row) => colour(row.look), r: 2.5 }),
+          ...(of === "lr" ? [] : [Plot.dot(best, { x: "at", y: keys[keys.length - 1][0], stroke: colour("ink"), r: 6, strokeWidth: 1.5 })]),
+          Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${report.finetune.steps > 1 ? `step ${row.step}, ` : ""}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
+        ],
+      });
+    },
+  };
+
+  function draw(figure) {
+    const width = Math.floor(figure.clientWidth);
+    if (width < 1) return;
+    figure.dataset.width = width;
+    const svg = charts[figure.dataset.chart](width, figure);
+    (svg.matches("svg") ? svg : svg.querySelector("svg")).setAttribute("role", "img");
+    figure.replaceChildren(svg);
+  }
+
+  const figures = select("figure.chart");
+  figures.forEach(draw);
+  const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    if (Math.abs(target.clientWidth - Number(target.dataset.width)) > 1) requestAnimationFrame(() => draw(target));
+  }));
+  figures.forEach((figure) => watch.observe(figure));
+
+  function picked() {
+    const index = picker.value === "" ? null : Number(picker.value);
+    draw(document.querySelector("[data-chart=scores]"));
+    select("#layers tbody tr").forEach((row) => row.classList.toggle("picked", index !== null && row.querySelector(`a[data-layer="${index}"]`) !== null));
+    const rows = (index === null ? scored : [index]).flatMap(units);
+    const gone = rows.filter((row) => row.gone).length;
+    const above = threshold === null ? "" : `, ${rows.filter((row) => row.score > threshold).length} above the threshold`;
+    const dead = rows.filter((row) => row.fate === "dead");
+    const others = index === null ? [] : groups[index].units.layers;
+    document.getElementById("scores-note").textContent =
+      `${rows.length} judged${above}${dead.length ? `, ${dead.length} dead` : ""}; ${gone} removed${dead.length ? `, ${dead.filter((row) => row.gone).length} of them dead` : ""}, after floor, ceiling and alignment of widths.` +
+      (others.length > 1 ? ` Each score is the mean over ${others.join(", ")}.` : "");
+  }
+
+  if (picker) {
+    picker.addEventListener("change", picked);
+    select("a[data-layer]").forEach((link) => link.addEventListener("click", () => {
+      picker.value = link.dataset.layer;
+      picked();
+    }));
+    picked();
+  }
+
+  select("table.sortable").forEach((table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+        const body = table.tBodies[0];
+        const rows = [...body.rows];
+        const numbers = rows.every((row) => value(row) !== "" && !Number.isNaN(Number(value(row))));
+        const current = head.getAttribute("aria-sort");
+        const down = current ? current === "ascending" : numbers;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const order = (a, b) => (numbers ? value(a) - value(b) : value(a).localeCompare(value(b), undefined, { numeric: true }));
+        body.append(...rows.sort((a, b) => (down ? order(b, a) : order(a, b))));
+      });
+    });
+  });
+
+  select("pre.copy").forEach((block) => {
+    const button = document.createElement("button");
+    const text = block.querySelector("code").textContent;
+    button.type = "button";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(block.querySelector("code"));
+        button.textContent = "Selected";
+      }
+    });
+    block.append(button);
+  });
+
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = select("details:not([open])");
+    closed.forEach((details) => { details.open = true; });
+  });
+  addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
+})();
