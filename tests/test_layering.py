@@ -17,6 +17,7 @@ ROWS = (
         "types",
         "compiling",
         "results",
+        "comparisons",
         "files",
         "factories",
         "_inference_process",

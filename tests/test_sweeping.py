@@ -7,9 +7,9 @@ from test_budgets import data, loaded
 from trained import trained
 
 from topocompress import sweeping
+from topocompress.comparisons import Point, Sweep
 from topocompress.criteria import L1
 from topocompress.errors import DataError, PlanError
-from topocompress.results import Point, Sweep
 from topocompress.rules import Limits
 from topocompress.shrinking import Shrinker
 from topocompress.sweeping import fastest_within, recommendation, sweep

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
+from topocompress.comparisons import Cell, Comparison
 from topocompress.plots import plot_comparison
-from topocompress.results import Cell, Comparison
 from topocompress.verdicts import recommendation, rows, spread, write
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 
 from topocompress import ranks
 from topocompress.cloud_scoring import Progress
+from topocompress.comparisons import Cell, Comparison
 from topocompress.controls import matched_plan
 from topocompress.criteria.base import Criterion
 from topocompress.criteria.registry import create
@@ -24,7 +25,6 @@ from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
 from topocompress.recipe import Recipe
 from topocompress.result_store import ResultStore
-from topocompress.results import Cell, Comparison
 from topocompress.rules import Limits
 from topocompress.scoring import ANY, silent
 from topocompress.steps import Job, tune

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from topocompress.benching import Bench
     from topocompress.cloud_scoring import Progress
+    from topocompress.comparisons import Sweep
     from topocompress.criteria.registry import CriterionInfo
     from topocompress.errors import TopocompressError
-    from topocompress.results import Report, Sweep
+    from topocompress.results import Report
     from topocompress.types import FilterView, PruningPlan
 
 
@@ -57,6 +58,10 @@ def show_interrupted(kept: str = "") -> None:
 def note(text: str) -> None:
     """One line of text on standard output."""
     _console().print(_escape(text), soft_wrap=True)
+
+
+_COLUMNS, _WIDE = 4, 110
+"""Columns of the before/after table that fit any terminal, and the characters that all of them take."""
 
 
 @contextlib.contextmanager
@@ -174,14 +179,18 @@ def show_plan(plan: PruningPlan) -> None:
     )
 
 
-def show_report(report: Report, rows: Sequence[tuple[str, str, str, str]], lines: Sequence[str]) -> None:
-    """The before/after table, the steps in between, and what to read."""
+def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequence[str]) -> None:
+    """The before/after table (its first row is the head), the steps in between, and what to read.
+
+    A terminal too narrow for a column in INT8 does without; a sentence says as much.
+    """
     table = _table(lines[0])
+    columns = len(comparison[0]) if _console().width >= _WIDE else _COLUMNS
     table.add_column("", no_wrap=True)
-    for heading in ("before", "after", "change"):
+    for heading in comparison[0][1:columns]:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    for row in comparison[1:]:
+        table.add_row(*row[:columns])
     _console().print(table)
     for line in lines[1:]:
         _console().print(_escape(line), soft_wrap=True)

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from topocompress.comparisons import Comparison, Sweep
 from topocompress.errors import OutputError
 from topocompress.files import atomic_file
-from topocompress.results import Comparison, Sweep
 from topocompress.types import Scores
 
 _FORMATS = (".png", ".svg", ".pdf")

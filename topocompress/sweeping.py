@@ -14,6 +14,7 @@ from torch import nn
 
 from topocompress import environment, ranks
 from topocompress.cloud_scoring import Progress
+from topocompress.comparisons import Point, Sweep
 from topocompress.data import STAND_IN, Data
 from topocompress.errors import DataError, PlanError
 from topocompress.export import export_onnx
@@ -23,7 +24,6 @@ from topocompress.latency import compare_latency
 from topocompress.measurement import Predictions, agreement
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.result_store import ResultStore
-from topocompress.results import Point, Sweep
 from topocompress.scoring import silent
 from topocompress.selection import Selection
 from topocompress.shrinking import Shrinker

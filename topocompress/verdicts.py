@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from topocompress.comparisons import Cell, Comparison
 from topocompress.files import atomic_file
-from topocompress.results import Cell, Comparison
 
 _SURE = 2.0
 """A difference counts from so many standard errors on."""

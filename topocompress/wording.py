@@ -113,9 +113,10 @@ def budget_line(budget: Budget) -> str:
     """What was to be kept to, and how it was found, in one sentence."""
     met = sum(probe.met for probe in budget.probes)
     judges = f", judged on {budget.samples} calibration samples" if budget.samples else ""
+    limit = f"{budget.limit / 1e6:.3g}MB" if budget.option == "--target-size" else f"{budget.limit:g}"
     taken = "smallest" if budget.option == "--max-accuracy-drop" else "largest"
     return (
-        f"{budget.option} {budget.limit:g}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
+        f"{budget.option} {limit}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
         f"{taken} network was taken."
     )
 

@@ -20,8 +20,8 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         TopocompressError: As :func:`topocompress.compress`.
     """
     from topocompress.pipeline import compress
-    from topocompress.quantities import comparison_rows
-    from topocompress.wording import headline, stage_lines
+    from topocompress.quantities import comparison_table
+    from topocompress.wording import budget_line, headline, stage_lines
 
     with console.progress() as progress:
         result = compress(
@@ -42,6 +42,12 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         console.show_plan(result.plan)
         return
     report = result.report
-    console.show_report(report, comparison_rows(report), [headline(report), *stage_lines(report)])
-    console.note(f"Written: {out}/ (model.onnx, model.safetensors, plan.json, report.json, .md and .html)")
+    lines = [headline(report), *stage_lines(report)]
+    if report.quantized is not None and report.quantized.kept:  # if not, a warning says so
+        lines.append(report.quantized.message)
+    if report.budget is not None:
+        lines.append(budget_line(report.budget))
+    console.show_report(report, comparison_table(report), lines)
+    int8 = "" if report.quantized is None else "model.int8.onnx, "
+    console.note(f"Written: {out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
     console.show_remedies(report)

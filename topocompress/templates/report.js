@@ -138,17 +138,18 @@
 
     budget(width) {
       const { probes, limit, option } = report.budget;
+      const said = (value) => (option === "--target-size" ? d3.format(".4~s")(value) + "B" : short(value));
       const met = { domain: [true, false], range: [colour("after"), colour("removed")] };
       return Plot.plot({
         width, height: 260, marginTop: 28, marginLeft: 56, marginBottom: 38, marginRight: 24, ariaLabel: `Every try of the search for ${option}`,
         x: { label: "MACs left, share of the original →", labelAnchor: "right", tickFormat: "%", domain: [0, 1] },
-        y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: (value) => (Math.abs(value) < 1e4 ? short(value) : d3.format("~s")(value)) },
+        y: { label: `↑ ${option}`, grid: true, zero: true, nice: true, tickFormat: said },
         color: met,
         marks: [
           Plot.ruleY([limit], { stroke: colour("ink"), strokeDasharray: "4,3" }),
-          Plot.text([limit], { y: (value) => value, text: () => `limit ${short(limit)}`, frameAnchor: "right", dy: -8, fill: colour("ink") }),
+          Plot.text([limit], { y: (value) => value, text: () => `limit ${said(limit)}`, frameAnchor: "right", dy: -8, fill: colour("ink") }),
           Plot.dot(probes, { x: "macs", y: "value", fill: "met", r: 5 }),
-          Plot.tip(probes, Plot.pointer({ x: "macs", y: "value", title: (probe) => `try ${probes.indexOf(probe) + 1}: ${short(probe.value)} at ${percent(probe.macs)} of the MACs\n${probe.met ? "within the limit" : "beyond the limit"}` })),
+          Plot.tip(probes, Plot.pointer({ x: "macs", y: "value", title: (probe) => `try ${probes.indexOf(probe) + 1}: ${said(probe.value)} at ${percent(probe.macs)} of the MACs\n${probe.met ? "within the limit" : "beyond the limit"}` })),
         ],
       });
     },
