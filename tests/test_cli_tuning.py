@@ -161,4 +161,4 @@ def test_of_two_processes_one_writes_and_prints() -> None:
     assert "After 4 epochs of fine-tuning" in printed
     assert silent == no_errors == ""
     assert report("run")["finetune"]["processes"] == 2
-    assert len(list(Path("run").iterdir())) == 5
+    assert Path("run/model.onnx").is_file()
