@@ -75,12 +75,12 @@ def test_finished_results_are_used_again(digits, tmp_path, monkeypatch):
 
 def test_fine_tuning_is_the_same_for_all(digits):
     loaded, data = digits
-    found = run(digits, criteria=["l1"], ratios=[0.5], seeds=1, finetune_epochs=1)
+    found = run(digits, criteria=["l1"], ratios=[0.5], seeds=1, finetune=1)
 
     assert found.cells[0].tuned is not None
     assert found.cells[0].final == found.cells[0].tuned
     with pytest.raises(DataError, match="labelled"):
-        compare(loaded, replace(data, labelled=False), criteria=["l1"], ratios=[0.5], samples=9, finetune_epochs=1)
+        compare(loaded, replace(data, labelled=False), criteria=["l1"], ratios=[0.5], samples=9, finetune=1)
 
 
 def test_without_labels_agreement_is_compared(digits):

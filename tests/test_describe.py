@@ -17,6 +17,7 @@ from topocompress.finetuning import Epoch
 from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.probing import UNFOLLOWED
+from topocompress.recipe import Recipe
 from topocompress.results import Budget, ExportCheck, Latency, Measurement, Probe, Quantized
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
@@ -186,12 +187,24 @@ def test_tuning_has_its_history_or_is_empty():
         for n in range(2)
     )
     tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
-    found = describe.tuning([tuned, tuned], 1, 0.1)
+    found = describe.tuning([tuned, tuned], Recipe(epochs=1, lr=0.1, distill=0.5))
     assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
     assert [(epoch["step"], epoch["epoch"]) for epoch in found["history"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert found["steps"] == 2
+    assert (found["distill"], found["measure"], found["epochs_run"]) == (0.5, "accuracy", 1)
     assert json.loads(json.dumps(found)) == found
-    assert describe.tuning([], 5, 0.1) == {}
+    assert describe.tuning([], Recipe(epochs=5)) == {}
+
+
+def test_samples_that_were_not_meant_for_tuning_are_told_of():
+    recipe = Recipe(epochs=2, distill=1.0)
+    assert describe.tuning_warnings(data(), recipe) == ()
+    assert describe.tuning_warnings(data(train=None), recipe) == (
+        "Fine-tuned on the calibration samples, for want of others.",
+    )
+    (sentence,) = describe.tuning_warnings(data(source=STAND_IN), recipe)
+    assert sentence.startswith("Fine-tuned on crops of two photographs, without labels")
+    assert describe.tuning_warnings(data(source=STAND_IN), Recipe(epochs=0)) == ()
 
 
 def sides(*medians):

@@ -1,14 +1,16 @@
-import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
-from trained import digits, held_out_part, trained, training_part, untrained
+from trained import held_out_part, trained, training_part, untrained
 
 from topocompress.errors import DataError, ModelError, TrainingError
-from topocompress.finetuning import _optimiser, _schedule, finetune, recalibrate_batchnorm
+from topocompress.finetuning import finetune
 from topocompress.measurement import evaluate
+from topocompress.recipe import Recipe
+from topocompress.trainer import optimiser
 from topocompress.training_set import batch_indices, class_labels, split_indices
 
 
@@ -20,86 +22,8 @@ def same_state(model: nn.Module, state: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-# --- BatchNorm ---
-
-
-def test_recalibration_averages_mean_and_unbiased_variance_over_the_batches():
-    norm = nn.BatchNorm2d(1)
-    batches = [torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1), torch.tensor([10.0, 14.0]).reshape(2, 1, 1, 1)]
-
-    tuned = recalibrate_batchnorm(nn.Sequential(norm), batches)[0]
-
-    assert tuned.running_mean.item() == pytest.approx((2 + 12) / 2)
-    assert tuned.running_var.item() == pytest.approx((2 + 8) / 2)  # of 1, 3 and of 10, 14, divided by n - 1
-    assert tuned.momentum == norm.momentum
-    assert (norm.running_mean.item(), norm.running_var.item()) == (0.0, 1.0)
-
-
-def test_recalibration_skips_batches_of_one_and_reads_labelled_batches():
-    pair = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
-    single = torch.full((1, 1, 1, 1), 1e6)
-    tuned = recalibrate_batchnorm(nn.Sequential(nn.BatchNorm2d(1)), [(single, None), (pair, torch.zeros(2))])
-    assert tuned[0].running_mean.item() == pytest.approx(2)
-
-
-def test_recalibration_keeps_dropout_off():
-    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1)).train()
-    tuned = recalibrate_batchnorm(model, [torch.ones(64, 1, 2, 2)])
-    assert tuned[1].running_mean.item() == 1.0  # with dropout the maps would be 0 or 2
-    assert tuned[1].running_var.item() == 0.0
-
-
-def test_recalibration_repairs_a_network_whose_statistics_are_off():
-    model = trained()
-    loader = DataLoader(held_out_part(), batch_size=100)
-    good = evaluate(model, loader).accuracy
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.add_(2.0)
-    broken = evaluate(model, loader).accuracy
-    images, _ = digits()
-    repaired = evaluate(recalibrate_batchnorm(model, images[:1200].split(100)), loader).accuracy
-    assert broken < good - 0.1
-    assert repaired > good - 0.03
-
-
-def test_recalibration_without_batchnorm_returns_an_equal_copy():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
-    tuned = recalibrate_batchnorm(model, [])
-    assert tuned is not model
-    assert same_state(tuned, state_of(model))
-
-
-def test_recalibration_leaves_the_model_its_flags_and_the_random_state():
-    model = untrained().train()
-    model[1].eval()
-    modes = [module.training for module in model.modules()]
-    before, random = state_of(model), torch.get_rng_state()
-    tuned = recalibrate_batchnorm(model, DataLoader(held_out_part(), batch_size=64, shuffle=True))
-    assert same_state(model, before)
-    assert [module.training for module in model.modules()] == modes
-    assert [module.training for module in tuned.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), random)
-
-
-@pytest.mark.parametrize("batches", [[], [torch.ones(1, 1, 8, 8)]])
-def test_recalibration_needs_a_batch_of_two(batches):
-    with pytest.raises(DataError, match="at least 2 samples"):
-        recalibrate_batchnorm(untrained(), batches)
-
-
-def test_recalibration_refuses_nan_and_misfits():
-    with pytest.raises(ModelError, match="NaN or infinity"):
-        recalibrate_batchnorm(untrained(), [torch.full((4, 1, 8, 8), math.nan)])
-    with pytest.raises(ModelError, match=r"\(4, 3, 8, 8\)"):
-        recalibrate_batchnorm(untrained(), [torch.ones(4, 3, 8, 8)])
-
-
-# --- fine-tuning ---
-
-
 def test_finetuning_learns_and_generalises():
-    result = finetune(untrained(), training_part(), epochs=4, lr=0.1, batch_size=64)
+    result = finetune(untrained(), training_part(), Recipe(epochs=4, lr=0.1, batch_size=64))
     assert result.history[0].accuracy < 0.3
     assert result.history[-1].accuracy > 0.9
     assert result.history[0].loss is None
@@ -116,7 +40,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         found = []
         for seed, outside in ((1, 10), (1, 20), (2, 20)):
             torch.manual_seed(outside)  # the caller's random state plays no part
-            found.append(finetune(untrained(), data, epochs=1, batch_size=32, lr=0.05, seed=seed).model)
+            found.append(finetune(untrained(), data, Recipe(epochs=1, batch_size=32, lr=0.05), seed=seed).model)
     first, again, other = found
     assert same_state(first, state_of(again))
     assert not same_state(first, state_of(other))
@@ -127,7 +51,7 @@ def test_the_callers_model_flags_gradients_and_random_state_stay():
     model[7].eval()
     modes = [module.training for module in model.modules()]
     before, random = state_of(model), torch.get_rng_state()
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert same_state(model, before)
     assert not same_state(result.model, before)
     assert [module.training for module in model.modules()] == modes
@@ -138,7 +62,7 @@ def test_the_callers_model_flags_gradients_and_random_state_stay():
 
 def test_a_model_given_in_evaluation_mode_is_still_trained_in_training_mode():
     model = untrained().eval()
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert result.best_epoch == 1
     assert not torch.equal(result.model[1].running_mean, model[1].running_mean)  # BatchNorm moved
     assert not any(module.training for module in result.model.modules())
@@ -148,7 +72,7 @@ def test_the_best_epoch_is_kept_and_epoch_0_counts():
     model, data = trained(), training_part()
     labels = data.tensors[1]
     wrong = TensorDataset(data.tensors[0], (labels + 1) % 10)  # training on these can only harm
-    result = finetune(model, wrong, validation=data, epochs=2, lr=0.05, batch_size=64)
+    result = finetune(model, wrong, Recipe(epochs=2, lr=0.05, batch_size=64), validation=data)
     assert result.history[-1].accuracy < result.history[0].accuracy - 0.2
     assert result.best_epoch == 0
     assert same_state(result.model, state_of(model))
@@ -156,7 +80,7 @@ def test_the_best_epoch_is_kept_and_epoch_0_counts():
 
 def test_the_kept_weights_are_those_of_the_reported_epoch():
     data = held_out_part()
-    result = finetune(untrained(), training_part(), validation=data, epochs=3, lr=0.1, batch_size=64)
+    result = finetune(untrained(), training_part(), Recipe(epochs=3, lr=0.1, batch_size=64), validation=data)
     best = result.history[result.best_epoch]
     assert best.accuracy == max(epoch.accuracy for epoch in result.history)
     assert evaluate(result.model, DataLoader(data, batch_size=100)).accuracy == pytest.approx(best.accuracy)
@@ -165,7 +89,7 @@ def test_the_kept_weights_are_those_of_the_reported_epoch():
 
 def test_no_epochs_give_a_measured_copy():
     model = trained()
-    result = finetune(model, training_part(), epochs=0)
+    result = finetune(model, training_part(), Recipe(epochs=0))
     assert result.model is not model
     assert same_state(result.model, state_of(model))
     assert len(result.history) == 1
@@ -188,7 +112,7 @@ class Recording(Dataset):
 def test_training_never_reads_the_held_out_samples():
     data = Recording(TensorDataset(*(tensor[:100] for tensor in training_part().tensors)))
     marks: list[int] = []
-    finetune(untrained(), data, epochs=1, batch_size=30, progress=lambda *_: marks.append(len(data.read)))
+    finetune(untrained(), data, Recipe(epochs=1, batch_size=30), progress=lambda *_: marks.append(len(data.read)))
     held = set(data.read[: marks[0] - 30])  # epoch 0 reads the held-out part, then comes the first batch of 30
     trained_on = data.read[marks[0] - 30 : marks[-1]]
     assert held == set(data.read[marks[-1] :])
@@ -221,20 +145,8 @@ def test_a_last_batch_of_one_joins_the_one_before(count, sizes):
 def test_batchnorm_on_single_values_survives_a_last_batch_of_one():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
     data = Subset(training_part(), range(33))
-    result = finetune(model, data, validation=held_out_part(), epochs=1, batch_size=32)
+    result = finetune(model, data, Recipe(epochs=1, batch_size=32), validation=held_out_part())
     assert len(result.history) == 2
-
-
-def test_the_schedule_rises_then_falls_towards_zero():
-    rates = _schedule(0.1, 100, 20)
-    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
-    assert max(rates) == pytest.approx(0.1)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[4 + 48] == pytest.approx(0.05)  # 48 of 96 cosine steps: half way
-    assert 0 < rates[-1] < 1e-4
-    assert len(rates) == 100
-    assert _schedule(0.1, 1, 1) == pytest.approx([0.1])
-    assert _schedule(0.1, 0, 1) == []
 
 
 def test_weight_decay_spares_norms_and_biases():
@@ -242,9 +154,9 @@ def test_weight_decay_spares_norms_and_biases():
     with torch.no_grad():
         model[1].weight.fill_(0.5)
         model[1].bias.fill_(0.5)
-    optimiser = _optimiser(model, lr=0.1, momentum=0.9, weight_decay=0.5)
+    sgd = optimiser(list(model.parameters()), lr=0.1, momentum=0.9, weight_decay=0.5)
     model(torch.zeros(2, 1, 8, 8)).sum().mul(0).backward()
-    optimiser.step()
+    sgd.step()
     assert model[1].weight[0, 0].item() == pytest.approx(0.5 - 0.1 * 1.9 * 0.5 * 0.5)  # nesterov: (1 + 0.9) · decay
     assert model[1].bias[0].item() == 0.5
 
@@ -252,7 +164,7 @@ def test_weight_decay_spares_norms_and_biases():
 def test_frozen_parameters_stay():
     model = untrained()
     model[0].weight.requires_grad_(False)
-    result = finetune(model, Subset(training_part(), range(100)), epochs=1, batch_size=32)
+    result = finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, batch_size=32))
     assert torch.equal(result.model[0].weight, model[0].weight)
     assert not torch.equal(result.model[3].weight, model[3].weight)
 
@@ -260,7 +172,9 @@ def test_frozen_parameters_stay():
 def test_progress_counts_every_step():
     calls: list[tuple[int, int, str]] = []
     data = Subset(training_part(), range(100))
-    finetune(untrained(), data, validation=data, epochs=2, batch_size=32, progress=lambda *call: calls.append(call))
+    finetune(
+        untrained(), data, Recipe(epochs=2, batch_size=32), validation=data, progress=lambda *call: calls.append(call)
+    )
     assert [call[:2] for call in calls] == [(step, 8) for step in range(1, 9)]
     assert calls[-1][2].startswith("epoch 2/2, loss ")
 
@@ -271,7 +185,7 @@ def test_a_diverging_loss_is_an_error_that_says_where_and_what_to_try():
         model[8].weight.fill_(1e38)
     random = torch.get_rng_state()
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3(.|\n)*Lower --lr, for example to 0\.005"):
-        finetune(model, Subset(training_part(), range(100)), epochs=1, lr=0.05, batch_size=32)
+        finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, lr=0.05, batch_size=32))
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -280,7 +194,7 @@ def test_ctrl_c_passes_through():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(untrained(), Subset(training_part(), range(50)), epochs=1, progress=stop)
+        finetune(untrained(), Subset(training_part(), range(50)), Recipe(epochs=1), progress=stop)
 
 
 class Unlabelled(Dataset):
@@ -308,19 +222,168 @@ IMAGES = torch.zeros(20, 1, 8, 8)
 )
 def test_data_that_cannot_be_trained_on(data, message):
     with pytest.raises(DataError, match=message):
-        finetune(untrained(), data, epochs=1)
-
-
-@pytest.mark.parametrize(
-    "setting", [{"epochs": -1}, {"lr": 0.0}, {"lr": math.nan}, {"batch_size": 1}, {"momentum": 1.0}]
-)
-def test_settings_out_of_range(setting):
-    with pytest.raises(DataError, match=r"must (be|lie)"):
-        finetune(untrained(), training_part(), **{"epochs": 1, **setting})
+        finetune(untrained(), data, Recipe(epochs=1))
 
 
 def test_models_that_cannot_be_finetuned():
     with pytest.raises(ModelError, match="requires gradients"):
-        finetune(untrained().requires_grad_(False), training_part(), epochs=1)
+        finetune(untrained().requires_grad_(False), training_part(), Recipe(epochs=1))
     with pytest.raises(DataError, match="classifier"):
-        finetune(nn.Conv2d(1, 10, 3), training_part(), epochs=1)
+        finetune(nn.Conv2d(1, 10, 3), training_part(), Recipe(epochs=1))
+
+
+# --- steps ---
+
+
+def plain_net() -> nn.Sequential:
+    """Neither BatchNorm nor dropout: a batch may be cut up without changing anything."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(54, 10))
+
+
+def close(first: nn.Module, second: nn.Module, tolerance: float = 1e-6) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.allclose(a, b, atol=tolerance) for a, b in pairs)
+
+
+def test_two_batches_accumulated_are_one_of_twice_the_size():
+    data = Subset(training_part(), range(301))  # 270 are trained on: the last step is smaller
+    whole = finetune(plain_net(), data, Recipe(epochs=2, lr=0.05, batch_size=64))
+    halves = finetune(plain_net(), data, Recipe(epochs=2, lr=0.05, batch_size=32, accumulate=2))
+    other = finetune(plain_net(), data, Recipe(epochs=2, lr=0.05, batch_size=32))
+    assert close(whole.model, halves.model)
+    assert not close(whole.model, other.model, 1e-3)
+    assert [epoch.loss for epoch in halves.history[1:]] == pytest.approx([epoch.loss for epoch in whole.history[1:]])
+
+
+def test_progress_counts_steps_not_batches():
+    calls = []
+    data = Subset(training_part(), range(100))
+    recipe = Recipe(epochs=2, batch_size=16, accumulate=3)
+    finetune(plain_net(), data, recipe, validation=data, progress=lambda *call: calls.append(call[:2]))
+    assert calls == [(step, 6) for step in range(1, 7)]  # 7 batches make 3 steps
+
+
+def test_no_improvement_for_as_long_as_patience_lasts_ends_it():
+    data = training_part()
+    wrong = TensorDataset(data.tensors[0], (data.tensors[1] + 1) % 10)
+    result = finetune(trained(), wrong, Recipe(epochs=9, lr=0.05, batch_size=64, patience=2), validation=data)
+    assert [epoch.epoch for epoch in result.history] == [0, 1, 2]
+    assert result.best_epoch == 0
+    longer = finetune(untrained(), Subset(data, range(200)), Recipe(epochs=3, lr=0.05, patience=2))
+    assert len(longer.history) == 4
+
+
+def test_one_cycle_and_label_smoothing_reach_the_training():
+    data = Subset(training_part(), range(200))
+    plain = finetune(plain_net(), data, Recipe(epochs=1, batch_size=32))
+    smooth = finetune(plain_net(), data, Recipe(epochs=1, batch_size=32, label_smoothing=0.5))
+    cycle = finetune(plain_net(), data, Recipe(epochs=1, batch_size=32, schedule="one-cycle"))
+    assert not close(plain.model, smooth.model)
+    assert not close(plain.model, cycle.model)
+    assert smooth.history[0] == replace(plain.history[0], seconds=smooth.history[0].seconds)
+
+
+def test_half_precision_on_a_cpu():
+    data = Subset(training_part(), range(300))
+    full = finetune(untrained(), data, Recipe(epochs=2, lr=0.1, batch_size=32))
+    half = finetune(untrained(), data, Recipe(epochs=2, lr=0.1, batch_size=32, precision="bf16"))
+    assert half.history[0].validation_loss == full.history[0].validation_loss  # validation is in float32
+    assert half.history[2].loss != full.history[2].loss
+    assert half.history[2].loss == pytest.approx(full.history[2].loss, abs=0.1)
+    assert half.model[0].weight.dtype == torch.float32
+    assert not hasattr(half.model, "_original_forward")
+    with pytest.raises(DataError, match=r"fp16 needs a GPU(.|\n)*bf16"):
+        finetune(untrained(), data, Recipe(epochs=1, precision="fp16"))
+
+
+# --- distillation ---
+
+
+class Images(Dataset):
+    """Inputs without labels."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def damaged() -> nn.Module:
+    model = trained()
+    with torch.no_grad():
+        model[3].weight[:11] = 0
+    return model
+
+
+def test_without_labels_the_damaged_network_learns_to_agree_with_the_whole_one():
+    teacher, student = trained().train(), damaged()
+    before, random_before = state_of(teacher), torch.get_rng_state()
+    data = Images(training_part().tensors[0][:400])
+    result = finetune(student, data, Recipe(epochs=4, lr=0.05, batch_size=64, distill=1.0), teacher=teacher)
+    assert result.measure == "agreement"
+    assert result.history[0].accuracy < 0.7
+    assert result.history[result.best_epoch].accuracy > 0.9
+    losses = [epoch.validation_loss for epoch in result.history]
+    assert result.best_epoch == losses.index(min(losses)) > 0
+    images = held_out_part().tensors[0]
+    with torch.no_grad():
+        taught = teacher.eval()(images).argmax(1)
+        agree = [(model.eval()(images).argmax(1) == taught).float().mean() for model in (student, result.model)]
+    assert agree[1] > agree[0] + 0.2
+    assert same_state(teacher, before)
+    assert torch.equal(torch.get_rng_state(), random_before)
+
+
+def test_a_network_that_is_its_own_teacher_has_nothing_to_learn():
+    model = trained()
+    data = Images(training_part().tensors[0][:60])
+    result = finetune(model, data, Recipe(epochs=0, distill=1.0), teacher=model)
+    assert result.history[0].validation_loss == pytest.approx(0, abs=1e-6)
+    assert result.history[0].accuracy == 1.0
+    assert same_state(result.model, state_of(model))
+
+
+def test_labels_and_teacher_together_are_judged_by_labels():
+    data = Subset(training_part(), range(300))
+    recipe = Recipe(epochs=2, lr=0.05, batch_size=32, distill=0.5)
+    result = finetune(damaged(), data, recipe, teacher=trained())
+    assert result.measure == "accuracy"
+    assert not close(result.model, finetune(damaged(), data, replace(recipe, distill=0.0)).model)
+
+
+def test_the_teacher_is_in_evaluation_mode_only_while_it_teaches():
+    teacher = trained().train()
+    teacher[1].eval()
+    modes = [module.training for module in teacher.modules()]
+    seen = []
+    handle = teacher[7].register_forward_hook(lambda module, *_: seen.append(module.training))
+    finetune(damaged(), Images(IMAGES), Recipe(epochs=1, distill=1.0), teacher=teacher)
+    handle.remove()
+    assert seen
+    assert not any(seen)
+    assert [module.training for module in teacher.modules()] == modes
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_distillation_without_a_teacher():
+    with pytest.raises(DataError, match="network to learn from"):
+        finetune(untrained(), training_part(), Recipe(epochs=1, distill=0.5))
+
+
+# --- augmentation ---
+
+
+def test_training_images_are_changed_and_validation_images_are_not():
+    data = TensorDataset(*(tensor[:200] for tensor in training_part().tensors))
+    data.augmentation = "shift"
+    result = finetune(plain_net(), data, Recipe(epochs=1, batch_size=32))
+    plain = finetune(plain_net(), data, Recipe(epochs=1, batch_size=32, augment=False))
+    assert (result.augmentation, plain.augmentation) == ("shift", "none")
+    assert result.history[0].validation_loss == plain.history[0].validation_loss
+    assert result.history[1].loss != plain.history[1].loss

@@ -25,6 +25,8 @@ ROWS = (
         "inference",
         "detectors",
         "environment",
+        "ranks",
+        "recipe",
     ),
     ("rules", "ranking", "allocation", "planning", "controls", "remedies", "holdups", "rounds", "selection"),
     ("timm_networks", "architectures", "preprocessing", "recognition", "checkpoints", "models"),
@@ -50,7 +52,14 @@ ROWS = (
     ("cloud_scoring", "map_scoring", "joint", "gradient_scoring", "scoring"),
     ("tracing", "heads", "attention", "groups", "surgery", "swapping", "probing", "artifact"),
     (
+        "batchnorm",
         "training_set",
+        "augmentation",
+        "random_state",
+        "accelerating",
+        "objective",
+        "tuning_store",
+        "trainer",
         "finetuning",
         "onnx_graphs",
         "export",
@@ -72,10 +81,11 @@ ROWS = (
         "plots",
         "persistence_plots",
     ),
-    ("steps", "delivery", "budgets", "shrinking", "sweeping", "describe", "arena", "pipeline", "console"),
+    ("tuning", "steps", "delivery", "budgets", "shrinking", "sweeping", "describe", "arena", "pipeline", "console"),
     (
         "cli.running",
         "cli.options",
+        "cli.tuning_options",
         "cli.bench",
         "cli.compare",
         "cli.criteria",
@@ -90,6 +100,7 @@ ROWS = (
 )
 ORDER = [module for row in ROWS for module in row]
 FENCES = {
+    "accelerate": {"accelerating", "trainer"},
     "gph": {"topology.backends"},
     "ripser": {"topology.backends"},
     "numba": {"compiling", "topology.bits"},
@@ -107,7 +118,7 @@ FENCES = {
     "typer": {module for module in ORDER if module.split(".")[0] == "cli"},
     "matplotlib": {"plots", "persistence_plots"},
     "jinja2": {"page"},
-    "safetensors": {"artifact", "checkpoints"},
+    "safetensors": {"artifact", "checkpoints", "tuning_store"},
     "timm": {"timm_networks"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

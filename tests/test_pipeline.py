@@ -54,7 +54,7 @@ def test_a_module_of_ones_own_is_left_as_it_was(digits, tmp_path):
     modes = [module.training for module in model.modules()]
     before = fingerprint(model)
 
-    result = compress(model, digits, ratio=0.25, criterion="l1", finetune_epochs=1, out=tmp_path / "run")
+    result = compress(model, digits, ratio=0.25, criterion="l1", finetune=1, out=tmp_path / "run")
 
     assert fingerprint(model) == before == result.plan.model
     assert [module.training for module in model.modules()] == modes
@@ -73,7 +73,7 @@ def test_a_module_of_ones_own_is_left_as_it_was(digits, tmp_path):
 
 
 def test_the_report_counts_what_was_done(digits):
-    result = compress("digits", digits, ratio=0.25, criterion="l1", finetune_epochs=1, controls=False)
+    result = compress("digits", digits, ratio=0.25, criterion="l1", finetune=1, controls=False)
     report = result.report
     assert report is not None
     assert report.before.parameters > report.after.parameters == sum(p.numel() for p in result.model.parameters())
@@ -123,7 +123,7 @@ def test_without_labels_there_is_agreement_only():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"ratio": 0.5, "finetune_epochs": 1}, DataError, "labelled images"),
+        ({"ratio": 0.5, "finetune": 1}, DataError, "labelled images"),
         ({}, PlanError, "exactly one"),
         ({"max_betti": 300}, PlanError, "40 calibration samples"),
         ({"max_betti": 3, "criterion": "l1"}, PlanError, "'l1' is not one"),

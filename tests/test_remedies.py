@@ -71,6 +71,16 @@ def test_without_labels_own_labelled_images_come_first():
     assert words(first) == [*command[:4], "--data", "imagefolder:PATH", "--finetune", "5", "--force"]
 
 
+def test_without_labels_own_images_serve_to_learn_from_the_original():
+    command = ("prune", "model.pt", "--max-betti", "300", "--data", "imagefolder:flat", "--distill", "--finetune", "4")
+    (what, first), (other, _), *_ = advice(command, labelled=False, teachable=True, finetune=4)
+    assert what == "Let it learn from the original on your images for 8 epochs instead"
+    assert words(first) == [*command[:6], "--distill", "--finetune", "8", "--force"]
+    assert other == "Fine-tune on your own labelled images (one folder per class)"
+    what, _ = advice(labelled=False, teachable=True, classifies=False)[0]
+    assert what == "Let it learn from the original on your images for 5 epochs"
+
+
 def test_a_threshold_is_proposed_only_where_it_was_the_rule_and_more_than_one_filter_is_above():
     command = ("prune", "model.pt", "--ratio", "0.3", "--criterion", "betti")
     what, commands = zip(*advice(command, max_betti=None), strict=True)

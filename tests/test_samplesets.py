@@ -49,25 +49,11 @@ def test_photographs_for_a_grey_model():
     assert data.evaluation[0][0].std() > 0
 
 
-def test_digits_are_shifted_but_not_mirrored():
-    data = load_data("digits", preprocessing=GREY, samples=50)
-    image = load_data("digits", preprocessing=GREY, samples=50, augment=False).train[0][0]
-    padded = torch.nn.functional.pad(image[None], (2, 2, 2, 2), mode="replicate")[0]
-    windows = {padded[:, t : t + 16, c : c + 16].numpy().tobytes() for t in range(5) for c in range(5)}
-    torch.manual_seed(0)
-    assert all(data.train[0][0].numpy().tobytes() in windows for _ in range(40))
-
-
-def test_augmentation_draws_from_torch_and_only_for_training():
-    data = load_data("digits", preprocessing=GREY, samples=50)
-    torch.manual_seed(0)
-    first = [data.train[0][0] for _ in range(20)]
-    torch.manual_seed(0)
-    assert all(torch.equal(a, data.train[0][0]) for a in first)
-    assert len({image.numpy().tobytes() for image in first}) > 5
-    plain = load_data("digits", preprocessing=GREY, samples=50, augment=False)
-    assert torch.equal(plain.train[0][0], plain.train[0][0])
-    assert torch.equal(data.evaluation[0][0], data.evaluation[0][0])
+@pytest.mark.parametrize(("source", "suits"), [("digits", "shift"), (None, "natural")])
+def test_a_source_says_how_its_images_may_be_changed_and_changes_nothing_itself(source, suits):
+    data = load_data(source, preprocessing=GREY, samples=50)
+    assert data.train.augmentation == data.calibration.augmentation == suits
+    assert torch.equal(data.train[0][0], data.train[0][0])
 
 
 def test_interpolation_reaches_the_crops():
@@ -123,11 +109,3 @@ def test_a_part_renumbers_its_samples():
     assert [part[index][1] for index in range(len(part))] == [4, 2]
     assert torch.equal(part[0][0], whole[4][0])
     assert part.identity(1) == whole.identity(2)
-
-
-def test_natural_images_are_mirrored_every_other_time():
-    ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
-    part = Part(ArrayImages(ramp, [0], GREY), np.array([0]), augment="natural")
-    torch.manual_seed(0)
-    mirrored = [bool(image[0, 0, 0] > image[0, 0, -1]) for image in (part[0][0] for _ in range(100))]
-    assert 30 < sum(mirrored) < 70

@@ -137,7 +137,7 @@ def test_many_names_are_cut_short():
 @pytest.fixture(scope="module")
 def finished(digits, tmp_path_factory):  # noqa: F811
     path = tmp_path_factory.mktemp("swapped") / "run"
-    options = {"criterion": "l1", "finetune_epochs": 1, "controls": False, "round_to": 1}
+    options = {"criterion": "l1", "finetune": 1, "controls": False, "round_to": 1}
     result = topocompress.compress(
         load_model("digits"), digits, ratio=0.25, activation="topological", out=path, **options
     )
@@ -191,4 +191,4 @@ def test_a_run_whose_activations_do_not_fit_is_refused(finished, tmp_path):
 @pytest.mark.parametrize(("activation", "epochs", "message"), [("wavy", 1, "unknown"), ("topological", 0, "by itself")])
 def test_an_activation_that_cannot_be_learned_is_refused(digits, activation, epochs, message):  # noqa: F811
     with pytest.raises(PlanError, match=message):
-        topocompress.compress(load_model("digits"), digits, ratio=0.25, activation=activation, finetune_epochs=epochs)
+        topocompress.compress(load_model("digits"), digits, ratio=0.25, activation=activation, finetune=epochs)

@@ -11,8 +11,8 @@ from torchvision.models.vgg import make_layers
 import topocompress
 from benchmarks.networks import make_informative, relative_spread
 from benchmarks.zoo_model import width_of
+from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria import L1
-from topocompress.finetuning import recalibrate_batchnorm
 from topocompress.groups import explicit
 from topocompress.measurement import count_macs
 from topocompress.planning import make_plan

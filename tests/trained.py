@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from topocompress.finetuning import finetune
+from topocompress.recipe import Recipe
 
 
 def untrained() -> nn.Sequential:
@@ -45,7 +46,7 @@ def held_out_part() -> TensorDataset:
 
 @functools.cache
 def _trained() -> nn.Module:
-    return finetune(untrained(), training_part(), epochs=5, lr=0.1, batch_size=64).model
+    return finetune(untrained(), training_part(), Recipe(epochs=5, lr=0.1, batch_size=64)).model
 
 
 def trained() -> nn.Module:

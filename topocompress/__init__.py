@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from topocompress.inspection import inspect_filter
     from topocompress.latency import compare_latency
     from topocompress.pipeline import compress
+    from topocompress.recipe import Recipe
     from topocompress.surgery import apply
     from topocompress.swapping import fold_back, swap_activations
     from topocompress.verbs import measure, plan, score
 
 _HOMES = {
     "Betti": "criteria.betti",
+    "Recipe": "recipe",
     "TopocompressError": "errors",
     "TopologicalActivation": "activation",
     "apply": "surgery",
@@ -48,6 +50,7 @@ _HOMES = {
 
 __all__ = [
     "Betti",
+    "Recipe",
     "TopocompressError",
     "TopologicalActivation",
     "apply",

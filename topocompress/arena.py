@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 from torch.utils.data import Subset
 
+from topocompress import ranks
 from topocompress.cloud_scoring import Progress
 from topocompress.comparisons import Cell, Comparison
 from topocompress.controls import matched_plan
@@ -22,11 +23,13 @@ from topocompress.measurement import Predictions, agreement
 from topocompress.models import LoadedModel, fingerprint
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
+from topocompress.recipe import Recipe
 from topocompress.result_store import ResultStore
 from topocompress.rules import Limits
 from topocompress.scoring import ANY, silent
 from topocompress.steps import Job, tune
 from topocompress.surgery import apply
+from topocompress.tuning import fitted
 from topocompress.types import ChannelGroup, LayerCost, PruningPlan, Scores
 from topocompress.verbs import layer_costs, score_groups
 
@@ -42,8 +45,7 @@ def compare(
     ratios: Sequence[float],
     samples: int,
     seeds: int = 3,
-    finetune_epochs: int = 0,
-    lr: float = 0.01,
+    finetune: Recipe | int = 0,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -61,8 +63,7 @@ def compare(
         ratios: Shares of every group's channels that go, 0..1.
         samples: Calibration samples of one seed.
         seeds: How many sets of calibration samples.
-        finetune_epochs: Epochs of fine-tuning for every result; needs labels.
-        lr: Peak learning rate of fine-tuning.
+        finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -85,12 +86,10 @@ def compare(
             f"{seeds} sets of {samples} calibration samples, and there are {sample_count(data.calibration)}",
             hint="Lower --samples or --seeds, or give more data.",
         )
-    if finetune_epochs and (not data.labelled or data.train is None):
-        raise DataError("--finetune needs labelled images beyond the calibration samples", hint="Give more --data.")
+    ranks.refuse_several("a comparison")
+    recipe = fitted(finetune, loaded.module, data)
     folder = None if out is None else Path(out) / "cells"
-    arena = _Arena.open(
-        loaded, data, samples, Limits(round_to=round_to), finetune_epochs, lr, tuple(ignore), folder, progress
-    )
+    arena = _Arena.open(loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress)
     cells: list[Cell] = []
     total = len(criteria) * len(ratios) * seeds
     for seed in range(seeds):
@@ -104,7 +103,7 @@ def compare(
         original=arena.before.accuracy if arena.before.accuracy is not None else 1.0,
         macs=sum(cost.macs for cost in arena.costs.values()),
         samples=samples,
-        finetune=finetune_epochs,
+        finetune=recipe.epochs,
         cells=tuple(cells),
     )
 
@@ -114,8 +113,7 @@ class _Arena:
     job: Job
     samples: int
     limits: Limits
-    epochs: int
-    lr: float
+    recipe: Recipe
     store: ResultStore
     groups: Sequence[ChannelGroup]
     costs: dict[str, LayerCost]
@@ -128,8 +126,7 @@ class _Arena:
         data: Data,
         samples: int,
         limits: Limits,
-        epochs: int,
-        lr: float,
+        recipe: Recipe,
         ignore: tuple[str, ...],
         folder: Path | None,
         progress: Progress,
@@ -140,14 +137,13 @@ class _Arena:
             "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
             "limits": asdict(limits),
             "ignore": list(ignore),
-            "finetune": [epochs, lr] if epochs else [],
+            "finetune": recipe.settings() if recipe.epochs else [],
         }
         return cls(
             job=job,
             samples=samples,
             limits=limits,
-            epochs=epochs,
-            lr=lr,
+            recipe=recipe,
             store=ResultStore(folder=folder, context=context),
             groups=prunable_groups(loaded.module, job.example, ignore=ignore),
             costs=layer_costs(loaded.module, job.example),
@@ -210,7 +206,7 @@ class _Arena:
         cut = job.recalibrated(bare)
         removed = self._measure(bare, what)
         settled = self._measure(cut, what) if cut is not bare else removed
-        tuned = tune(job, cut, self.epochs, self.lr)
+        tuned = tune(job, cut, self.recipe)
         return Cell(
             criterion=name,
             ratio=ratio,

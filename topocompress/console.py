@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from topocompress.ranks import is_echo, is_main, rank
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, quiet=not (stderr or is_main()))
 
 
 def _escape(text: str) -> str:
@@ -37,14 +39,19 @@ def _escape(text: str) -> str:
 
 
 def show_error(error: TopocompressError) -> None:
-    """An error and what to do next, on standard error."""
-    _console(stderr=True).print(f"[bold red]Error:[/] {_escape(error.what)}", soft_wrap=True)
+    """An error and what to do next, on standard error; not one that the main process shows."""
+    if is_echo(error):
+        return
+    where = "" if is_main() else f" in process {rank()}"
+    _console(stderr=True).print(f"[bold red]Error{where}:[/] {_escape(error.what)}", soft_wrap=True)
     if error.hint:
         _console(stderr=True).print(_escape(error.hint), soft_wrap=True)
 
 
 def show_interrupted(kept: str = "") -> None:
-    """What is said after Ctrl-C, and what has been kept, if anything."""
+    """What is said after Ctrl-C, and what has been kept, if anything; once for all processes."""
+    if not is_main():
+        return
     _console(stderr=True).print(f"Interrupted; {kept or 'nothing was written'}.", soft_wrap=True)
 
 
@@ -79,7 +86,9 @@ def progress() -> Iterator[Progress]:
         TimeRemainingColumn(compact=True),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+    with Progress(
+        *columns, console=_console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and is_main())
+    ) as bars:
 
         def report(step: str, done: int, total: int) -> None:
             name = step.partition(":")[0]

@@ -45,7 +45,7 @@ class Data:
 
     Attributes:
         calibration: What the filters are judged on.
-        train: What is left for fine-tuning, augmented; ``None`` if nothing is.
+        train: What is left for fine-tuning; ``None`` if nothing is.
         evaluation: Held out for accuracy, or for agreement where there are no labels.
         labelled: Whether the labels are known.
         classes: Class names by label.
@@ -75,7 +75,6 @@ def load_data(
     eval_samples: int | None = 10_000,
     download: bool = False,
     strict: bool = False,
-    augment: bool = True,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -90,7 +89,6 @@ def load_data(
         eval_samples: At most as many evaluation samples; ``None`` for all.
         download: Let torchvision download ``fashion-mnist`` and ``cifar10`` into ROOT.
         strict: Refuse a folder with an unreadable image instead of skipping it.
-        augment: Shift, and mirror where that is natural, the fine-tuning samples.
 
     Raises:
         DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model.
@@ -100,7 +98,7 @@ def load_data(
     if eval_samples is not None and eval_samples < 1:
         raise DataError(f"{eval_samples} evaluation samples are too few", hint="At least 1.")
     if source is None:
-        return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples, augment=augment)
+        return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
     name, _, rest = source.partition(":")
     where = Path(rest).expanduser()
     if source == "digits":
@@ -123,7 +121,7 @@ def load_data(
         raise DataError(f"unknown data source {source!r}", hint=_advice(source))
     parts, skipped = _divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
     _check_enough(parts, source, samples, skipped)
-    return _data(pool, parts, source, preprocessing, skipped=skipped, augment=augment)
+    return _data(pool, parts, source, preprocessing, skipped=skipped)
 
 
 def batches(
@@ -166,9 +164,7 @@ def _advice(source: str) -> str:
     return f"Accepted: {sources.FORMS}; or leave out --data."
 
 
-def _photographs(
-    preprocessing: Preprocessing, *, samples: int, seed: int, eval_samples: int | None, augment: bool
-) -> Data:
+def _photographs(preprocessing: Preprocessing, *, samples: int, seed: int, eval_samples: int | None) -> Data:
     from sklearn.datasets import load_sample_images
 
     photographs = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
@@ -176,8 +172,8 @@ def _photographs(
     crops = PhotoCrops(photographs, used=used, evaluation=held_out, seed=seed, preprocessing=preprocessing)
     numbers = np.arange(len(crops), dtype=np.intp)
     parts = Split(calibration=numbers[:samples], train=numbers[samples:used], evaluation=numbers[used:])
-    pool = sources.Pool(samples=crops, classes=(), note=PHOTO_NOTE)
-    return _data(pool, parts, STAND_IN, preprocessing, skipped=(), augment=augment)
+    pool = sources.Pool(samples=crops, classes=(), note=PHOTO_NOTE, augmentation="natural")
+    return _data(pool, parts, STAND_IN, preprocessing, skipped=())
 
 
 def _divide(
@@ -241,16 +237,14 @@ def _data(
     preprocessing: Preprocessing,
     *,
     skipped: tuple[str, ...],
-    augment: bool,
 ) -> Data:
-    kind = ("natural" if pool.mirror else "shift") if augment else ""
-    train = Part(pool.samples, parts.train, augment=kind) if len(parts.train) else None
+    train = Part(pool.samples, parts.train, augmentation=pool.augmentation) if len(parts.train) else None
     note = pool.note
     if skipped:
         note = f"{note}; " * bool(note) + f"{len(skipped)} unreadable images skipped"
     used = np.concatenate([parts.calibration, parts.evaluation])
     return Data(
-        calibration=Part(pool.samples, parts.calibration),
+        calibration=Part(pool.samples, parts.calibration, augmentation=pool.augmentation),
         train=train,
         evaluation=Part(pool.samples, parts.evaluation),
         labelled=bool((pool.samples.targets[used] >= 0).all()),

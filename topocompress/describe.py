@@ -19,6 +19,7 @@ from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
 from topocompress.probing import UNFOLLOWED
 from topocompress.ranking import rank
+from topocompress.recipe import Recipe
 from topocompress.results import Budget, Measurement
 from topocompress.swapping import Swapped, some
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan, Scores
@@ -124,7 +125,7 @@ def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, A
     }
 
 
-def tuning(tunings: Sequence[FinetuneResult], epochs: int, lr: float, swapped: Swapped | None = None) -> dict[str, Any]:
+def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
     """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
 
     ``history`` has every epoch of every round of pruning, ``step`` says which round; ``best_epoch`` is the last one's.
@@ -133,16 +134,35 @@ def tuning(tunings: Sequence[FinetuneResult], epochs: int, lr: float, swapped: S
         return {}
     last = tunings[-1]
     return {
-        "epochs": epochs,
-        "lr": lr,
+        **recipe.settings(),
+        "augmentation": last.augmentation,
+        "measure": last.measure,
         "steps": len(tunings),
         "best_epoch": last.best_epoch,
+        "epochs_run": len(last.history) - 1,
+        "epochs_resumed": sum(tuned.resumed for tuned in tunings),
         "validation_samples": last.validation_samples,
+        "processes": last.processes,
+        "device": last.device,
         "history": [
             {"step": step, **asdict(epoch)} for step, tuned in enumerate(tunings, 1) for epoch in tuned.history
         ],
         **({} if swapped is None else {"activation": activation(swapped, last)}),
     }
+
+
+def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence where fine-tuning had to do with samples that were not meant for it."""
+    if not recipe.epochs:
+        return ()
+    if data.source == STAND_IN:
+        return (
+            "Fine-tuned on crops of two photographs, without labels. Agreement is measured on such crops too and says "
+            "little of your own images, a few hundred of which, unlabelled, would serve far better.",
+        )
+    if data.train is None:
+        return ("Fine-tuned on the calibration samples, for want of others.",)
+    return ()
 
 
 def activation(swapped: Swapped, tuned: FinetuneResult) -> dict[str, Any]:

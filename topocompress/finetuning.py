@@ -1,52 +1,27 @@
-"""Training after surgery: BatchNorm statistics re-estimated, then plain SGD."""
+"""Training after surgery: SGD on labels, on the unpruned network's outputs, or on both, on any number of processes."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
-from topocompress.errors import DataError, ModelError, TrainingError
-from topocompress.inference import batch_parts, evaluating, main_output, preserved, run_forward
-from topocompress.training_set import (
-    Samples,
-    batch_indices,
-    class_labels,
-    labelled_indices,
-    loaded_batches,
-    split_indices,
-)
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One epoch of fine-tuning.
-
-    Attributes:
-        epoch: Number of the epoch; 0 is the model before tuning.
-        loss: Mean training loss over the epoch; ``None`` for epoch 0.
-        validation_loss: Mean cross-entropy on the validation samples after the epoch.
-        accuracy: Top-1 accuracy in 0..1 on the validation samples after the epoch.
-        lr: Highest learning rate of the epoch's steps; 0 for epoch 0.
-        seconds: Wall time, validation included.
-    """
-
-    epoch: int
-    loss: float | None
-    validation_loss: float
-    accuracy: float
-    lr: float
-    seconds: float
+from topocompress.accelerating import accelerator
+from topocompress.augmentation import augmentation_of
+from topocompress.errors import DataError
+from topocompress.inference import device_of, preserved
+from topocompress.models import fingerprint
+from topocompress.objective import Objective
+from topocompress.random_state import denormals_flushed, seeded
+from topocompress.recipe import Augmentation, Recipe
+from topocompress.trainer import Epoch, Progress, Trainer
+from topocompress.training_set import Samples, class_labels, labelled_indices, no_labels, split_indices
+from topocompress.tuning_store import TuningStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,246 +29,135 @@ class FinetuneResult:
     """What fine-tuning made of the model.
 
     Attributes:
-        model: A copy of the given model with the weights of the best epoch.
+        model: A copy of the given model with the weights of the best epoch, on the same device.
         history: One entry per epoch, epoch 0 included.
         best_epoch: The epoch whose weights were kept.
         validation_samples: How many samples chose it.
+        measure: What the history calls accuracy: ``accuracy``, or ``agreement`` with the teacher.
+        augmentation: What was done to training images.
+        resumed: Epochs taken from checkpoints of an interrupted run.
+        processes: How many processes trained.
+        device: What they trained on, such as ``cpu`` or ``cuda``.
     """
 
     model: nn.Module
     history: tuple[Epoch, ...]
     best_epoch: int
     validation_samples: int
-
-
-def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
-    """Estimate the running statistics of every BatchNorm anew, as the plain average over the batches.
-
-    Only BatchNorm trains: dropout and stochastic depth stay off. Batches of one sample, without variance, are skipped.
-
-    Args:
-        model: The network; not changed.
-        batches: Inputs (B, C, H, W), or (inputs, labels) pairs; every batch weighs the same.
-
-    Returns:
-        A copy with new statistics; an unchanged copy where the model has no BatchNorm that keeps any.
-
-    Raises:
-        DataError: No batch holds two samples or more.
-        ModelError: The model does not accept the inputs, or the new statistics are not finite.
-    """
-    tuned = copy.deepcopy(model)
-    norms = {name: m for name, m in tuned.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
-    if not norms:
-        return tuned
-    used, momenta = 0, {name: norm.momentum for name, norm in norms.items()}
-    with evaluating(tuned) as device:
-        for norm in norms.values():
-            norm.reset_running_stats()
-            norm.momentum = None  # torch's spelling of a cumulative average
-            norm.train()
-        for batch in batches:
-            inputs, _ = batch_parts(batch)
-            if len(inputs) > 1:
-                run_forward(tuned, inputs.to(device))
-                used += 1
-    if not used:
-        raise DataError(
-            "BatchNorm statistics need a batch of at least 2 samples", hint="Give more calibration samples."
-        )
-    for name, norm in norms.items():
-        norm.momentum = momenta[name]
-        for statistic in (norm.running_mean, norm.running_var):
-            if statistic is not None and not torch.isfinite(statistic).all():
-                raise ModelError(
-                    f"{name}: its re-estimated BatchNorm statistics hold NaN or infinity",
-                    hint="Check the weights and the calibration samples for NaN.",
-                )
-    return tuned
+    measure: str = "accuracy"
+    augmentation: Augmentation = "none"
+    resumed: int = 0
+    processes: int = 1
+    device: str = "cpu"
 
 
 def finetune(
     model: nn.Module,
     training: Samples,
+    recipe: Recipe,
     *,
-    epochs: int,
     validation: Samples | None = None,
-    lr: float = 0.01,
-    batch_size: int = 128,
-    weight_decay: float = 5e-4,
-    momentum: float = 0.9,
-    label_smoothing: float = 0.0,
+    teacher: nn.Module | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    identity: str = "",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FinetuneResult:
     """Train a copy of the model and keep the weights of its best epoch.
 
-    SGD with Nesterov momentum; the learning rate rises linearly over the first 5 % of the steps (one epoch at most)
-    and falls to zero as a cosine. Weight decay spares biases and norms.
+    SGD with Nesterov momentum. The best epoch is the one with the highest validation accuracy, then the lowest
+    validation loss; where labels are unused, the one with the lowest distillation loss. Epoch 0, before tuning, takes
+    part, so the choice is never worse than the given model *on those samples*. Choosing on the samples that are
+    reported later would flatter the report: pass neither them nor anything that shares samples with them. Without
+    ``validation``, a seeded tenth of the training samples (at least one per class that has two) is held out of
+    training for it.
 
-    The best epoch is the one with the highest validation accuracy, then the lowest validation loss. Epoch 0, before
-    tuning, takes part, so the choice is never worse than the given model *on those samples*. Choosing on the samples
-    that are reported later would flatter the report: pass neither them nor anything that shares samples with them.
-    Without ``validation``, a seeded tenth of the training samples (at least one per class that has two) is held out
-    of training for it.
+    Processes that ``accelerate launch`` or ``torchrun`` has started share each batch. They go through the same samples
+    in the same order as one process would. With BatchNorm on CPUs each process normalises by its own part of a batch,
+    and dropout draws differ, so such networks do not train exactly as in one process.
 
     Args:
-        model: The network; not changed. Its device is used.
+        model: The network; not changed.
         training: Map-style dataset of (input (C, H, W), class label ≥ 0); samples with a label < 0 are left out.
-        epochs: Passes over the training samples; 0 returns a copy.
-        validation: Samples that choose the best epoch, of the same form.
-        lr: Peak learning rate.
-        batch_size: Samples per step, at least 2. A last batch of one sample joins the one before.
-        weight_decay: L2 penalty on weights with two axes or more.
-        momentum: Momentum, > 0.
-        label_smoothing: Share in 0..1 of the target spread over all classes.
-        seed: Decides hold-out, order and everything random in model and dataset (as far as it draws from torch).
+            Labels are neither needed nor read where ``recipe.distill`` is 1.
+        recipe: The settings.
+        validation: Samples that choose the best epoch, of the same form; never augmented.
+        teacher: The network whose outputs are learned where ``recipe.distill`` is above 0; not changed.
+        checkpoints: Folder where each finished epoch replaces the one before it; nothing is kept if ``None``.
+        resume: Continue from what an interrupted run has left in ``checkpoints``. On the CPU the result is bit for bit
+            that of a run without interruption.
+        identity: What else tells this training from others, such as a fingerprint of the samples.
+        seed: Decides hold-out, order, augmentation, and all that model and dataset draw from torch, numpy and Python.
         progress: Called after each step with (steps done, steps in all, message).
 
     Raises:
-        DataError: Fewer than 3 labelled samples, dense labels, labels beyond the model's classes, or a setting out of
-            range.
+        DataError: Fewer than 3 labelled samples, dense labels, labels beyond the model's classes, no teacher where one
+            is needed, a precision that the device cannot do, or checkpoints of another training.
         ModelError: The model does not accept the samples, or none of its parameters requires gradients.
         TrainingError: The loss became NaN or infinite.
+        OutputError: The folder for checkpoints cannot be made.
     """
-    _check_settings(epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum)
-    tuned = copy.deepcopy(model)
-    train_indices, held_out = split_indices(class_labels(training), seed, hold_out=validation is None)
-    chooser = (training, held_out) if validation is None else (validation, labelled_indices(class_labels(validation)))
-    with preserved(tuned):
-        torch.manual_seed(seed)
-        shuffle = torch.Generator().manual_seed(seed)
-        history = [_epoch(0, tuned, chooser, batch_size, started=time.perf_counter(), loss=None, lr=0.0)]
-        best, best_state = history[0], copy.deepcopy(tuned.state_dict())
-        optimiser = _optimiser(tuned, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        steps = len(batch_indices(train_indices, batch_size, shuffle=None))
-        rates = _schedule(lr, epochs * steps, steps)
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            batches = batch_indices(train_indices, batch_size, shuffle=shuffle)
-            report = None if progress is None else _reporter(progress, epoch, epochs, steps)
-            settings = rates[(epoch - 1) * steps : epoch * steps]
-            loss = _train(tuned, training, batches, optimiser, settings, label_smoothing, epoch, report)
-            latest = _epoch(epoch, tuned, chooser, batch_size, started=started, loss=loss, lr=max(settings))
-            history.append(latest)
-            if (latest.accuracy, -latest.validation_loss) > (best.accuracy, -best.validation_loss):
-                best, best_state = latest, copy.deepcopy(tuned.state_dict())
-        tuned.load_state_dict(best_state)
-    tuned.zero_grad(set_to_none=True)
-    return FinetuneResult(
-        model=tuned, history=tuple(history), best_epoch=best.epoch, validation_samples=len(chooser[1])
-    )
-
-
-def _train(
-    model: nn.Module,
-    samples: Samples,
-    batches: Sequence[list[int]],
-    optimiser: torch.optim.Optimizer,
-    rates: Sequence[float],
-    label_smoothing: float,
-    epoch: int,
-    report: Callable[[int, float], None] | None,
-) -> float:
-    """One epoch; returns the mean loss per sample."""
-    model.train()
-    total, seen = 0.0, 0
-    for step, (inputs, labels) in enumerate(loaded_batches(model, samples, batches)):
-        for group in optimiser.param_groups:
-            group["lr"] = rates[step]
-        optimiser.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(_logits(model, inputs, labels), labels, label_smoothing=label_smoothing)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the training loss became {loss.item()} in epoch {epoch}, step {step + 1} of {len(batches)}",
-                hint=f"Lower --lr, for example to {max(rates) / 10:g}.",
-            )
-        torch.autograd.backward(loss)
-        optimiser.step()
-        total += loss.item() * len(inputs)
-        seen += len(inputs)
-        if report is not None:
-            report(step, total / seen)
-    return total / seen
-
-
-def _epoch(
-    number: int,
-    model: nn.Module,
-    chooser: tuple[Samples, list[int]],
-    batch_size: int,
-    *,
-    started: float,
-    loss: float | None,
-    lr: float,
-) -> Epoch:
-    """Measure the model on the samples that choose the best epoch."""
-    samples, indices = chooser
-    correct, total = 0, 0.0
-    with evaluating(model):
-        for inputs, labels in loaded_batches(model, samples, batch_indices(indices, batch_size, shuffle=None)):
-            logits = _logits(model, inputs, labels)
-            correct += int((logits.argmax(1) == labels).sum())
-            total += F.cross_entropy(logits, labels, reduction="sum").item()
-    return Epoch(
-        epoch=number,
-        loss=loss,
-        validation_loss=total / len(indices),
-        accuracy=correct / len(indices),
-        lr=lr,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def _logits(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    logits = main_output(run_forward(model, inputs))
-    if logits.ndim != 2:
-        raise DataError(
-            f"fine-tuning needs a classifier's (samples, classes) output; the model returns {tuple(logits.shape)}"
+    if recipe.distill and teacher is None:
+        raise DataError("distillation needs the network to learn from", hint="Give teacher=, or a recipe without it.")
+    labels_of = no_labels if recipe.label_free else class_labels
+    labels = labels_of(training)
+    train_indices, held_out = split_indices(labels, seed, hold_out=validation is None)
+    judged = labels if validation is None else labels_of(validation)
+    chooser = held_out if validation is None else labelled_indices(judged)
+    store = None
+    if checkpoints is not None:
+        run = {
+            "model": fingerprint(model),
+            "network": repr(model),
+            "teacher": None if teacher is None or not recipe.distill else fingerprint(teacher),
+            "recipe": recipe.settings(),
+            "samples": [len(labels), train_indices, chooser],
+            "identity": identity,
+            "seed": seed,
+        }
+        store = TuningStore(Path(checkpoints), run)
+    kind = augmentation_of(training, recipe.augment)
+    highest = int(max(labels[train_indices].max(), judged[chooser].max()))
+    with (
+        accelerator(recipe.precision, device_of(model)) as helper,
+        seeded(seed + helper.process_index, helper.device),
+        denormals_flushed(),
+        _teaching(teacher if recipe.distill else None, helper.device) as teaching,
+    ):
+        trainer = Trainer(
+            helper=helper,
+            objective=Objective(recipe=recipe, highest=highest),
+            teacher=teaching,
+            training=(training, train_indices),
+            chooser=(training if validation is None else validation, chooser),
+            augmentation=kind,
+            seed=seed,
+            progress=progress,
         )
-    if int(labels.max()) >= logits.shape[1]:
-        raise DataError(
-            f"label {int(labels.max())} among the samples, but the model has {logits.shape[1]} classes",
-            hint="Labels must be the class indices that the model was trained with, counted from 0.",
+        resumed = trainer.run(model, store, resume=resume)
+        tuned = copy.deepcopy(model)
+        tuned.load_state_dict(trainer.best_state)
+        return FinetuneResult(
+            model=tuned,
+            history=tuple(trainer.history),
+            best_epoch=trainer.best_epoch,
+            validation_samples=len(chooser),
+            measure=trainer.objective.measure,
+            augmentation=kind,
+            resumed=resumed,
+            processes=helper.num_processes,
+            device=helper.device.type,
         )
-    return logits
 
 
-def _optimiser(model: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trainable:
-        raise ModelError("fine-tuning needs a parameter that requires gradients; the model has none")
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
-
-
-def _schedule(peak: float, total: int, steps_per_epoch: int) -> list[float]:
-    """Learning rate of each step: linear warm-up, then a cosine that would reach zero one step after the last."""
-    warmup = max(1, min(steps_per_epoch, total // 20))
-    rise = [peak * (step + 1) / warmup for step in range(min(warmup, total))]
-    fall = total - len(rise)
-    return rise + [peak * 0.5 * (1 + math.cos(math.pi * (step + 1) / (fall + 1))) for step in range(fall)]
-
-
-def _reporter(progress: Progress, epoch: int, epochs: int, steps: int) -> Callable[[int, float], None]:
-    def report(step: int, loss: float) -> None:
-        progress((epoch - 1) * steps + step + 1, epochs * steps, f"epoch {epoch}/{epochs}, loss {loss:.3f}")
-
-    return report
-
-
-def _check_settings(*, epochs: int, lr: float, batch_size: int, momentum: float) -> None:
-    wrong = []
-    if epochs < 0:
-        wrong.append(f"epochs must be 0 or more, got {epochs}")
-    if not (math.isfinite(lr) and lr > 0):
-        wrong.append(f"the learning rate must be a number above 0, got {lr}")
-    if batch_size < 2:
-        wrong.append(f"the batch size must be 2 or more, got {batch_size}")
-    if not 0 < momentum < 1:
-        wrong.append(f"momentum must lie between 0 and 1, got {momentum}")
-    if wrong:
-        raise DataError("fine-tuning: " + "; ".join(wrong))
+@contextlib.contextmanager
+def _teaching(teacher: nn.Module | None, device: torch.device) -> Iterator[nn.Module | None]:
+    """The teacher on a device and in eval mode; on another device than its own, a copy."""
+    if teacher is None:
+        yield None
+        return
+    there = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+    placed = teacher if device_of(teacher) == there else copy.deepcopy(teacher).to(there)
+    with preserved(placed):
+        yield placed.eval()

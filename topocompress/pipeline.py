@@ -12,20 +12,22 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from topocompress import describe, environment, report
+from topocompress import describe, environment, ranks, report
+from topocompress.accelerating import team
 from topocompress.allocation import Allocation
 from topocompress.artifact import is_run, load_run, write_run
 from topocompress.capture import EXACT, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.data import ONE_LABEL, Data, check_classes, load_data
+from topocompress.data import ONE_LABEL, STAND_IN, Data, check_classes, load_data
 from topocompress.delivery import deliver
 from topocompress.detectors import boxes_of
 from topocompress.errors import DataError
 from topocompress.files import atomic_directory, check_free
 from topocompress.inference import evaluating, main_output, run_forward, sample_count
 from topocompress.models import LoadedModel, load_model
+from topocompress.recipe import Recipe
 from topocompress.remedies import TOLERATED_LOSS, Situation, loss, remedies, verdict
 from topocompress.resources import Resources
 from topocompress.results import Report
@@ -33,6 +35,7 @@ from topocompress.rules import Limits, check_activation, check_quantize, check_r
 from topocompress.scoring import ANY, silent
 from topocompress.shrinking import Shrinker
 from topocompress.steps import Job, left_after_removal, run_controls, tune
+from topocompress.tuning import fitted
 from topocompress.types import Architecture, Preprocessing, PruningPlan, Scores
 
 
@@ -63,6 +66,7 @@ def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -
     return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
 
 
+@team()
 def compress(
     model: LoadedModel | nn.Module | str | Path,
     data: Data | str | None = None,
@@ -81,9 +85,8 @@ def compress(
     ignore: Sequence[str] = (),
     linear: bool = False,
     allocation: Allocation = "uniform",
-    finetune_epochs: int = 0,
+    finetune: Recipe | int = 0,
     activation: str | None = None,
-    lr: float = 0.01,
     rounds: int = 1,
     quantize: str | None = None,
     controls: bool = True,
@@ -119,17 +122,16 @@ def compress(
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
-        finetune_epochs: Epochs of fine-tuning; needs labels.
+        finetune: How to fine-tune, or for how many epochs; needs labels.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
-        lr: Peak learning rate of fine-tuning.
         rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
         quantize: ``int8`` writes and measures a file in 8 bits as well.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         seed: Seed of everything random.
         resources: Memory and processes for scoring; the result does not depend on them.
         maps: How feature maps become the points of clouds; exact by default.
-        cache: Folder where scores are kept and looked up; nowhere if ``None``.
-        resume: Continue the scoring that an interrupted run has left in the cache.
+        cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
+        resume: Continue the scoring and fine-tuning that an interrupted run has left in the cache.
         out: Run directory to write; nothing is written if ``None``.
         force: Replace an existing run directory.
         dry_run: Stop after the plan.
@@ -154,15 +156,20 @@ def compress(
     )
     if isinstance(chosen, CloudCriterion):
         check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
-    check_activation(activation, finetune_epochs)
-    check_rounds(rounds, rule, finetune_epochs)
+    epochs = finetune if isinstance(finetune, int) else finetune.epochs
+    check_activation(activation, epochs)
+    check_rounds(rounds, rule, epochs)
     check_quantize(quantize)
+    limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
+    job = _open(model, data, samples=samples, seed=seed, progress=progress)
+    original = job.loaded.module
+    recipe = fitted(finetune, original, job.data)
     shrinker = Shrinker(
         criterion=chosen,
-        tune=lambda job, model: tune(job, model, finetune_epochs, lr),
+        tune=lambda job, model: tune(job, model, recipe, teacher=original, cache=cache, resume=resume),
         activation=activation,
         rounds=rounds,
-        limits=Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to),
+        limits=limits,
         allocation=allocation,
         ignore=ignore,
         linear=linear,
@@ -171,13 +178,6 @@ def compress(
         cache=cache,
         resume=resume,
     )
-    job = _open(model, data, samples=samples, seed=seed, progress=progress)
-    if finetune_epochs and (not job.data.labelled or job.data.train is None):
-        raise DataError(
-            "--finetune needs labelled images beyond the calibration samples",
-            hint="Give --data with labels and more images, or lower --samples.",
-        )
-    original = job.loaded.module
     selection = shrinker.select(job)
     scores, groups = selection.scores, selection.groups
     choice = shrinker.choose(job, selection, rule)
@@ -187,6 +187,8 @@ def compress(
     shrunk = shrinker.shrink(job, selection, choice)
     plan, finished = shrunk.plan, shrunk.model
     removed = left_after_removal(job, shrunk.bare, shrunk.cut, before)
+    if not ranks.part():
+        return Result(model=finished, plan=plan, scores=scores, report=None)
     after = job.evaluated(finished, "evaluating the result")
     others = run_controls(job, plan, groups, scores) if controls and job.data.labelled else ()
     place = atomic_directory(out, force=force) if out is not None else _scratch()
@@ -197,7 +199,8 @@ def compress(
             command=command,
             labelled=job.data.labelled,
             classifies=before.boxes is None and before.classes.ndim == 1,
-            finetune=finetune_epochs,
+            teachable=before.boxes is None and job.data.source != STAND_IN,
+            finetune=recipe.epochs,
             max_betti=max_betti,
         )
         judgement = verdict(plan.criterion, removed["accuracy_recalibrated"], others)
@@ -214,9 +217,10 @@ def compress(
             quantized=delivery.quantized,
             budget=choice.budget,
             controls=others,
-            finetune=describe.tuning(shrunk.tunings, finetune_epochs, lr, shrunk.swapped),
+            finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
             warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
             + describe.budget_missed(choice.budget, sides)
+            + describe.tuning_warnings(job.data, recipe)
             + describe.nothing_found(before),
             remedies=remedies(situation, scores, plan) if bad else (),
             environment={
@@ -236,6 +240,7 @@ def compress(
                 architecture=job.loaded.architecture,
                 classes=job.data.classes if job.data.labelled else job.loaded.classes,
             )
+    job.forget_checkpoints()
     return Result(model=finished, plan=plan, scores=scores, report=finished_report)
 
 

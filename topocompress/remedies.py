@@ -12,6 +12,7 @@ from topocompress.planning import removal_counts
 from topocompress.results import Control, Measurement
 from topocompress.types import PruningPlan, Scores
 
+_FLAGS = {"--force", "--distill"}
 TOLERATED_LOSS = 0.05
 """Accuracy or agreement, in 0..1, that may be lost before remedies are given."""
 
@@ -24,6 +25,7 @@ class Situation:
         command: The command line as given, without the program's name.
         labelled: Whether the data has labels, so that fine-tuning is possible.
         classifies: Whether the network gives one class per image, so that labelled images would make it possible.
+        teachable: Whether the images are the user's own and the network could learn from the original on them.
         finetune: Epochs of fine-tuning done.
         max_betti: The threshold, if that was the rule.
     """
@@ -31,6 +33,7 @@ class Situation:
     command: Sequence[str]
     labelled: bool
     classifies: bool = True
+    teachable: bool = False
     finetune: int
     max_betti: float | None
 
@@ -49,7 +52,13 @@ def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[t
         epochs = max(5, 2 * situation.finetune)
         what = f"Fine-tune for {epochs} epochs" + (" instead" if situation.finetune else "")
         found.append((what, _with(situation, {"--finetune": str(epochs)})))
-    elif situation.classifies:
+    elif situation.teachable:
+        epochs = max(5, 2 * situation.finetune)
+        what = f"Let it learn from the original on your images for {epochs} epochs" + " instead" * bool(
+            situation.finetune
+        )
+        found.append((what, _with(situation, {"--distill": "", "--finetune": str(epochs)})))
+    if situation.classifies and not situation.labelled:
         what = "Fine-tune on your own labelled images (one folder per class)"
         found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))
     whole = sum(entry.width for entry in plan.groups if not entry.protected)
@@ -88,16 +97,19 @@ def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control])
 
 
 def _with(situation: Situation, changes: dict[str, str | None]) -> str:
-    """The command with some options set or, where the value is ``None``, left out; it replaces this run."""
+    """The command with some options set or, where the value is ``None``, left out; it replaces this run.
+
+    A flag has the value ``""``.
+    """
     words = list(situation.command)
     for option, value in {**changes, "--force": None}.items():
         for index, word in enumerate(words):
             if word == option:
-                del words[index : index + (1 if option == "--force" else 2)]
+                del words[index : index + (1 if option in _FLAGS else 2)]
                 break
             if word.startswith(f"{option}="):
                 del words[index]
                 break
         if value is not None:
-            words += [option, value]
+            words += [option, value] if value else [option]
     return "topocompress " + shlex.join([*words, "--force"])

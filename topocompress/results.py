@@ -169,7 +169,7 @@ class Report:
         quantized: The finished model in INT8, if asked for.
         budget: What the result had to stay within, if it was found by trying.
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
-        finetune: Epochs, learning rate and per-epoch history; empty if there was none.
+        finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
         warnings: Sentences the user should read.
         remedies: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
         environment: Versions, machine, threads, seed, command, seconds per step.

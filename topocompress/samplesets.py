@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,6 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from topocompress.images import decodes, finished, normalise, prepare, read_image
+from topocompress.recipe import Augmentation
 from topocompress.types import Preprocessing
 
 Item = tuple[Tensor, int]
@@ -29,9 +29,11 @@ class SampleSet(Dataset[Item]):
 
     Attributes:
         targets: (samples,) int64 labels, -1 where unknown.
+        augmentation: What may be done to its images in training; ``None`` where nobody knows.
     """
 
     targets: NDArray[np.int64]
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -190,34 +192,25 @@ class ForeignSet(SampleSet):
 
 
 class Part(SampleSet):
-    """Some samples of another set, if wanted with light augmentation drawn from torch's random state.
+    """Some samples of another set.
 
     Args:
         source: The whole.
         indices: (samples,) numbers in ``source``.
-        augment: ``natural`` shifts and mirrors, ``shift`` only shifts, empty leaves as is.
+        augmentation: What may be done to its images in training; nothing is done here.
     """
 
-    def __init__(self, source: SampleSet, indices: NDArray[np.intp], *, augment: str = "") -> None:
+    def __init__(
+        self, source: SampleSet, indices: NDArray[np.intp], *, augmentation: Augmentation | None = None
+    ) -> None:
         self.source = source
         self.indices = np.asarray(indices, dtype=np.intp)
         self.targets = source.targets[self.indices]
-        self.augment = augment
+        self.augmentation = augmentation
 
     def __getitem__(self, index: int) -> Item:
-        image, label = self.source[int(self.indices[index])]
-        return (_augmented(image, mirror=self.augment == "natural") if self.augment else image), label
+        return self.source[int(self.indices[index])]
 
     def identity(self, index: int) -> bytes:
         """That of the sample in the whole."""
         return self.source.identity(int(self.indices[index]))
-
-
-def _augmented(image: Tensor, *, mirror: bool) -> Tensor:
-    """Shift by up to an eighth of each side, the border repeated; mirror every other image."""
-    height, width = image.shape[-2:]
-    pad_h, pad_w = max(height // 8, 1), max(width // 8, 1)
-    padded = torch.nn.functional.pad(image[None], (pad_w, pad_w, pad_h, pad_h), mode="replicate")[0]
-    top, left = int(torch.randint(2 * pad_h + 1, ())), int(torch.randint(2 * pad_w + 1, ()))
-    shifted = padded[..., top : top + height, left : left + width]
-    return shifted.flip(-1) if mirror and bool(torch.rand(()) < 0.5) else shifted

@@ -80,7 +80,7 @@ class ScoreStore:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._finished.touch()
-            stores = sorted((path for path in self.folder.parent.iterdir() if path.is_dir()), key=_age)
+            stores = sorted((path for path in self.folder.parent.glob("?" * 32) if path.is_dir()), key=_age)
             for old in stores[:-_KEPT]:
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -12,6 +12,7 @@ import torch
 
 from topocompress.errors import DataError
 from topocompress.images import finished
+from topocompress.recipe import Augmentation
 from topocompress.samplesets import ArrayImages, FileImages, ForeignSet, SampleSet
 from topocompress.splits import Indices
 from topocompress.types import Preprocessing
@@ -33,7 +34,7 @@ class Pool:
         classes: Class names by label.
         held_out: Numbers of the evaluation samples, if the source says which.
         split_seed: Seed of the choice of evaluation samples, if it is not the user's.
-        mirror: Whether mirrored images are as natural as the originals.
+        augmentation: What may be done to its images in training; ``None`` where nobody knows.
         note: One line on the source.
     """
 
@@ -41,7 +42,7 @@ class Pool:
     classes: tuple[str, ...]
     held_out: Indices | None = None
     split_seed: int | None = None
-    mirror: bool = True
+    augmentation: Augmentation | None = None
     note: str = ""
 
 
@@ -55,7 +56,7 @@ def digits(preprocessing: Preprocessing) -> Pool:
         samples=ArrayImages(images, found.target, preprocessing),
         classes=tuple(str(digit) for digit in range(10)),
         split_seed=DIGITS_SEED,
-        mirror=False,
+        augmentation="shift",
         note="handwritten digits from scikit-learn",
     )
 
@@ -74,7 +75,8 @@ def fashion_mnist(root: Path, preprocessing: Preprocessing, *, download: bool) -
     )
     train, test = _both(FashionMNIST, root, "Fashion-MNIST", download=download, hint=hint)
     images = torch.cat([train.data, test.data])[:, None]
-    return _divided(images, [*train.targets.tolist(), *test.targets.tolist()], len(train), train.classes, preprocessing)
+    labels = [*train.targets.tolist(), *test.targets.tolist()]
+    return _divided(images, labels, len(train), train.classes, preprocessing, "shift")
 
 
 def cifar10(root: Path, preprocessing: Preprocessing, *, download: bool) -> Pool:
@@ -89,7 +91,7 @@ def cifar10(root: Path, preprocessing: Preprocessing, *, download: bool) -> Pool
     hint = f"Unpack cifar-10-python.tar.gz into {root}, or add --download."
     train, test = _both(CIFAR10, root, "CIFAR-10", download=download, hint=hint)
     images = torch.from_numpy(np.concatenate([train.data, test.data])).permute(0, 3, 1, 2)
-    return _divided(images, [*train.targets, *test.targets], len(train), train.classes, preprocessing)
+    return _divided(images, [*train.targets, *test.targets], len(train), train.classes, preprocessing, "natural")
 
 
 def _both(dataset: Callable[..., Any], root: Path, name: str, *, download: bool, hint: str) -> tuple[Any, Any]:
@@ -101,8 +103,11 @@ def _both(dataset: Callable[..., Any], root: Path, name: str, *, download: bool,
         raise DataError(f"cannot read {name} in {root}: {reason}", hint=hint) from error
 
 
-def _divided(images: torch.Tensor, labels: Any, train: int, classes: Any, preprocessing: Preprocessing) -> Pool:
+def _divided(
+    images: torch.Tensor, labels: Any, train: int, classes: Any, preprocessing: Preprocessing, kind: Augmentation
+) -> Pool:
     return Pool(
+        augmentation=kind,
         samples=ArrayImages(images, labels, preprocessing),
         classes=tuple(classes),
         held_out=np.arange(train, len(images), dtype=np.intp),
@@ -145,7 +150,8 @@ def _files(
             f"{root} holds no images", hint=f"Accepted: {', '.join(sorted(_SUFFIXES))}; flat or one folder per class."
         )
     note = f"{len(classes)} class folders" if classes else "unlabelled images"
-    return Pool(samples=FileImages(paths, labels, prep), classes=tuple(classes), held_out=held_out, note=note)
+    samples = FileImages(paths, labels, prep)
+    return Pool(samples=samples, classes=tuple(classes), held_out=held_out, note=note, augmentation="natural")
 
 
 def _images_in(folder: Path, *, deep: bool) -> list[Path]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from topocompress import ranks, tuning
+from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
 from topocompress.criteria import L1, CloudCriterion, Criterion, Random
 from topocompress.data import STAND_IN, Data, batches
-from topocompress.finetuning import FinetuneResult, finetune, recalibrate_batchnorm
+from topocompress.finetuning import FinetuneResult
 from topocompress.groups import explicit
 from topocompress.inference import device_of, sample_count
 from topocompress.measurement import Predictions, agreement, evaluate
 from topocompress.models import LoadedModel
+from topocompress.recipe import Recipe
 from topocompress.resources import Resources
 from topocompress.results import Control
 from topocompress.rules import TOPOLOGICAL
 from topocompress.scoring import ANY, open_store, score_layers
 from topocompress.surgery import apply
-from topocompress.swapping import Swapped, fold_back, swap_activations
+from topocompress.swapping import Swapped, swap_activations
 from topocompress.types import ChannelGroup, PruningPlan, Scores
 from topocompress.verbs import score_groups
 
@@ -46,6 +50,7 @@ class Job:
     seed: int
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
+    checkpoints: list[Path] = field(default_factory=list)
 
     @property
     def example(self) -> Tensor:
@@ -73,12 +78,19 @@ class Job:
     def evaluated(self, model: nn.Module, what: str) -> Predictions:
         """Predictions on the held-out samples."""
         with self.timed("evaluate"):
-            return evaluate(
-                model,
-                self.evaluation,
-                labelled=self.data.labelled,
-                progress=lambda done, total: self.progress(what, done, total),
+            return ranks.from_main(
+                lambda: evaluate(
+                    model,
+                    self.evaluation,
+                    labelled=self.data.labelled,
+                    progress=lambda done, total: self.progress(what, done, total),
+                )
             )
+
+    def forget_checkpoints(self) -> None:
+        """Remove the epochs kept for a run that is finished."""
+        for folder in self.checkpoints:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
         """BatchNorm statistics from the calibration samples, where these are images the model is meant for."""
@@ -115,15 +127,17 @@ def score_job(
     if cache is not None and isinstance(criterion, CloudCriterion):
         store = open_store(Path(cache), model, criterion, job.data.fingerprint, maps=maps, resume=resume)
     try:
-        return score_groups(
-            model,
-            groups,
-            criterion,
-            job.calibration,
-            resources=resources,
-            maps=maps,
-            store=store,
-            progress=job.progress,
+        return ranks.from_main(
+            lambda: score_groups(
+                model,
+                groups,
+                criterion,
+                job.calibration,
+                resources=resources,
+                maps=maps,
+                store=store,
+                progress=job.progress,
+            )
         )
     except KeyboardInterrupt as error:
         if store is None:
@@ -152,20 +166,45 @@ def swap(job: Job, model: nn.Module, activation: str | None) -> Swapped | None:
     return swap_activations(model, job.example) if activation == TOPOLOGICAL else None
 
 
-def tune(job: Job, model: nn.Module, epochs: int, lr: float) -> FinetuneResult | None:
-    """Fine-tune on what is left for it, and fold back what learned no wave; ``None`` if nothing is asked for."""
-    if not epochs or job.data.train is None:
+def tune(
+    job: Job,
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    teacher: nn.Module | None = None,
+    cache: str | Path | None = None,
+    resume: bool = False,
+) -> FinetuneResult | None:
+    """Fine-tune by a recipe from :func:`topocompress.tuning.fitted`; ``None`` if it has no epochs.
+
+    Args:
+        job: Its data is trained on.
+        model: The pruned network.
+        recipe: How.
+        teacher: The unpruned network, to learn from; the job's own by default.
+        cache: Folder where epochs are kept until the run is finished; nowhere if ``None``.
+        resume: Continue from there.
+
+    Raises:
+        KeyboardInterrupt: As it came; its message says what has been kept.
+    """
+    if not recipe.epochs:
         return None
+    original = job.loaded.module if teacher is None else teacher
     with job.timed("finetune"):
-        tuned = finetune(
+        folder = tuning.kept(cache, model, original, job.data, recipe, job.seed)
+        if folder is not None:
+            job.checkpoints.append(folder)
+        return tuning.tuned(
             model,
-            job.data.train,
-            epochs=epochs,
-            lr=lr,
+            original,
+            job.data,
+            recipe,
             seed=job.seed,
-            progress=lambda done, total, message: job.progress(f"fine-tuning: {message}", done, total),
+            folder=folder,
+            resume=resume,
+            progress=job.progress,
         )
-        return replace(tuned, model=fold_back(tuned.model))
 
 
 def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], scores: Scores) -> tuple[Control, ...]:

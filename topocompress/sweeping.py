@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from topocompress import environment
+from topocompress import environment, ranks
 from topocompress.cloud_scoring import Progress
 from topocompress.comparisons import Point, Sweep
 from topocompress.data import STAND_IN, Data
@@ -60,7 +60,8 @@ def sweep(
     """
     if not targets or not all(0 < target < 1 for target in targets):
         raise PlanError("a sweep needs shares of the multiply-accumulates between 0 and 1", hint="Such as 0.75,0.5.")
-    if training and (not data.labelled or data.train is None):
+    ranks.refuse_several("a sweep")
+    if training and training.get("distill") != 1 and (not data.labelled or data.train is None):
         raise DataError("--finetune needs labelled images beyond the calibration samples", hint="Give more --data.")
     job = Job(loaded=loaded, data=data, seed=seed, progress=progress)
     store = ResultStore(

@@ -1,19 +1,19 @@
-"""Which samples fine-tuning trains on, which choose the best epoch, and in what batches."""
+"""Which samples fine-tuning trains on, which choose the best epoch, in what batches, and who takes which part."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from topocompress.errors import DataError
-from topocompress.inference import batch_parts, device_of
+from topocompress.inference import batch_parts, sample_count
 
 Samples = Dataset[Any]
 """A map-style dataset of (input (C, H, W), class label) pairs."""
@@ -30,17 +30,33 @@ def batch_indices(indices: Sequence[int], batch_size: int, *, shuffle: torch.Gen
     return batches
 
 
+def grouped(batches: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+    """Batches by optimiser step, ``size`` of them in each but the last."""
+    return [list(batches[start : start + size]) for start in range(0, len(batches), size)]
+
+
+def shared_out(batch: Sequence[int], rank: int, processes: int) -> tuple[list[int], list[float]]:
+    """One process's part of a batch, and the weight of each sample in it.
+
+    A part of fewer than two samples, on which BatchNorm cannot train, is filled up with samples of weight 0.
+    """
+    size, larger = divmod(len(batch), processes)
+    start = rank * size + min(rank, larger)
+    part = list(batch[start : start + size + (rank < larger)])
+    filler = list(batch[: 2 - len(part)]) if processes > 1 else []
+    return part + filler, [1.0] * len(part) + [0.0] * len(filler)
+
+
 def class_labels(samples: Samples) -> NDArray[np.int64]:
     """(samples,) class labels, read from the dataset's ``targets`` where it has them, else sample by sample."""
-    if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
-        raise DataError(f"fine-tuning needs a map-style dataset (len() and [i]), got {type(samples).__name__}")
+    check_map_style(samples)
     if isinstance(samples, Subset):
         return class_labels(samples.dataset)[np.asarray(samples.indices, dtype=np.intp)]
     found = getattr(samples, "targets", None)
     if found is None and isinstance(samples, TensorDataset) and len(samples.tensors) > 1:
         found = samples.tensors[1]
     if found is None:
-        found = [batch_parts(samples[index])[1] for index in range(len(samples))]
+        found = [batch_parts(samples[index])[1] for index in range(sample_count(samples))]
     if any(label is None for label in found):
         raise DataError("fine-tuning needs a class label for each sample; the dataset yields inputs only")
     labels = np.asarray(found)
@@ -49,6 +65,18 @@ def class_labels(samples: Samples) -> NDArray[np.int64]:
             f"fine-tuning needs one integer class label per sample; got {labels.dtype} labels of shape {labels.shape}"
         )
     return labels.astype(np.int64)
+
+
+def no_labels(samples: Samples) -> NDArray[np.int64]:
+    """(samples,) zeros: every sample counts, and all alike."""
+    check_map_style(samples)
+    return np.zeros(sample_count(samples), dtype=np.int64)
+
+
+def check_map_style(samples: Any) -> None:
+    """Refuse what has no length and no numbers; DataError."""
+    if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
+        raise DataError(f"fine-tuning needs a map-style dataset (len() and [i]), got {type(samples).__name__}")
 
 
 def labelled_indices(labels: NDArray[np.int64]) -> list[int]:
@@ -80,8 +108,24 @@ def split_indices(labels: NDArray[np.int64], seed: int, *, hold_out: bool) -> tu
     return kept, sorted(held)
 
 
-def loaded_batches(model: nn.Module, samples: Samples, batches: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the samples with these indices, on the model's device."""
-    device = device_of(model)
-    for inputs, labels in DataLoader(samples, batch_sampler=batches):
+def loaded_batches(
+    samples: Samples,
+    batches: Sequence[list[int]],
+    device: torch.device,
+    change: Callable[[Tensor, list[int]], Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the samples with these indices, on a device; labels are -1 where there are none.
+
+    Args:
+        samples: The samples.
+        batches: Indices of each batch.
+        device: Where they go.
+        change: Called with each batch's inputs (B, C, H, W), still on the CPU, and indices.
+    """
+    for indices, batch in zip(batches, DataLoader(samples, batch_sampler=batches), strict=True):
+        inputs, labels = batch_parts(batch)
+        if labels is None:
+            labels = torch.full((len(inputs),), -1)
+        if change is not None:
+            inputs = change(inputs, indices)
         yield inputs.to(device), labels.to(device=device, dtype=torch.int64)

@@ -9,6 +9,8 @@ from typing import Any
 from topocompress.quantities import measure_of, percent, times
 from topocompress.results import Budget, Report
 
+_ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
+
 
 def name(report: Report) -> str:
     """What to call the model: its source, of a path the last part."""
@@ -20,7 +22,8 @@ def stage_lines(report: Report) -> list[str]:
     """The data, then accuracy (or agreement) step by step: removal, re-estimation, tuning, and the controls."""
     measure, data, removed = measure_of(report), report.data, report.removed
     counts = data["samples"]
-    spare = f"{counts['train']} for fine-tuning, " if data["labelled"] else ""
+    tuned_on = data["labelled"] or (report.finetune and counts["train"])
+    spare = f"{counts['train']} for fine-tuning, " if tuned_on else ""
     uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
     note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
     lines = [
@@ -30,8 +33,9 @@ def stage_lines(report: Report) -> list[str]:
     if report.finetune:
         steps = report.finetune.get("steps", 1)
         each = f" after each of {steps} steps of removal" if steps > 1 else ""
+        run = report.finetune.get("epochs_run", report.finetune["epochs"])
         lines.append(
-            f"After {report.finetune['epochs']} epochs of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
+            f"After {run} epochs of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
             f"{measure} {percent(getattr(report.after, measure))}."
         )
     if swapped := report.finetune.get("activation"):
@@ -82,6 +86,11 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
         return ""
     rate, judges = finetune.get("lr"), finetune.get("validation_samples")
     line = f"{finetune['epochs']} epochs" + (f", peak learning rate {rate:g}" if rate is not None else "")
+    line += _ALTERED.get(finetune.get("augmentation", "none"), "")
+    if distill := finetune.get("distill"):
+        line += f", {percent(distill)} of the loss from the original's outputs"
+    if finetune.get("epochs_run", finetune["epochs"]) < finetune["epochs"]:
+        line += f"; stopped after {finetune['epochs_run']}"
     if (steps := finetune.get("steps", 1)) > 1:
         line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"
     else:

@@ -77,6 +77,7 @@ def compare(
     from topocompress import verdicts
     from topocompress.arena import compare as run
     from topocompress.plots import plot_comparison
+    from topocompress.recipe import Recipe
 
     with console.progress() as progress:
         comparison = run(
@@ -86,8 +87,7 @@ def compare(
             ratios=shares,
             samples=samples,
             seeds=seeds,
-            finetune_epochs=finetune,
-            lr=lr,
+            finetune=Recipe(epochs=finetune, lr=lr),
             ignore=ignore or (),
             round_to=rounding,
             out=out,

@@ -38,6 +38,6 @@ def demo(
         command=command,
         criterion=Betti(scale=scale),
         max_betti=max_betti,
-        finetune_epochs=epochs,
+        finetune=epochs,
         force=force,
     )

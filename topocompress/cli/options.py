@@ -88,8 +88,8 @@ Backend = Annotated[
     str | None,
     typer.Option("--backend", help="Engine for betti, giotto-ph or ripser; both give the same numbers."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the scoring that an interrupted run has left.")]
-Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and use those of an equal run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run has left.")]
+Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and epochs until a run is finished.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 DEFAULT_SCALE = "quantile:0.2"

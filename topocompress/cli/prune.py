@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from topocompress.cli import options
+from topocompress.cli import options, tuning_options
 from topocompress.cli.running import run
 
 
@@ -42,7 +42,7 @@ def prune(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning; needs labels.", min=0)] = 0,
+    finetune: tuning_options.Finetune = 0,
     steps: Annotated[
         int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.")
     ] = 1,
@@ -53,7 +53,16 @@ def prune(
         str | None,
         typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
     ] = None,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    lr: tuning_options.Rate = 0.01,
+    schedule: tuning_options.RateSchedule = "cosine",
+    batch_size: tuning_options.BatchSize = 128,
+    accumulate: tuning_options.Accumulate = 1,
+    distill: tuning_options.Distill = False,
+    distill_weight: tuning_options.DistillWeight = None,
+    patience: tuning_options.Patience = None,
+    label_smoothing: tuning_options.LabelSmoothing = 0.0,
+    precision: tuning_options.Bits = "no",
+    augment: tuning_options.Augment = None,
     criterion: options.CriterionName = "betti",
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
@@ -116,6 +125,19 @@ def prune(
     check_quantize(quantize)
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
+    recipe = tuning_options.make_recipe(
+        finetune,
+        lr=lr,
+        schedule=schedule,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        distill=distill,
+        distill_weight=distill_weight,
+        patience=patience,
+        label_smoothing=label_smoothing,
+        precision=precision,
+        augment=augment,
+    )
     resources = options.make_resources(memory, workers, cluster)
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     check_rule(criterion, chosen.higher, **asked)
@@ -149,9 +171,8 @@ def prune(
         ignore=ignore or (),
         linear=linear,
         allocation=allocation,
-        finetune_epochs=finetune,
+        finetune=recipe,
         activation=activation,
-        lr=lr,
         rounds=steps,
         quantize=quantize,
         controls=controls,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topocompress import console
+from topocompress import console, ranks
 
 if TYPE_CHECKING:
     from topocompress.data import Data
@@ -33,6 +33,8 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
             progress=progress,
             **settings,
         )
+    if not ranks.is_main():
+        return
     if result.report is None:
         for line in (loaded.note, data.note):
             if line:

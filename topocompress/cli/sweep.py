@@ -79,12 +79,15 @@ def sweep(
             console.note(line)
     from topocompress import sweeping
     from topocompress.plots import plot_sweep
+    from topocompress.recipe import Recipe
     from topocompress.shrinking import Shrinker
     from topocompress.steps import tune
+    from topocompress.tuning import fitted
 
+    recipe = fitted(Recipe(epochs=finetune, lr=lr), loaded.module, found)
     shrinker = Shrinker(
         criterion=chosen,
-        tune=lambda job, network: tune(job, network, finetune, lr),
+        tune=lambda job, network: tune(job, network, recipe, teacher=loaded.module),
         limits=Limits(round_to=rounding),
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one
         ignore=tuple(ignore or ()),
@@ -97,7 +100,7 @@ def sweep(
             found,
             shrinker,
             shares,
-            training={"epochs": finetune, "lr": lr} if finetune else {},
+            training=recipe.settings() if finetune else {},
             seed=seed,
             out=out,
             progress=progress,

@@ -183,7 +183,7 @@
       const best = history.filter((epoch) => epoch.epoch === report.finetune.best_epoch).slice(-1);
       const steps = history.filter((epoch, at) => at && epoch.step !== history[at - 1].step).map((epoch) => epoch.at);
       const kinds = {
-        accuracy: { label: "↑ validation accuracy", keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
+        accuracy: { label: `↑ validation ${report.finetune.measure ?? "accuracy"}`, keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
         loss: { label: "↑ loss", keys: [["loss", "before", "training"], ["validation_loss", "after", "validation"]], format: short, y: { zero: true } },
         lr: { label: "↑ learning rate", keys: [["lr", "settled", "learning rate"]], format: short, y: { zero: true, tickFormat: short } },
       };

@@ -1,0 +1,105 @@
+"""Options of fine-tuning, and how they become a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from topocompress.errors import DataError
+
+if TYPE_CHECKING:
+    from topocompress.recipe import Precision, Recipe, Schedule
+
+_PANEL = "Fine-tuning"
+_WEIGHT = 0.5
+
+Finetune = Annotated[
+    int,
+    typer.Option(
+        "--finetune", help="Epochs of fine-tuning; needs labels, or --distill.", min=0, rich_help_panel=_PANEL
+    ),
+]
+Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=_PANEL)]
+RateSchedule = Annotated[
+    str, typer.Option("--schedule", help="How the learning rate runs: cosine or one-cycle.", rich_help_panel=_PANEL)
+]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", help="Samples of one pass, over all processes.", rich_help_panel=_PANEL)
+]
+Accumulate = Annotated[
+    int, typer.Option("--accumulate", help="Passes whose gradients make one step.", rich_help_panel=_PANEL)
+]
+Distill = Annotated[
+    bool,
+    typer.Option(
+        "--distill",
+        help="Learn from the unpruned network: half of it, or all where there are no labels.",
+        rich_help_panel=_PANEL,
+    ),
+]
+DistillWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--distill-weight",
+        help="Weight in 0..1 of learning from the unpruned network; the rest is the labels'.",
+        show_default="0.5 with --distill",
+        rich_help_panel=_PANEL,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option("--patience", help="Stop after as many epochs without a better one.", rich_help_panel=_PANEL),
+]
+LabelSmoothing = Annotated[
+    float,
+    typer.Option("--label-smoothing", help="Share in 0..1 of the target that all classes get.", rich_help_panel=_PANEL),
+]
+Bits = Annotated[str, typer.Option("--precision", help="no (float32), bf16, or fp16 on a GPU.", rich_help_panel=_PANEL)]
+Augment = Annotated[
+    bool | None,
+    typer.Option(
+        "--augment/--no-augment",
+        help="Shift and, where natural, mirror training images.",
+        show_default="on for named data",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+def make_recipe(
+    epochs: int,
+    *,
+    lr: float,
+    schedule: str,
+    batch_size: int,
+    accumulate: int,
+    distill: bool,
+    distill_weight: float | None,
+    patience: int | None,
+    label_smoothing: float,
+    precision: str,
+    augment: bool | None,
+) -> Recipe:
+    """The recipe that the options ask for.
+
+    Raises:
+        DataError: Something is out of range, or distillation without epochs.
+    """
+    from topocompress.recipe import Recipe
+
+    if (distill or distill_weight) and not epochs:
+        raise DataError("--distill is a way of fine-tuning", hint="Add --finetune with some epochs.")
+    weight = _WEIGHT if distill else 0.0
+    return Recipe(
+        epochs=epochs,
+        lr=lr,
+        schedule=cast("Schedule", schedule),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        distill=weight if distill_weight is None else distill_weight,
+        patience=patience,
+        label_smoothing=label_smoothing,
+        precision=cast("Precision", precision),
+        augment=augment,
+    )
