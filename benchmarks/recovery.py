@@ -29,7 +29,7 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in text.split(","))
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--arch", required=True)
@@ -45,6 +45,11 @@ def main() -> None:
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def main() -> None:
+    parser = options()
     given = parser.parse_args()
     loaded = load_model(given.checkpoint, arch=given.arch, mean=given.mean, std=given.std)
     data = load_data(given.data, preprocessing=loaded.preprocessing, samples=given.samples)
