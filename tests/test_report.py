@@ -14,7 +14,7 @@ from topocompress.quantities import comparison_rows, comparison_table, stages
 from topocompress.report import to_markdown, write_report, write_scores
 from topocompress.results import Control, ExportCheck, Latency, Measurement, Report
 from topocompress.types import LayerScores, Scores
-from topocompress.wording import headline, stage_lines, verdict
+from topocompress.wording import headline, stage_lines, tuning_line, verdict
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
 
@@ -289,3 +289,15 @@ def test_scores_are_written_filter_by_filter_and_without_what_depends_on_the_mac
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot write"):
         write_scores(tmp_path / "file" / "scores.json", scores)
+
+
+def test_how_it_was_tuned_in_one_line():
+    settings = {"epochs": 4, "lr": 0.1, "best_epoch": 2, "validation_samples": 9}
+    kept = "Epoch 2 was kept: best on 9 samples set aside for that, which are not those of the results."
+    assert tuning_line(settings) == f"4 epochs, peak learning rate 0.1. {kept}"
+    more = {"augmentation": "natural", "distill": 0.5, "epochs_run": 3}
+    assert tuning_line({**settings, **more}) == (
+        "4 epochs, peak learning rate 0.1, images shifted and mirrored, 50.0 % of the loss from the original's "
+        f"outputs; stopped after 3. {kept}"
+    )
+    assert tuning_line({}) == ""
