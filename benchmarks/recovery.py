@@ -1,12 +1,12 @@
 """How much accuracy half the multiply-accumulates keep, against the unpruned network after the same fine-tuning.
 
     python -m benchmarks.recovery CHECKPOINT --arch benchmarks.cifar_resnet:resnet20 --data imagefolder:CIFAR_FOLDER \\
-        --ignore conv1 --ignore 'layer*.conv2' --epochs 6 --out FOLDER
+        --ignore conv1 --ignore 'layer*.conv2' --epochs 4 --out FOLDER
 
 The unpruned network is fine-tuned by a recipe, then the network is pruned to ``--target-macs`` and fine-tuned by the
 very same: same images, epochs, rates and seed. Both learn from the labels and from the original network, half each.
 Everything is measured on the same held-out images, and the number is the difference of the two. FOLDER/run is the run
-directory of the pruned network; FOLDER/recovery.json has the numbers, and what is in it is not done again.
+directory of the pruned network; FOLDER/recovery.json has the numbers. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--round-to", default="auto")
     parser.add_argument("--criterion", default="persistence")
     parser.add_argument("--target-macs", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--samples", type=int, default=1000)
@@ -84,6 +84,8 @@ def main() -> None:
             finetune=recipe,
             out=given.out / "run",
             force=True,
+            cache=given.out / "cache",
+            resume=True,
             progress=lambda step, done, total: told(done, total, step) if "epoch" in step else None,
         )
         if result.report is None or result.report.after.accuracy is None:
@@ -97,7 +99,15 @@ def main() -> None:
         }
         save()
     if "unpruned tuned" not in found:
-        tuned = finetune(loaded.module, data.train, recipe, teacher=loaded.module, progress=told)
+        tuned = finetune(
+            loaded.module,
+            data.train,
+            recipe,
+            teacher=loaded.module,
+            checkpoints=given.out / "cache" / "unpruned",
+            resume=True,
+            progress=told,
+        )
         found["unpruned tuned"] = evaluate(tuned.model, batches(data.evaluation)).accuracy
         save()
     lost = 100 * (found["unpruned tuned"] - found["pruned"])
