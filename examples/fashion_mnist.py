@@ -101,8 +101,7 @@ def main() -> int:
     unpack(args.source, args.root)
     if not args.checkpoint.exists():
         save_file(train(args.root, args.epochs, args.seed).state_dict(), args.checkpoint)
-    # At the default scale, quantile:0.2, the rule finds 8 of the 288 filters; at this one 90.
-    options = args.prune or ["--max-betti", "300", "--scale", "quantile:0.1", "--finetune", "4"]
+    options = args.prune or ["--criterion", "persistence", "--target-macs", "0.5", "--finetune", "4", "--distill"]
     command = ["prune", str(args.checkpoint.resolve()), "--arch", "fashion_mnist:FashionNet"]
     command += ["--data", f"fashion-mnist:{args.root.resolve()}", "--mean", str(MEAN), "--std", str(STD)]
     command += ["--eval-samples", "10000", "--out", str(args.out.resolve()), "--force", *options]

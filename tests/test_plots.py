@@ -3,8 +3,9 @@ import sys
 import numpy as np
 import pytest
 
+from topocompress.comparisons import Point, Sweep
 from topocompress.errors import OutputError
-from topocompress.plots import plot_scores
+from topocompress.plots import plot_scores, plot_sweep
 from topocompress.types import LayerScores, Scores
 
 
@@ -110,3 +111,25 @@ def test_no_window_system_is_touched(tmp_path, monkeypatch):
     plot_scores(tmp_path / "scores.png", scores())
 
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def sweep(*pairs, finetune=0) -> Sweep:
+    points = [
+        Point(target=1 - n / 4, macs=1 - n / 4, quality=quality, latency=latency, file_bytes=9)
+        for n, (latency, quality) in enumerate(pairs)
+    ]
+    return Sweep(model="m", data="d", measure="accuracy", criterion="l1", finetune=finetune, points=tuple(points))
+
+
+def test_a_sweep_names_its_sizes_and_tells_the_front_from_the_rest(tmp_path):
+    plot_sweep(tmp_path / "a.svg", sweep((1.0, 0.9), (0.7, 0.8), (0.8, 0.7), finetune=2))
+    text = (tmp_path / "a.svg").read_text()
+    for label in ("original", "75 %", "50 %", "Pareto front", "slower and no better", "after 2 epochs"):
+        assert label in text
+
+
+def test_a_sweep_all_on_the_front_has_no_rest(tmp_path):
+    plot_sweep(tmp_path / "a.svg", sweep((1.0, 0.9), (0.7, 0.8)))
+    text = (tmp_path / "a.svg").read_text()
+    assert "slower and no better" not in text
+    assert "no fine-tuning" in text

@@ -100,6 +100,8 @@ def test_progress_of_the_search_is_shown(job):
     shrinker = Shrinker(criterion=L1(), tune=untuned, limits=Limits(round_to=1))
     selection = shrinker.select(told)
     choice = shrinker.choose(told, selection, {"max_accuracy_drop": 30.0})
-    shown = [step for step in steps if step[0].startswith("trying ")]
-    assert len(shown) == 2 * len(choice.budget.probes)
-    assert all(total == 1 for _, _, total in shown)
+    shown = [step for step in steps if step[0].startswith("searching: ")]
+    tries = len(choice.budget.probes)
+    assert [(done, total) for _, done, total in shown] == [
+        pair for number in range(1, tries + 1) for pair in ((number - 1, number), (number, number))
+    ]

@@ -31,8 +31,7 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
     check_format(path)
     names = list(scores.layers)
     values = [layer.values for layer in scores.layers.values()]
-    figure = Figure(figsize=(10, 3.2 + 0.22 * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((10, 3.2 + 0.22 * len(names)))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 0.6 + 0.22 * len(names)))
     top.hist(np.concatenate(values), bins=60, color="#3b6ea5")
     top.set_ylabel("filters")
@@ -46,8 +45,7 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
             axes.axvline(threshold, color="#b5452c", linewidth=1, linestyle="--")
         where = {"xycoords": ("data", "axes fraction"), "xytext": (2, -9), "textcoords": "offset points"}
         top.annotate(f"{threshold:g}", (threshold, 1), fontsize=7, color="#b5452c", **where)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+    _save(figure, path)
 
 
 def plot_comparison(path: Path, comparison: Comparison) -> None:
@@ -61,8 +59,7 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
         OutputError: The ending is not supported, or the file cannot be written.
     """
     check_format(path)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((7, 4.5))
     axes = figure.subplots()
     for number, criterion in enumerate(comparison.criteria):
         cells = [comparison.of(criterion, ratio) for ratio in comparison.ratios]
@@ -76,8 +73,7 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
     stage = f"after {comparison.finetune} epochs of fine-tuning" if comparison.finetune else "no fine-tuning"
     axes.set_ylabel(f"{comparison.measure} in % ({stage})")
     axes.legend(fontsize=8)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+    _save(figure, path)
 
 
 def plot_sweep(path: Path, found: Sweep) -> None:
@@ -91,8 +87,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
         OutputError: The ending is not supported, or the file cannot be written.
     """
     check_format(path)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((7, 4.5))
     axes = figure.subplots()
     front = found.front
     axes.plot([point.latency for point in front], [100 * point.quality for point in front], color="#3b6ea5", zorder=1)
@@ -119,8 +114,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
     stage = f"after {found.finetune} epochs of fine-tuning" if found.finetune else "no fine-tuning"
     axes.set_ylabel(f"{found.measure} in % ({stage})")
     axes.legend(fontsize=8)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+    _save(figure, path)
 
 
 def check_format(path: Path) -> None:
@@ -131,6 +125,18 @@ def check_format(path: Path) -> None:
     """
     if path.suffix.lower() not in _FORMATS:
         raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_FORMATS)}.")
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """An empty figure, (width, height) in inches, without a window."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
 
 
 def _axis_label(scores: Scores) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,11 +142,14 @@ class Shrinker:
             swapped = swap(job, bare, self.activation)
             return swapped.model if swapped else bare
 
+        tries = itertools.count(1)
+
         def measure(plan: PruningPlan) -> float:
-            job.progress(f"trying {plan.macs_after / plan.macs_before:.0%} of the MACs", 0, 1)
+            number, what = next(tries), f"searching: {plan.macs_after / plan.macs_before:.0%} of the MACs"
+            job.progress(what, number - 1, number)
             # What is timed must not differ between processes; what is tuned needs them all.
             value = judge(plan) if name == "max_accuracy_drop" else ranks.from_main(lambda: judge(plan))
-            job.progress(f"trying {plan.macs_after / plan.macs_before:.0%} of the MACs", 1, 1)
+            job.progress(what, number, number)
             if value <= limit:
                 within[:] = latest
             return value

@@ -114,7 +114,7 @@ class _Sizes:
             self.selection = self.shrinker.select(self.job)
         choice = self.shrinker.choose(self.job, self.selection, {"target_macs": target})
         shrunk = self.shrinker.shrink(self.job, self.selection, choice)
-        found = self.job.evaluated(shrunk.model, f"evaluating {target:.0%} of the MACs")
+        found = self.job.evaluated(shrunk.model, f"evaluating: {target:.0%} of the MACs")
         smaller = self._exported(shrunk.model, "smaller.onnx")
         sample = self.job.data.calibration[0][0][None].numpy()
         (slow,), (fast,) = compare_latency((whole, smaller), sample=sample, batch_sizes=(1,))
