@@ -85,6 +85,8 @@ ROWS = (
     (
         "cli.running",
         "cli.options",
+        "cli.opening",
+        "cli.option_groups",
         "cli.tuning_options",
         "cli.bench",
         "cli.compare",

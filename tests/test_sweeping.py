@@ -9,7 +9,7 @@ from trained import trained
 from topocompress import sweeping
 from topocompress.comparisons import Point, Sweep
 from topocompress.criteria import L1
-from topocompress.errors import DataError, PlanError
+from topocompress.errors import PlanError
 from topocompress.rules import Limits
 from topocompress.shrinking import Shrinker
 from topocompress.sweeping import fastest_within, recommendation, sweep
@@ -53,11 +53,6 @@ def test_finished_sizes_are_not_measured_again(tmp_path, monkeypatch):
 def test_targets_out_of_range(targets):
     with pytest.raises(PlanError, match="between 0 and 1"):
         swept(targets=targets)
-
-
-def test_fine_tuning_needs_labels():
-    with pytest.raises(DataError, match="labelled images"):
-        sweep(loaded(trained()), data(labelled=False), shrinker(), (0.5,), training={"epochs": 1})
 
 
 def curve(*pairs, finetune=0):

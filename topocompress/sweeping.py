@@ -16,7 +16,7 @@ from topocompress import environment, ranks
 from topocompress.cloud_scoring import Progress
 from topocompress.comparisons import Point, Sweep
 from topocompress.data import STAND_IN, Data
-from topocompress.errors import DataError, PlanError
+from topocompress.errors import PlanError
 from topocompress.export import export_onnx
 from topocompress.files import atomic_file
 from topocompress.inference import sample_count
@@ -54,15 +54,12 @@ def sweep(
         progress: Called as ``progress(step, done, total)``.
 
     Raises:
-        DataError: Fine-tuning without labels.
         PlanError: A target is not usable or out of reach.
         TopocompressError: As :func:`topocompress.compress`.
     """
     if not targets or not all(0 < target < 1 for target in targets):
         raise PlanError("a sweep needs shares of the multiply-accumulates between 0 and 1", hint="Such as 0.75,0.5.")
     ranks.refuse_several("a sweep")
-    if training and training.get("distill") != 1 and (not data.labelled or data.train is None):
-        raise DataError("--finetune needs labelled images beyond the calibration samples", hint="Give more --data.")
     job = Job(loaded=loaded, data=data, seed=seed, progress=progress)
     store = ResultStore(
         folder=None if out is None else Path(out) / "points",

@@ -9,6 +9,7 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
+from topocompress.cli.opening import InputSize
 
 
 def bench(
@@ -18,7 +19,7 @@ def bench(
     warmup: Annotated[int, typer.Option("--warmup", help="Rounds before counting.")] = 5,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads; one per core if absent.")] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Time budget per batch size.")] = 60.0,
-    input_size: options.InputSize = None,
+    input_size: InputSize = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
     seed: options.Seed = 0,
 ) -> None:

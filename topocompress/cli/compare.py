@@ -9,10 +9,15 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
+from topocompress.cli.opening import Opening
+from topocompress.cli.option_groups import grouped
+from topocompress.cli.tuning_options import Tuning
 from topocompress.errors import PlanError
 
 
+@grouped
 def compare(
+    *,
     model: options.Model,
     data: options.DataSource = None,
     criteria: Annotated[
@@ -27,8 +32,7 @@ def compare(
         str, typer.Option("--ratios", help="Shares of each layer's filters to remove, comma-separated.")
     ] = "0.125,0.25,0.375,0.5",
     seeds: Annotated[int, typer.Option("--seeds", help="Sets of calibration samples.", min=1)] = 3,
-    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning, the same for all.", min=0)] = 0,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    tuning: Tuning,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
     ] = Path("comparison"),
@@ -36,48 +40,24 @@ def compare(
     ignore: options.Ignore = None,
     samples: Annotated[int, typer.Option("--samples", help="Calibration samples of each seed.")] = 500,
     eval_samples: options.EvalSamples = 2000,
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    trust_pickle: options.TrustPickle = False,
-    input_size: options.InputSize = None,
-    resize: options.Resize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    download: options.Download = False,
-    strict: options.Strict = False,
+    opening: Opening,
 ) -> None:
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
     from topocompress.files import check_free
 
-    shares = _ratios(ratios)
+    shares, recipe = _ratios(ratios), tuning.recipe()
     check_free(out, force=True)
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import split_names
 
     names = split_names(criteria)
-    loaded, found = options.open_both(
-        model,
-        data,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        mean=mean,
-        std=std,
-        samples=samples * seeds,
-        eval_samples=eval_samples,
-        download=download,
-        strict=strict,
-        seed=0,
-    )
+    loaded, found = opening.load(model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
     from topocompress import verdicts
     from topocompress.arena import compare as run
     from topocompress.plots import plot_comparison
-    from topocompress.recipe import Recipe
 
     with console.progress() as progress:
         comparison = run(
@@ -87,7 +67,7 @@ def compare(
             ratios=shares,
             samples=samples,
             seeds=seeds,
-            finetune=Recipe(epochs=finetune, lr=lr),
+            finetune=recipe,
             ignore=ignore or (),
             round_to=rounding,
             out=out,

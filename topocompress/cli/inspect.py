@@ -9,10 +9,14 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
+from topocompress.cli.opening import Opening
+from topocompress.cli.option_groups import grouped
 from topocompress.files import check_file
 
 
+@grouped
 def inspect(
+    *,
     model: options.Model,
     layer: Annotated[str, typer.Option("--layer", help="Name of a convolution or linear layer.", show_default=False)],
     filter_index: Annotated[int, typer.Option("--filter", help="Which filter of it, from 0.", show_default=False)],
@@ -23,15 +27,7 @@ def inspect(
         str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
     ] = options.DEFAULT_DIMENSIONS,
     samples: Annotated[int, typer.Option("--samples", help="Samples N: the points of the cloud.")] = 1000,
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    trust_pickle: options.TrustPickle = False,
-    input_size: options.InputSize = None,
-    resize: options.Resize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    download: options.Download = False,
-    strict: options.Strict = False,
+    opening: Opening,
     memory: options.Memory = None,
     seed: options.Seed = 0,
 ) -> None:
@@ -46,22 +42,7 @@ def inspect(
     from topocompress.inspection import inspect_filter
     from topocompress.persistence_plots import plot_filter
 
-    loaded, found = options.open_both(
-        model,
-        data,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        mean=mean,
-        std=std,
-        samples=samples,
-        eval_samples=1,
-        download=download,
-        strict=strict,
-        seed=seed,
-    )
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)

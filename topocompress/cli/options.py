@@ -12,8 +12,6 @@ from topocompress.errors import CriterionError, DataError, PlanError, TopologyEr
 if TYPE_CHECKING:
     from topocompress.capture import Maps
     from topocompress.criteria.base import Criterion
-    from topocompress.data import Data
-    from topocompress.models import LoadedModel
     from topocompress.resources import Resources
 
 Model = Annotated[
@@ -33,24 +31,8 @@ DataSource = Annotated[
         "photographs that ship with scikit-learn stand in.",
     ),
 ]
-Arch = Annotated[
-    str | None,
-    typer.Option("--arch", help="Architecture of the checkpoint: a torchvision name, timm:NAME or pkg.module:factory."),
-]
-Weights = Annotated[
-    str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for the published ones.")
-]
-TrustPickle = Annotated[
-    bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
-]
-InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size in pixels, S or HxW.", metavar="S|HxW")]
-Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
-Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
-Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
 Samples = Annotated[int, typer.Option("--samples", help="Calibration samples N; must exceed the Betti threshold.")]
 EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.")]
-Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
 CriterionName = Annotated[
     str,
     typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
@@ -96,53 +78,6 @@ DEFAULT_SCALE = "quantile:0.2"
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def open_both(
-    model: str,
-    data: str | None,
-    *,
-    arch: str | None,
-    weights: str | None,
-    trust_pickle: bool,
-    input_size: str | None,
-    resize: int | None,
-    mean: str | None,
-    std: str | None,
-    samples: int,
-    eval_samples: int,
-    download: bool,
-    strict: bool,
-    seed: int,
-) -> tuple[LoadedModel, Data]:
-    """Load model and data.
-
-    Raises:
-        TopocompressError: One of them is not usable.
-    """
-    from topocompress.data import load_data
-    from topocompress.pipeline import open_model
-
-    loaded = open_model(
-        model,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=pixels(input_size),
-        resize=resize,
-        mean=_numbers("--mean", mean),
-        std=_numbers("--std", std),
-    )
-    found = load_data(
-        data if data or model != "digits" else "digits",
-        preprocessing=loaded.preprocessing,
-        samples=samples,
-        seed=seed,
-        eval_samples=eval_samples,
-        download=download,
-        strict=strict,
-    )
-    return loaded, found
 
 
 def make_criterion(
@@ -284,12 +219,3 @@ def whole_numbers(option: str, text: str) -> list[int]:
     if not found or min(found) < 1:
         raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 1,8")
     return found
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error

@@ -8,11 +8,16 @@ from typing import Annotated
 
 import typer
 
-from topocompress.cli import options, tuning_options
+from topocompress.cli import options
+from topocompress.cli.opening import Opening
+from topocompress.cli.option_groups import grouped
 from topocompress.cli.running import run
+from topocompress.cli.tuning_options import Tuning
 
 
+@grouped
 def prune(
+    *,
     model: options.Model,
     max_betti: Annotated[
         float | None, typer.Option("--max-betti", help="Remove the filters whose Betti number is above this.")
@@ -42,7 +47,7 @@ def prune(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    finetune: tuning_options.Finetune = 0,
+    tuning: Tuning,
     steps: Annotated[
         int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.")
     ] = 1,
@@ -53,16 +58,6 @@ def prune(
         str | None,
         typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
     ] = None,
-    lr: tuning_options.Rate = 0.01,
-    schedule: tuning_options.RateSchedule = "cosine",
-    batch_size: tuning_options.BatchSize = 128,
-    accumulate: tuning_options.Accumulate = 1,
-    distill: tuning_options.Distill = False,
-    distill_weight: tuning_options.DistillWeight = None,
-    patience: tuning_options.Patience = None,
-    label_smoothing: tuning_options.LabelSmoothing = 0.0,
-    precision: tuning_options.Bits = "no",
-    augment: tuning_options.Augment = None,
     criterion: options.CriterionName = "betti",
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
@@ -83,15 +78,7 @@ def prune(
     ] = True,
     samples: options.Samples = 1000,
     eval_samples: options.EvalSamples = 2000,
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    trust_pickle: options.TrustPickle = False,
-    input_size: options.InputSize = None,
-    resize: options.Resize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    download: options.Download = False,
-    strict: options.Strict = False,
+    opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
     cluster: options.Cluster = None,
@@ -120,43 +107,16 @@ def prune(
     }
     rule = check_rule(criterion, "remove", **asked)
     check_samples(samples, max_betti)
-    check_activation(activation, finetune)
-    check_rounds(steps, rule, finetune)
+    check_activation(activation, tuning.finetune)
+    check_rounds(steps, rule, tuning.finetune)
     check_quantize(quantize)
     rounding = options.alignment(round_to)
     Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
-    recipe = tuning_options.make_recipe(
-        finetune,
-        lr=lr,
-        schedule=schedule,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        distill=distill,
-        distill_weight=distill_weight,
-        patience=patience,
-        label_smoothing=label_smoothing,
-        precision=precision,
-        augment=augment,
-    )
+    recipe = tuning.recipe()
     resources = options.make_resources(memory, workers, cluster)
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     check_rule(criterion, chosen.higher, **asked)
-    loaded, found = options.open_both(
-        model,
-        data,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        mean=mean,
-        std=std,
-        samples=samples,
-        eval_samples=eval_samples,
-        download=download,
-        strict=strict,
-        seed=seed,
-    )
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
     run(
         loaded,
         found,

@@ -9,11 +9,15 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
+from topocompress.cli.opening import Opening
+from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
 from topocompress.files import check_file
 
 
+@grouped
 def score(
+    *,
     model: options.Model,
     data: options.DataSource = None,
     out: Annotated[Path, typer.Option("--out", help="File for all scores.")] = Path("scores.json"),
@@ -29,15 +33,7 @@ def score(
     ignore: options.Ignore = None,
     linear: options.Linear = False,
     samples: options.Samples = 1000,
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    trust_pickle: options.TrustPickle = False,
-    input_size: options.InputSize = None,
-    resize: options.Resize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    download: options.Download = False,
-    strict: options.Strict = False,
+    opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
     cluster: options.Cluster = None,
@@ -64,22 +60,7 @@ def score(
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     resources = options.make_resources(memory, workers, cluster)
     maps = options.make_maps(map_size, sketch)
-    loaded, found = options.open_both(
-        model,
-        data,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        mean=mean,
-        std=std,
-        samples=samples,
-        eval_samples=1,
-        download=download,
-        strict=strict,
-        seed=seed,
-    )
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)

@@ -9,13 +9,18 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
+from topocompress.cli.opening import Opening
+from topocompress.cli.option_groups import grouped
+from topocompress.cli.tuning_options import Tuning
 from topocompress.errors import PlanError
 
 if TYPE_CHECKING:
     from topocompress.allocation import Allocation
 
 
+@grouped
 def sweep(
+    *,
     model: options.Model,
     data: options.DataSource = None,
     macs: Annotated[
@@ -25,8 +30,7 @@ def sweep(
     allocation: Annotated[
         str, typer.Option("--allocation", help="uniform, or global to cut where least is lost for what is saved.")
     ] = "uniform",
-    finetune: Annotated[int, typer.Option("--finetune", help="Epochs of fine-tuning for every size.", min=0)] = 0,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.01,
+    tuning: Tuning,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
     ] = Path("sweep"),
@@ -35,15 +39,7 @@ def sweep(
     linear: options.Linear = False,
     samples: options.Samples = 1000,
     eval_samples: options.EvalSamples = 2000,
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    trust_pickle: options.TrustPickle = False,
-    input_size: options.InputSize = None,
-    resize: options.Resize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    download: options.Download = False,
-    strict: options.Strict = False,
+    opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
     seed: options.Seed = 0,
@@ -52,39 +48,23 @@ def sweep(
     from topocompress.files import check_free
     from topocompress.rules import Limits
 
-    shares = _shares(macs)
+    shares, asked = _shares(macs), tuning.recipe()
     check_free(out, force=True)
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import create
 
     chosen = create(criterion)
-    loaded, found = options.open_both(
-        model,
-        data,
-        arch=arch,
-        weights=weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        mean=mean,
-        std=std,
-        samples=samples,
-        eval_samples=eval_samples,
-        download=download,
-        strict=strict,
-        seed=seed,
-    )
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
     from topocompress import sweeping
     from topocompress.plots import plot_sweep
-    from topocompress.recipe import Recipe
     from topocompress.shrinking import Shrinker
     from topocompress.steps import tune
     from topocompress.tuning import fitted
 
-    recipe = fitted(Recipe(epochs=finetune, lr=lr), loaded.module, found)
+    recipe = fitted(asked, loaded.module, found)
     shrinker = Shrinker(
         criterion=chosen,
         tune=lambda job, network: tune(job, network, recipe, teacher=loaded.module),
@@ -100,7 +80,7 @@ def sweep(
             found,
             shrinker,
             shares,
-            training=recipe.settings() if finetune else {},
+            training=recipe.settings() if recipe.epochs else {},
             seed=seed,
             out=out,
             progress=progress,

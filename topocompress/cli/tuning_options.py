@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -67,39 +68,42 @@ Augment = Annotated[
 ]
 
 
-def make_recipe(
-    epochs: int,
-    *,
-    lr: float,
-    schedule: str,
-    batch_size: int,
-    accumulate: int,
-    distill: bool,
-    distill_weight: float | None,
-    patience: int | None,
-    label_smoothing: float,
-    precision: str,
-    augment: bool | None,
-) -> Recipe:
-    """The recipe that the options ask for.
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How a network is fine-tuned."""
 
-    Raises:
-        DataError: Something is out of range, or distillation without epochs.
-    """
-    from topocompress.recipe import Recipe
+    finetune: Finetune = 0
+    lr: Rate = 0.01
+    schedule: RateSchedule = "cosine"
+    batch_size: BatchSize = 128
+    accumulate: Accumulate = 1
+    distill: Distill = False
+    distill_weight: DistillWeight = None
+    patience: Patience = None
+    label_smoothing: LabelSmoothing = 0.0
+    precision: Bits = "no"
+    augment: Augment = None
 
-    if (distill or distill_weight) and not epochs:
-        raise DataError("--distill is a way of fine-tuning", hint="Add --finetune with some epochs.")
-    weight = _WEIGHT if distill else 0.0
-    return Recipe(
-        epochs=epochs,
-        lr=lr,
-        schedule=cast("Schedule", schedule),
-        batch_size=batch_size,
-        accumulate=accumulate,
-        distill=weight if distill_weight is None else distill_weight,
-        patience=patience,
-        label_smoothing=label_smoothing,
-        precision=cast("Precision", precision),
-        augment=augment,
-    )
+    def recipe(self) -> Recipe:
+        """The recipe that the options ask for.
+
+        Raises:
+            DataError: Something is out of range, or distillation without epochs.
+        """
+        from topocompress.recipe import Recipe
+
+        if (self.distill or self.distill_weight) and not self.finetune:
+            raise DataError("--distill is a way of fine-tuning", hint="Add --finetune with some epochs.")
+        weight = _WEIGHT if self.distill else 0.0
+        return Recipe(
+            epochs=self.finetune,
+            lr=self.lr,
+            schedule=cast("Schedule", self.schedule),
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            distill=weight if self.distill_weight is None else self.distill_weight,
+            patience=self.patience,
+            label_smoothing=self.label_smoothing,
+            precision=cast("Precision", self.precision),
+            augment=self.augment,
+        )

@@ -1,0 +1,88 @@
+"""Options that say how a model and its data are read, and what they open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from topocompress.cli.options import pixels
+from topocompress.errors import DataError
+
+if TYPE_CHECKING:
+    from topocompress.data import Data
+    from topocompress.models import LoadedModel
+
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", help="Architecture of the checkpoint: a torchvision name, timm:NAME or pkg.module:factory."),
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for the published ones.")
+]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
+]
+InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size in pixels, S or HxW.", metavar="S|HxW")]
+Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
+Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
+Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
+Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a model and its data are read."""
+
+    arch: Arch = None
+    weights: Weights = None
+    trust_pickle: TrustPickle = False
+    input_size: InputSize = None
+    resize: Resize = None
+    mean: Mean = None
+    std: Std = None
+    download: Download = False
+    strict: Strict = False
+
+    def load(
+        self, model: str, data: str | None, *, samples: int, eval_samples: int, seed: int
+    ) -> tuple[LoadedModel, Data]:
+        """The model and its samples.
+
+        Raises:
+            TopocompressError: One of them is not usable.
+        """
+        from topocompress.data import load_data
+        from topocompress.pipeline import open_model
+
+        loaded = open_model(
+            model,
+            arch=self.arch,
+            weights=self.weights,
+            trust_pickle=self.trust_pickle,
+            input_size=pixels(self.input_size),
+            resize=self.resize,
+            mean=_numbers("--mean", self.mean),
+            std=_numbers("--std", self.std),
+        )
+        found = load_data(
+            data if data or model != "digits" else "digits",
+            preprocessing=loaded.preprocessing,
+            samples=samples,
+            seed=seed,
+            eval_samples=eval_samples,
+            download=self.download,
+            strict=self.strict,
+        )
+        return loaded, found
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error
