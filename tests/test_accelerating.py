@@ -117,9 +117,8 @@ def launch(out, processes=2):
         environment = {**os.environ, **{name: str(value) for name, value in own.items()}}
         command = [sys.executable, "-W", "error", str(Path(__file__).parent / "together.py"), str(out)]
         running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0] * processes, "\n".join(errors)
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
 
 

@@ -42,14 +42,20 @@ def team() -> Iterator[None]:
     before = dict(PartialState._shared_state)
     PartialState._shared_state.clear()
     try:
-        with warnings.catch_warnings():
-            # Accelerate chooses the number of threads of processes that share a CPU, and says so.
-            warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        with _quiet():
             PartialState(cpu=_on_cpu(), timeout=_PATIENCE)
         atexit.register(_disconnect)
     finally:
         _put_back(PartialState, before)
     yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Accelerate chooses the number of threads of processes that share a CPU; it need not say so every time."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        yield
 
 
 @contextlib.contextmanager
@@ -76,7 +82,8 @@ def accelerator(precision: Precision, device: torch.device | None = None) -> Ite
         try:
             # Statistics are averaged once an epoch instead of taken from the main process at every step.
             handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-            found = Accelerator(mixed_precision=precision, cpu=_on_cpu(), kwargs_handlers=handlers)
+            with _quiet():
+                found = Accelerator(mixed_precision=precision, cpu=_on_cpu(), kwargs_handlers=handlers)
             kind = str(found.distributed_type).rpartition(".")[2]
             if kind != "NO" and not kind.startswith("MULTI_"):
                 raise DataError(
