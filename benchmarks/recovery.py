@@ -3,8 +3,8 @@
     topocompress prune CHECKPOINT --arch ARCH --data DATA --target-macs 0.5 --finetune 4 --distill --out RUN
     python -m benchmarks.recovery RUN CHECKPOINT --arch ARCH --data DATA
 
-Takes recipe, seed and number of samples from RUN/report.json, fine-tunes the unpruned network by them on the same images,
-and measures both on the same held-out ones. Epochs are kept in FOLDER (--out), so a benchmark that was stopped goes on.
+Takes recipe, seed and number of samples from RUN/report.json, fine-tunes the unpruned network by them on the same
+images, and measures both on the same held-out ones. Epochs are kept in --out, so a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
