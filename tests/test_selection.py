@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -60,6 +62,27 @@ def test_no_plan_is_tried_twice():
 
     find_within(selection, {"target_latency": 0.999}, measure)
     assert len(tried) == len(set(map(repr, tried)))
+
+
+class Few:
+    """A selection that has plans for a few shares of 100 multiply-accumulates only."""
+
+    def __init__(self, *lefts):
+        self.plans = {left: replace(hundred().plan({"target_macs": left / 100}), macs_after=left) for left in lefts}
+
+    def plan(self, rule):
+        return self.plans[max(left for left in self.plans if left <= 100 * rule["target_macs"])]
+
+    def smallest(self):
+        return self.plans[min(self.plans)]
+
+
+def test_a_plan_that_comes_again_is_judged_by_its_own_value_not_by_the_last_try():
+    # 10 is met, 52 is not, then 32.5 leads to 10 again: the search must go on to 40.
+    values = {10: 0.1, 40: 0.59, 52: 0.61}
+    found, budget = find_within(Few(*values), {"target_latency": 0.6}, lambda plan: values[plan.macs_after])
+    assert found.macs_after == 40
+    assert [probe.value for probe in budget.probes] == [0.1, 0.61, 0.59]
 
 
 @pytest.mark.parametrize(

@@ -48,16 +48,15 @@ def judge_of(job: Job, name: str, limit: float, finish: Finish, folder: Path) ->
 
 def _accuracy_drop(job: Job, finish: Finish) -> Judge:
     """Points of top-1 accuracy lost."""
-    if not job.data.labelled:
-        raise DataError(
-            "--max-accuracy-drop needs labels to measure accuracy by",
-            hint="Give labelled images with --data, or use --target-macs, --target-latency or --target-size.",
-        )
 
     def accuracy(model: nn.Module) -> float:
-        found = evaluate(model, job.calibration).accuracy
+        with job.timed("search"):
+            found = evaluate(model, job.calibration, labelled=job.data.labelled).accuracy
         if found is None:
-            raise DataError("--max-accuracy-drop needs labels, and the calibration samples have none")
+            raise DataError(
+                "--max-accuracy-drop needs labels to measure accuracy by",
+                hint="Give labelled images with --data, or use --target-macs, --target-latency or --target-size.",
+            )
         return found
 
     original = accuracy(job.loaded.module)
@@ -73,7 +72,8 @@ def _latency(job: Job, finish: Finish, folder: Path) -> Judge:
     def share(plan: PruningPlan) -> float:
         smaller = folder / "try.onnx"
         _export(job, finish(plan), smaller)
-        (before,), (after,) = compare_latency((original, smaller), sample=sample, batch_sizes=(1,), runs=_RUNS)
+        with job.timed("search"):
+            (before,), (after,) = compare_latency((original, smaller), sample=sample, batch_sizes=(1,), runs=_RUNS)
         return after.median_ms / before.median_ms
 
     return share
@@ -99,4 +99,5 @@ def _size(job: Job, finish: Finish, folder: Path, limit: float) -> Judge:
 def _export(job: Job, model: nn.Module, path: Path) -> None:
     """Export without looking at how exact it is: a try may be cut down to where nothing sensible is computed."""
     images = torch.stack([job.data.calibration[index][0] for index in range(2)])
-    export_onnx(model, path, samples=images, tolerance=math.inf)
+    with job.timed("search"):
+        export_onnx(model, path, samples=images, tolerance=math.inf)

@@ -42,7 +42,7 @@ def round_plan(
     done = {entry.root: len(entry.remove) for entry in before.groups} if before is not None else {}
     removals: dict[str, tuple[int, ...]] = {}
     for group in groups:
-        wanted = round(asked[group.root] * share) - done.get(group.root, 0)
+        wanted = round(asked.get(group.root, 0) * share) - done.get(group.root, 0)
         removals[group.root] = () if group.protected or wanted < 1 else _units(rank(group, scores), wanted)
     return replace(
         whole,

@@ -75,7 +75,7 @@ def find_within(
     tries = _Tries(measure=measure, limit=limit)
     smallest = selection.smallest()
     largest_wanted = name != "max_accuracy_drop"
-    if largest_wanted and not tries.met(smallest):
+    if largest_wanted and not tries.probe(smallest).met:
         raise _out_of_reach(name, limit, tries.probes)
     low, high = smallest.macs_after / smallest.macs_before, 1.0
     for _ in range(_PROBES):
@@ -85,10 +85,10 @@ def find_within(
         except PlanError:  # nothing can be removed that leaves so much
             high = middle
             continue
-        met = tries.met(plan)
-        if met and largest_wanted and tries.probes[-1].value >= limit * (1 - _CLOSE):
+        probe = tries.probe(plan)
+        if probe.met and largest_wanted and probe.value >= limit * (1 - _CLOSE):
             break
-        low, high = (middle, high) if met == largest_wanted else (low, middle)
+        low, high = (middle, high) if probe.met == largest_wanted else (low, middle)
     found = tries.best(largest=largest_wanted)
     if found is None:
         raise _out_of_reach(name, limit, tries.probes)
@@ -102,15 +102,15 @@ class _Tries:
     plans: list[PruningPlan] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
 
-    def met(self, plan: PruningPlan) -> bool:
+    def probe(self, plan: PruningPlan) -> Probe:
         """Try a plan, unless one that removes the same has been tried."""
         for tried, probe in zip(self.plans, self.probes, strict=True):
             if tried.groups == plan.groups:
-                return probe.met
+                return probe
         value = self.measure(plan)
         self.plans.append(plan)
         self.probes.append(Probe(macs=plan.macs_after / plan.macs_before, value=value, met=value <= self.limit))
-        return self.probes[-1].met
+        return self.probes[-1]
 
     def best(self, *, largest: bool) -> PruningPlan | None:
         met = [plan for plan, probe in zip(self.plans, self.probes, strict=True) if probe.met]
@@ -120,7 +120,9 @@ class _Tries:
 
 def _out_of_reach(name: str, limit: float, probes: Sequence[Probe]) -> PlanError:
     if not probes:
-        return PlanError("nothing can be removed within --min-channels, --max-ratio and --round-to")
+        return PlanError(
+            "nothing can be removed within --min-channels, --max-ratio and --round-to", hint="Relax one of them."
+        )
     if name == "max_accuracy_drop":
         mildest = max(probes, key=lambda probe: probe.macs)
         least = min(probes, key=lambda probe: probe.value)

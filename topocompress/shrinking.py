@@ -138,7 +138,8 @@ class Shrinker:
             if name == "max_accuracy_drop":
                 latest[:] = [self._round(job, plan, last=True)]
                 return latest[0].model
-            bare = apply(job.loaded.module, plan, example=job.example)  # speed depends on no statistics
+            with job.timed("remove"):
+                bare = apply(job.loaded.module, plan, example=job.example)  # speed depends on no statistics
             swapped = swap(job, bare, self.activation)
             return swapped.model if swapped else bare
 
@@ -154,7 +155,7 @@ class Shrinker:
                 within[:] = latest
             return value
 
-        with tempfile.TemporaryDirectory() as folder, job.timed("search"):
+        with tempfile.TemporaryDirectory() as folder:
             judge, samples = judge_of(job, name, limit, finish, Path(folder))
             found, budget = find_within(selection, rule, measure, samples=samples)
         plan = replace(found, rule={**found.rule, name: limit})
