@@ -53,6 +53,7 @@ ROWS = (
     ("tracing", "heads", "attention", "groups", "surgery", "swapping", "probing", "artifact"),
     (
         "batchnorm",
+        "memory_layout",
         "training_set",
         "augmentation",
         "random_state",

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from topocompress.errors import ModelError
+from topocompress.memory_layout import training_layout
+
+
+class Head(nn.Module):
+    """A convolution and a linear layer, joined by ``flatten``."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.drop, self.linear = nn.Conv2d(2, 3, 3, padding=1), nn.Dropout(0.5), nn.Linear(48, 5)
+        self.flatten = flatten
+
+    def forward(self, images):
+        return self.linear(self.drop(self.flatten(self.conv(images))))
+
+
+def images():
+    return torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_convolutions_lie_channels_last():
+    assert training_layout(Head(lambda maps: maps.flatten(1)), images()) == torch.channels_last
+
+
+def test_a_network_that_views_its_feature_maps_keeps_the_usual_layout():
+    model = Head(lambda maps: maps.view(len(maps), -1))
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        model.to(memory_format=torch.channels_last)(images())
+    assert training_layout(model.to(memory_format=torch.contiguous_format), images()) == torch.contiguous_format
+
+
+def test_a_network_that_reads_memory_in_its_order_keeps_the_usual_layout():
+    model = Head(lambda maps: maps.as_strided((len(maps), 48), (48, 1)))
+    assert training_layout(model, images()) == torch.contiguous_format
+
+
+def test_the_model_and_the_random_state_stay():
+    model = Head(lambda maps: maps.flatten(1)).train()
+    random = torch.get_rng_state()
+    training_layout(model, images())
+    assert model.conv.weight.is_contiguous()
+    assert model.training and model.drop.training
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_network_of_vectors_is_no_matter():
+    training_layout(nn.Linear(3, 2), torch.ones(2, 3))
+
+
+def test_samples_that_do_not_fit_are_an_error():
+    with pytest.raises(ModelError, match="does not accept inputs of shape"):
+        training_layout(Head(lambda maps: maps.flatten(1)), images()[:, :1])
