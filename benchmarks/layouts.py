@@ -1,0 +1,64 @@
+"""A training step with weights channels last against the usual layout, for networks of torchvision.
+
+    python -m benchmarks.layouts [NAME ...]
+
+Both take turns in one process; the ratio of the medians is printed, above 1 where channels last is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from topocompress import environment
+from topocompress.inference import main_output
+from topocompress.memory_layout import training_layout
+
+NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vgg11_bn",
+            "shufflenet_v2_x1_0", "regnet_x_400mf", "convnext_tiny")  # fmt: skip
+ROUNDS = 5
+
+
+def step(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Seconds of a forward and a backward pass."""
+    started = time.perf_counter()
+    torch.autograd.backward(F.cross_entropy(main_output(model(images)), labels))
+    model.zero_grad()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=NETWORKS)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
+    given = parser.parse_args()
+    images = torch.randn(given.batch, 3, given.size, given.size, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(given.batch) % 10
+    machine = environment.describe()
+    print(f"{machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
+    print("\n| network | step, usual layout / channels last | taken |\n|---|---:|---|")
+    for name in given.names:
+        torch.manual_seed(0)
+        usual = torchvision.models.get_model(name, weights=None, num_classes=10).train()
+        last = copy.deepcopy(usual).to(memory_format=torch.channels_last)
+        taken = training_layout(usual, images[:2])
+        seconds: dict[nn.Module, list[float]] = {usual: [], last: []}
+        for counted in [False] + [True] * ROUNDS:
+            for model, times in seconds.items():
+                spent = step(model, images, labels)
+                if counted:
+                    times.append(spent)
+        ratio = statistics.median(seconds[usual]) / statistics.median(seconds[last])
+        print(f"| {name} | {ratio:.2f} | {str(taken).removeprefix('torch.')} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
