@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +44,16 @@ def test_no_bars_where_nobody_looks(monkeypatch):
     with console.progress() as progress:
         progress("exporting", 1, 2)
     assert pipe.getvalue() == ""
+
+
+def test_a_log_gets_a_line_a_minute(monkeypatch):
+    log, clock = io.StringIO(), iter([0.0, 59.0, 61.0, 61.0, 100.0, 122.0, 122.0])
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with console.progress() as progress:
+        for done in range(1, 5):
+            progress("fine-tuning: epoch 1/1, loss 2", done, 9)
+    assert log.getvalue() == "fine-tuning: epoch 1/1, loss 2 2/9\nfine-tuning: epoch 1/1, loss 2 4/9\n"
 
 
 def test_an_error_is_shown_with_its_hint_and_no_markup(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,19 @@ _COLUMNS, _WIDE = 4, 110
 """Columns of the before/after table that fit any terminal, and the characters that all of them take."""
 
 
+_QUIET_SECONDS = 60.0
+"""Between two lines of progress where there is no terminal."""
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """A callback ``(step, done, total)`` that draws one bar per step on standard error."""
+    """A callback ``(step, done, total)`` that draws one bar per step on standard error, or writes a line now and then.
+
+    Lines are for what is no terminal, such as the log of a job that runs for hours.
+    """
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 
     class Rate(TextColumn):
@@ -86,9 +97,7 @@ def progress() -> Iterator[Progress]:
         TimeRemainingColumn(compact=True),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(
-        *columns, console=_console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and is_main())
-    ) as bars:
+    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not is_main()) as bars:
 
         def report(step: str, done: int, total: int) -> None:
             name = step.partition(":")[0]
@@ -97,6 +106,19 @@ def progress() -> Iterator[Progress]:
             bars.update(tasks[name], description=step, completed=done, total=total)
 
         yield report
+
+
+def _lines() -> Progress:
+    """A callback ``(step, done, total)`` that says where it stands once a minute."""
+    said = time.monotonic()
+
+    def report(step: str, done: int, total: int) -> None:
+        nonlocal said
+        if is_main() and time.monotonic() - said >= _QUIET_SECONDS:
+            said = time.monotonic()
+            print(f"{step} {done}/{total}", file=sys.stderr, flush=True)
+
+    return report
 
 
 def _table(title: str) -> Table:
