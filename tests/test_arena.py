@@ -11,6 +11,7 @@ from topocompress.errors import CriterionError, DataError, PlanError
 from topocompress.measurement import count_macs
 from topocompress.models import load_model
 from topocompress.surgery import apply
+from topocompress.verbs import score_groups
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,25 @@ def test_a_criterion_may_choose_where_to_cut_at_no_more_macs(digits):
     for ratio in found.ratios:
         (uniform,), (free,) = found.of("taylor", ratio), found.of("taylor@global", ratio)
         assert 0.5 * uniform.macs < free.macs <= uniform.macs
+
+
+def test_a_criterion_that_cannot_judge_every_group_is_left_out(digits, monkeypatch):
+    def partial(model, groups, criterion, *given, **named):
+        scores = score_groups(model, groups, criterion, *given, **named)
+        if criterion.name == "l2":
+            return replace(scores, layers=dict(list(scores.layers.items())[1:]))
+        return scores
+
+    monkeypatch.setattr(arena, "score_groups", partial)
+    found = run(digits, criteria=["l2", "l1"])
+
+    assert found.criteria == ["l1"]
+    assert len(found.cells) == 4
+    ((name, why),) = found.left_out
+    assert name == "l2"
+    assert "has no scores for" in why
+    with pytest.raises(CriterionError, match="has no scores for"):
+        run(digits, criteria=["l2"])
 
 
 def test_finished_results_are_used_again(digits, tmp_path, monkeypatch):

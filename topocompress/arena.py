@@ -75,7 +75,8 @@ def compare(
     Raises:
         DataError: Too few samples, or fine-tuning without labels.
         PlanError: A ratio is not usable.
-        CriterionError: A criterion is unknown, or has no scores for some layers.
+        CriterionError: A criterion is unknown, or none of them has scores for every group that can be pruned; one that
+            lacks some is left out.
     """
     for name in criteria:
         create(name.removesuffix(GLOBAL))
@@ -91,11 +92,19 @@ def compare(
     folder = None if out is None else Path(out) / "cells"
     arena = _Arena.open(loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress)
     cells: list[Cell] = []
-    total = len(criteria) * len(ratios) * seeds
+    left_out: dict[str, str] = {}
     for seed in range(seeds):
         for name in criteria:
-            cells += arena.results(name, ratios, seed)
-            progress("comparing", len(cells), total)
+            if name in left_out:
+                continue
+            try:
+                cells += arena.results(name, ratios, seed)
+            except CriterionError as error:
+                left_out[name] = error.what
+                cells = [cell for cell in cells if cell.criterion != name]
+                if len(left_out) == len(criteria):
+                    raise
+            progress("comparing", len(cells), (len(criteria) - len(left_out)) * len(ratios) * seeds)
     return Comparison(
         model=loaded.source,
         data=data.source,
@@ -105,6 +114,7 @@ def compare(
         samples=samples,
         finetune=recipe.epochs,
         cells=tuple(cells),
+        left_out=tuple(left_out.items()),
     )
 
 

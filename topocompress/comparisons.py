@@ -46,6 +46,7 @@ class Comparison:
         samples: Calibration samples of each seed.
         finetune: Epochs of fine-tuning.
         cells: Every result.
+        left_out: Criteria that cannot judge this model, and why.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Comparison:
     samples: int
     finetune: int
     cells: tuple[Cell, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def criteria(self) -> list[str]:

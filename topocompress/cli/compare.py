@@ -77,6 +77,8 @@ def compare(
     plot_comparison(out / "compare.png", comparison)
     console.show_comparison(verdicts.rows(comparison), comparison.measure)
     console.note(f"Original: {comparison.measure} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png")
+    for _, why in comparison.left_out:
+        console.note(f"Left out: {why}.")
     console.note(verdicts.recommendation(comparison))
 
 
