@@ -1,4 +1,4 @@
-"""A training step with weights channels last against the usual layout, for networks of torchvision.
+"""A training step on images channels last against the usual layout, for networks of torchvision.
 
     python -m benchmarks.layouts [NAME ...]
 
@@ -8,7 +8,6 @@ Both take turns in one process; the ratio of the medians is printed, above 1 whe
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from topocompress import environment
 from topocompress.inference import main_output
-from topocompress.memory_layout import training_layout
+from topocompress.memory_layout import laid_out
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vgg11_bn",
             "shufflenet_v2_x1_0", "regnet_x_400mf", "convnext_tiny")  # fmt: skip
@@ -40,24 +39,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")
     given = parser.parse_args()
-    images = torch.randn(given.batch, 3, given.size, given.size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(given.batch, 3, given.size, given.size, generator=torch.Generator().manual_seed(0))
+    images = [laid_out(noise, layout) for layout in (torch.contiguous_format, torch.channels_last)]
     labels = torch.arange(given.batch) % 10
     machine = environment.describe()
     print(f"{machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
-    print("\n| network | step, usual layout / channels last | taken |\n|---|---:|---|")
+    print("\n| network | step, usual layout / channels last |\n|---|---:|")
     for name in given.names:
         torch.manual_seed(0)
-        usual = torchvision.models.get_model(name, weights=None, num_classes=10).train()
-        last = copy.deepcopy(usual).to(memory_format=torch.channels_last)
-        taken = training_layout(usual, images[:2])
-        seconds: dict[nn.Module, list[float]] = {usual: [], last: []}
-        for counted in [False] + [True] * ROUNDS:
-            for model, times in seconds.items():
-                spent = step(model, images, labels)
-                if counted:
-                    times.append(spent)
-        ratio = statistics.median(seconds[usual]) / statistics.median(seconds[last])
-        print(f"| {name} | {ratio:.2f} | {str(taken).removeprefix('torch.')} |", flush=True)
+        model = torchvision.models.get_model(name, weights=None, num_classes=10).train()
+        rounds = [[step(model, batch, labels) for batch in images] for _ in range(1 + ROUNDS)][1:]
+        usual, last = (statistics.median(times) for times in zip(*rounds, strict=True))
+        print(f"| {name} | {usual / last:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

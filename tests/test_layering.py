@@ -23,6 +23,7 @@ ROWS = (
         "_inference_process",
         "digits",
         "inference",
+        "memory_layout",
         "detectors",
         "environment",
         "ranks",
@@ -53,7 +54,6 @@ ROWS = (
     ("tracing", "heads", "attention", "groups", "surgery", "swapping", "probing", "artifact"),
     (
         "batchnorm",
-        "memory_layout",
         "training_set",
         "augmentation",
         "random_state",

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.memory_layout import training_layout
+from topocompress.memory_layout import fast_layout, laid_out
 
 
 class Head(nn.Module):
@@ -23,35 +23,54 @@ def images():
     return torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
-def test_convolutions_lie_channels_last():
-    assert training_layout(Head(lambda maps: maps.flatten(1)), images()) == torch.channels_last
+def test_images_lie_channels_last_before_convolutions():
+    assert fast_layout(Head(lambda maps: maps.flatten(1)), images()) == torch.channels_last
 
 
 def test_a_network_that_views_its_feature_maps_keeps_the_usual_layout():
     model = Head(lambda maps: maps.view(len(maps), -1))
     with pytest.raises(RuntimeError, match="view size is not compatible"):
-        model.to(memory_format=torch.channels_last)(images())
-    assert training_layout(model.to(memory_format=torch.contiguous_format), images()) == torch.contiguous_format
+        model(laid_out(images(), torch.channels_last))
+    assert fast_layout(model, images()) == torch.contiguous_format
 
 
 def test_a_network_that_reads_memory_in_its_order_keeps_the_usual_layout():
     model = Head(lambda maps: maps.as_strided((len(maps), 48), (48, 1)))
-    assert training_layout(model, images()) == torch.contiguous_format
+    assert fast_layout(model, images()) == torch.contiguous_format
 
 
 def test_the_model_and_the_random_state_stay():
     model = Head(lambda maps: maps.flatten(1)).train()
     random = torch.get_rng_state()
-    training_layout(model, images())
-    assert model.conv.weight.is_contiguous()
+    fast_layout(model, images())
     assert model.training and model.drop.training
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_a_network_of_vectors_is_no_matter():
-    training_layout(nn.Linear(3, 2), torch.ones(2, 3))
+def test_vectors_have_no_channels_last():
+    assert fast_layout(nn.Linear(3, 2), torch.ones(2, 3)) == torch.contiguous_format
+    assert laid_out(torch.ones(2, 3), torch.channels_last).is_contiguous()
+
+
+def test_outputs_that_differ_in_number_are_no_sign_of_a_misread_layout():
+    class Boxes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return [{"boxes": torch.ones(3 if images.is_contiguous() else 2, 4), "scores": torch.empty(0)}]
+
+    assert fast_layout(Boxes(), images()) == torch.channels_last
 
 
 def test_samples_that_do_not_fit_are_an_error():
     with pytest.raises(ModelError, match="does not accept inputs of shape"):
-        training_layout(Head(lambda maps: maps.flatten(1)), images()[:, :1])
+        fast_layout(Head(lambda maps: maps.flatten(1)), images()[:, :1])
+
+
+def test_nan_is_left_for_others_to_find():
+    model = Head(lambda maps: maps.flatten(1))
+    with torch.no_grad():
+        model.conv.bias[0] = torch.nan
+    assert fast_layout(model, images()) == torch.channels_last

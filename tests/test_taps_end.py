@@ -10,7 +10,7 @@ from torchvision.models.resnet import BasicBlock
 
 from topocompress.capture import Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.errors import ModelError
-from topocompress.taps import fast_layout, tapped
+from topocompress.taps import tapped
 
 # --- no trace is left ---
 
@@ -220,26 +220,6 @@ def test_an_early_end_leaves_nothing_behind():
 
 def normed(net: nn.Module, x: Tensor) -> Tensor:
     return net.norm(net.conv(x)).relu()
-
-
-def viewed(net: nn.Module, x: Tensor) -> Tensor:
-    return net.conv(x).view(len(x), -1)
-
-
-def test_channels_come_last_where_the_network_takes_it():
-    model = seeded(lambda: Net(normed, conv=conv(), norm=nn.BatchNorm2d(4)))
-    before = trace_of(model)
-
-    assert fast_layout(model, images(1)) is torch.channels_last
-    assert_untouched(model, before)
-
-
-def test_a_network_that_views_its_maps_gets_plain_images():
-    assert fast_layout(seeded(lambda: Net(viewed, conv=conv())), images(1)) is torch.contiguous_format
-
-
-def test_rows_of_numbers_have_no_channels_last():
-    assert fast_layout(nn.Linear(5, 2), torch.zeros(1, 5)) is torch.contiguous_format
 
 
 def test_the_layout_changes_no_more_than_rounding():

@@ -163,7 +163,7 @@ def collect_clouds(
         samples: How many there are.
         maps: How maps become points.
         allocate: Where the clouds are kept; by default in ordinary memory.
-        layout: How images lie in memory; see :func:`topocompress.taps.fast_layout`.
+        layout: How images lie in memory; see :func:`topocompress.memory_layout.fast_layout`.
         on_batch: Called with the number of samples after each batch.
 
     Returns:

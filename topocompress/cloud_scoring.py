@@ -15,10 +15,10 @@ from topocompress.capture import Batches, Maps, Slice, collect_clouds, map_shape
 from topocompress.criteria.base import CloudCriterion, checked
 from topocompress.errors import DataError
 from topocompress.inference import device_of
+from topocompress.memory_layout import fast_layout
 from topocompress.parallel import Run, workers
 from topocompress.resources import Resources, cores, peak_memory
 from topocompress.score_store import ScoreStore
-from topocompress.taps import fast_layout
 from topocompress.tasks import score_filters, spreads
 from topocompress.types import LayerScores
 

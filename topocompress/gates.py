@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
-from topocompress.taps import FOLLOWED, Taps, laid_out, listening, tensors_in
+from topocompress.memory_layout import laid_out
+from topocompress.taps import FOLLOWED, Taps, listening, tensors_in
 
 Gate = Callable[[str, Tensor], Tensor]
 """Takes a layer's name and its maps as they are, gives what is read in their place."""
@@ -86,7 +87,7 @@ def gated(
         model: The network; left as it was.
         layers: Names of Conv2d or Linear modules.
         gate: Called where a layer's maps are read.
-        layout: How images lie in memory; see :func:`topocompress.taps.fast_layout`.
+        layout: How images lie in memory; see :func:`topocompress.memory_layout.fast_layout`.
     """
     gates = _Gates(gate)
 

@@ -20,8 +20,8 @@ from topocompress.gates import Switches, gated
 from topocompress.inference import main_output
 from topocompress.joint import Removal, least_joint
 from topocompress.map_scoring import Constancy, check_maps
+from topocompress.memory_layout import fast_layout
 from topocompress.resources import Resources
-from topocompress.taps import fast_layout
 from topocompress.types import LayerScores
 
 Units = Mapping[str, tuple[tuple[int, ...], ...]]

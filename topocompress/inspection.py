@@ -17,9 +17,9 @@ from torch import nn
 from topocompress.capture import Batches, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.cloud_scoring import Progress
 from topocompress.errors import DataError, ModelError, TopologyError
+from topocompress.memory_layout import fast_layout
 from topocompress.resources import Resources
 from topocompress.scoring import silent
-from topocompress.taps import fast_layout
 from topocompress.tasks import is_dead
 from topocompress.topology import (
     Scale,

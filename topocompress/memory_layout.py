@@ -1,39 +1,51 @@
-"""In what order a network's weights lie in memory while it trains; convolutions are fastest channels last."""
+"""In what order the numbers of images and maps lie in memory; convolutions on a CPU are fastest channels last."""
 
 from __future__ import annotations
-
-import copy
 
 import torch
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError
-from topocompress.inference import evaluating, main_output, run_forward
+from topocompress.inference import all_outputs, evaluating, run_forward
 
 _TOLERANCE = 1e-3
-"""Of the largest output; orders of magnitude above rounding, and below what a misread layout does."""
+"""Of the largest output: far above rounding, far below what a network does that misreads the layout."""
 
 
-def training_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
-    """Channels last where the network computes the same in it, else the usual layout.
+def fast_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
+    """How images should lie in memory: channels last, which is faster on the CPU, if the network takes it.
 
-    Shapes are the same in both. A network that calls ``view`` on feature maps, or reads memory by strides, may
-    nevertheless fail or err, so it is tried out on a copy.
+    Shapes are the same in both layouts. A network that views its maps as if they lay plainly fails in the other one,
+    and one that reads memory by strides errs; so it is tried out.
 
     Args:
-        model: The network, on its device; not changed.
-        inputs: A few samples, (samples, channels, h, w), on that device.
+        model: The network; left as it was.
+        example: (samples, C, H, W) input; anything else stays as it is.
 
     Raises:
-        ModelError: The model does not accept the samples.
+        ModelError: The model does not accept the example.
     """
-    with evaluating(model):
-        expected = main_output(run_forward(model, inputs))
-    changed = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    with evaluating(changed):
+    if example.ndim != 4:
+        return torch.contiguous_format
+    with evaluating(model) as device:
+        if device.type != "cpu":
+            return torch.contiguous_format
+        expected = all_outputs(run_forward(model, example.to(device)))
         try:
-            found = main_output(run_forward(changed, inputs))
+            found = all_outputs(run_forward(model, laid_out(example.to(device), torch.channels_last)))
         except ModelError:
             return torch.contiguous_format
-    close = torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * float(expected.abs().max()), equal_nan=True)
-    return torch.channels_last if close else torch.contiguous_format
+    return torch.channels_last if all(map(_close, found, expected)) else torch.contiguous_format
+
+
+def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in a memory layout."""
+    return images.contiguous(memory_format=layout) if images.ndim == 4 else images
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape:  # a detector's boxes: rounding may tip one over a threshold
+        return True
+    finite = expected[expected.isfinite()].abs()
+    largest = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * largest, equal_nan=True)

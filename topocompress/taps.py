@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from topocompress.activation import TopologicalActivation
-from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
+from topocompress.memory_layout import laid_out
 
 FOLLOWED: frozenset[Callable[..., Any]] = frozenset(
     {
@@ -166,7 +166,7 @@ def tapped(
         deliver: Called with a layer's name and its maps, as soon as they are there.
         order: Receives the names of the layers as they run; maps may be delivered in another order.
         whole: Run every batch through the whole network; otherwise a pass ends when all maps are delivered.
-        layout: How images lie in memory; see :func:`fast_layout`.
+        layout: How images lie in memory; see :func:`topocompress.memory_layout.fast_layout`.
     """
     modules = dict(model.named_modules())
     waiting: set[str] = set()
@@ -235,27 +235,3 @@ def normalises(module: nn.Module) -> bool:
     """Whether a module is a norm, of torch's kinds or one with frozen statistics, with or without an activation."""
     frozen = isinstance(getattr(module, "running_mean", None), Tensor)
     return frozen or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm))
-
-
-def fast_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
-    """How images should lie in memory: channels last, which is faster on the CPU, if the network takes it.
-
-    Args:
-        model: The network; left as it was.
-        example: (1, C, H, W) input.
-    """
-    if example.ndim != 4:
-        return torch.contiguous_format
-    with evaluating(model) as device:
-        if device.type != "cpu":
-            return torch.contiguous_format
-        try:
-            run_forward(model, laid_out(example.to(device), torch.channels_last))
-        except ModelError:  # it views its maps as if they lay plainly
-            return torch.contiguous_format
-    return torch.channels_last
-
-
-def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
-    """Images in a memory layout."""
-    return images.contiguous(memory_format=layout) if images.ndim == 4 else images

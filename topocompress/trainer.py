@@ -19,7 +19,7 @@ from topocompress.augmentation import augmented
 from topocompress.batchnorm import with_statistics
 from topocompress.errors import ModelError, TrainingError
 from topocompress.inference import evaluating, main_output, preserved, run_forward
-from topocompress.memory_layout import training_layout
+from topocompress.memory_layout import fast_layout
 from topocompress.objective import Objective
 from topocompress.random_state import as_text, from_text, random_state, set_random_state
 from topocompress.recipe import Augmentation
@@ -116,9 +116,9 @@ class Trainer:
     def _prepare(self, model: nn.Module) -> None:
         recipe, device = self.objective.recipe, self.helper.device
         self._shuffle = torch.Generator().manual_seed(self.seed)
-        self._plain = self._laid_out(copy.deepcopy(model).to(device))  # to validate: neither 16 bits nor SyncBatchNorm
-        self._model = wrapped(self.helper, copy.deepcopy(self._plain), self._used(model))
-        self._teacher = None if self.teacher is None else self._laid_out(copy.deepcopy(self.teacher))
+        self._plain = copy.deepcopy(model).to(device)  # for validation: neither 16 bits nor SyncBatchNorm
+        self._layout = self._suitable_layout()
+        self._model = wrapped(self.helper, copy.deepcopy(model), self._used(model))
         self._inner: nn.Module = self.helper.unwrap_model(self._model, keep_torch_compile=False)
         trainable = [parameter for parameter in self._inner.parameters() if parameter.requires_grad]
         if not trainable:
@@ -132,11 +132,12 @@ class Trainer:
         self._rates = recipe.rates(recipe.epochs * self._steps, self._steps)
         self._taught_validation: list[Tensor | None] = []
 
-    def _laid_out(self, model: nn.Module) -> nn.Module:
-        """A network with its weights in the order in which it trains fastest."""
+    def _suitable_layout(self) -> torch.memory_format:
+        """How images lie in memory so that the network, and the teacher, are fast."""
         samples, indices = self.chooser
-        inputs, _ = next(loaded_batches(samples, [list(indices[:2])], self.helper.device))
-        return model.to(memory_format=training_layout(model, inputs))
+        example, _ = next(loaded_batches(samples, [list(indices[:1])], self.helper.device))
+        found = {fast_layout(each, example) for each in (self._plain, self.teacher) if each is not None}
+        return found.pop() if len(found) == 1 else torch.contiguous_format
 
     def _used(self, model: nn.Module) -> set[str]:
         """Names of the parameters that get gradients; looked at where several processes must agree on them."""
@@ -160,7 +161,7 @@ class Trainer:
         def change(images: Tensor, numbers: list[int]) -> Tensor:
             return augmented(images, numbers, self.augmentation, seed=self.seed, epoch=number)
 
-        loaded = loaded_batches(samples, [part for part, _ in parts], helper.device, change)
+        loaded = loaded_batches(samples, [part for part, _ in parts], helper.device, change, layout=self._layout)
         total, seen = 0.0, 0
         rates = self._rates[(number - 1) * self._steps : number * self._steps]
         for step, group in enumerate(grouped(batches, recipe.accumulate)):
@@ -200,13 +201,13 @@ class Trainer:
         return summed(helper, [total])[0]
 
     def _taught(self, inputs: Tensor, *, amp: bool) -> Tensor | None:
-        if self._teacher is None:
+        if self.teacher is None:
             return None
         with torch.no_grad():
             if not amp:
-                return main_output(run_forward(self._teacher, inputs)).float()
+                return main_output(run_forward(self.teacher, inputs)).float()
             with self.helper.autocast():
-                return main_output(run_forward(self._teacher, inputs)).float()
+                return main_output(run_forward(self.teacher, inputs)).float()
 
     def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
         """Measure the weights as they are on the samples that choose the best epoch."""
@@ -221,7 +222,8 @@ class Trainer:
         batches = batch_indices(own, self.objective.recipe.batch_size, shuffle=None)
         sums = [0.0, 0.0]
         with evaluating(self._plain):
-            for place, (inputs, labels) in enumerate(loaded_batches(samples, batches, helper.device)):
+            loaded = loaded_batches(samples, batches, helper.device, layout=self._layout)
+            for place, (inputs, labels) in enumerate(loaded):
                 logits = main_output(run_forward(self._plain, inputs))
                 if place == len(self._taught_validation):  # the teacher says the same in each epoch
                     self._taught_validation.append(self._taught(inputs, amp=False))

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from topocompress.errors import DataError
 from topocompress.inference import batch_parts, sample_count
+from topocompress.memory_layout import laid_out
 
 Samples = Dataset[Any]
 """A map-style dataset of (input (C, H, W), class label) pairs."""
@@ -113,6 +114,8 @@ def loaded_batches(
     batches: Sequence[list[int]],
     device: torch.device,
     change: Callable[[Tensor, list[int]], Tensor] | None = None,
+    *,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the samples with these indices, on a device; labels are -1 where there are none.
 
@@ -121,6 +124,7 @@ def loaded_batches(
         batches: Indices of each batch.
         device: Where they go.
         change: Called with each batch's inputs (B, C, H, W), still on the CPU, and indices.
+        layout: How inputs lie in memory.
     """
     for indices, batch in zip(batches, DataLoader(samples, batch_sampler=batches), strict=True):
         inputs, labels = batch_parts(batch)
@@ -128,4 +132,4 @@ def loaded_batches(
             labels = torch.full((len(inputs),), -1)
         if change is not None:
             inputs = change(inputs, indices)
-        yield inputs.to(device), labels.to(device=device, dtype=torch.int64)
+        yield laid_out(inputs.to(device), layout), labels.to(device=device, dtype=torch.int64)
