@@ -115,6 +115,12 @@ def test_what_is_no_image_network_is_refused(tmp_path):
         bench([graph(tmp_path / "flat.onnx", shape=("n", 3))], runs=1)
 
 
+def test_what_is_no_onnx_file_is_refused_with_the_way_to_one(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    with pytest.raises(ExportError, match=r"cannot load model.pt(.|\n)*Give ONNX files"):
+        bench([tmp_path / "model.pt"], runs=1)
+
+
 @pytest.mark.parametrize(
     "changes", [{"runs": 0}, {"batch_sizes": (0,)}, {"threads": 0}, {"warmup": -1}], ids=lambda each: next(iter(each))
 )

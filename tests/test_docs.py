@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import topocompress
 
@@ -28,6 +30,17 @@ def test_fine_tuning_page_runs(
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetuning.md").read_text(), re.DOTALL)
     exec(compile(snippet, "finetuning.md", "exec"), {})
     assert "agreement" in capsys.readouterr().out
+
+
+def test_activation_page_runs() -> None:
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "activation.md").read_text(), re.DOTALL):
+        exec(compile(snippet, "activation.md", "exec"), names)
+    trained, example, swapped = names["trained"], names["example"], names["swapped"]
+    assert names["model"](torch.ones(3, 2)).shape == (3, 2)
+    assert list(swapped.swapped) == ["1"]
+    assert torch.equal(swapped.model(example), trained(example))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -134,7 +134,7 @@ def bench(
     count = threads if threads is not None else cores()
     generator = np.random.default_rng(seed)
     with _pinned(count) as cpus:
-        sessions = [open_session(file, _options(count)) for file in files]
+        sessions = [_session(file, count) for file in files]
         shapes = [_input(session, file, input_size) for session, file in zip(sessions, files, strict=True)]
         if len({(shape[1:], kind) for shape, kind in shapes}) > 1:
             listed = ", ".join(f"{file.name} {shape[1:]}" for file, (shape, _) in zip(files, shapes, strict=True))
@@ -208,6 +208,14 @@ def _timing(
         low=low,
         high=high,
     )
+
+
+def _session(file: Path, threads: int) -> ort.InferenceSession:
+    try:
+        return open_session(file, _options(threads))
+    except ExportError as error:
+        hint = "Give ONNX files: `topocompress prune` writes one, topocompress.export_onnx turns any network into one."
+        raise ExportError(error.what, hint=hint) from error
 
 
 def _options(threads: int) -> ort.SessionOptions:
