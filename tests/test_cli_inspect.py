@@ -31,9 +31,16 @@ def test_inspect_draws_and_says_what_it_saw(
 @pytest.mark.usefixtures("place")
 def test_the_picture_names_model_layer_filter_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["tiny.safetensors", *BASE, *FILTER, "--dims", "0,1,2", "--scale", "knn:3,2", "--out", "deep/f.svg"]
-    assert run(monkeypatch, "inspect", *words) == 0
+    assert run(monkeypatch, "inspect", *words, "--map-size", "2") == 0
     text = Path("deep/f.svg").read_text()
-    for label in ("tiny.safetensors: body.2, filter 3", "N = 20, scale knn:3,2", "hops", "β2 = ", " cat ", " dog "):
+    for label in (
+        "tiny.safetensors: body.2, filter 3",
+        "N = 20, map size 2, scale knn:3,2",
+        "hops",
+        "β2 = ",
+        " cat ",
+        " dog ",
+    ):
         assert label in text
 
 

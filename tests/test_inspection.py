@@ -12,6 +12,7 @@ from shapes import circle
 from torch import nn
 
 from topocompress import inspect_filter
+from topocompress.capture import Maps
 from topocompress.criteria import Betti
 from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.scoring import score_layers
@@ -197,6 +198,17 @@ def test_every_filter_is_seen_as_the_criterion_sees_it(scale, memory):
         view = seen(circle(12), model, filter_index=index, scale=scale, memory=memory)
         assert view.betti == {0: scores.parts["beta0"][index], 1: scores.parts["beta1"][index]}
         assert view.dead == scores.dead[index]
+
+
+@pytest.mark.parametrize("maps", [Maps(size=1), Maps(sketch=3)], ids=["size", "sketch"])
+def test_reduced_maps_are_reduced_as_for_the_criterion(maps):
+    points = np.random.default_rng(0).standard_normal((15, 5))
+    scores = score_layers(Filters(), ["body.0"], Betti(scale="quantile:0.2"), samples_of(points), maps=maps)
+    view = seen(points, scale="quantile:0.2", maps=maps)
+
+    assert view.betti == {0: scores.layers["body.0"].parts["beta0"][0], 1: scores.layers["body.0"].parts["beta1"][0]}
+    assert view.maps == maps.settings()
+    assert view.mean_distance != seen(points, scale="quantile:0.2").mean_distance
 
 
 @pytest.mark.parametrize("shape", [(40, 3), (20, 50)])

@@ -28,6 +28,7 @@ def a_view(samples: int = 30, **changes) -> FilterView:
         "filter": 7,
         "samples": samples,
         "scale": "absolute:1",
+        "maps": {"map_size": 4},
         "epsilon": 1.0,
         "mean_distance": 1.625,
         "betti": {dimension: int(curve[here]) for dimension, curve in curves.items()},
@@ -62,7 +63,7 @@ def test_what_is_written_on_it(tmp_path):
 
     for label in (
         "net.pt: block.conv, filter 7",
-        "N = 30, scale absolute:1, mean distance 1.62",
+        "N = 30, map size 4, scale absolute:1, mean distance 1.62",
         "at ε = 1:",
         f"β0 = {view.betti[0]}",
         "β1 = 0",

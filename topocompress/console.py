@@ -166,6 +166,8 @@ def show_filter(view: FilterView) -> None:
     table.add_column(justify="right", no_wrap=True)
     hops = " hops" * (view.unit == "hops")
     table.add_row("samples", str(view.samples))
+    for name, value in view.maps.items():
+        table.add_row(name.replace("_", " "), str(value))
     table.add_row(f"ε ({view.scale})", f"{view.epsilon:.4g}{hops}")
     table.add_row("mean distance", f"{view.mean_distance:.4g}")
     for dimension, number in view.betti.items():

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 from torch import nn
 
-from topocompress.capture import Batches, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.capture import EXACT, Batches, Maps, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.cloud_scoring import Progress
 from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.memory_layout import fast_layout
@@ -43,6 +43,7 @@ def inspect_filter(
     filter_index: int,
     scale: str = "quantile:0.2",
     dimensions: Sequence[int] = (0, 1),
+    maps: Maps = EXACT,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> FilterView:
@@ -59,6 +60,7 @@ def inspect_filter(
         scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``layer`` needs the clouds of all filters of
             the layer; with ``knn`` the filtration is by hops in the neighbour graph.
         dimensions: Homology dimensions, among 0, 1 and 2.
+        maps: How maps become points.
         memory: Bytes that clouds may take at one time, by default half of what is free; matters for the ``layer``
             scale alone.
         progress: Called as ``progress(step, done, total)``.
@@ -74,7 +76,7 @@ def inspect_filter(
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
     check_filter(model, layer, filter_index)
     samples, labels = _count(batches)
-    features, layout = _features(model, layer, batches)
+    features, layout = _features(model, layer, batches, maps)
 
     channels = (0, _width(model.get_submodule(layer))) if chosen.kind == "layer" else (filter_index, filter_index + 1)
     parts = _parts(layer, channels, features, samples, Resources(memory=memory).bytes)
@@ -87,7 +89,7 @@ def inspect_filter(
 
     cloud, means = np.empty((0, 0), dtype=np.float32), []
     for part in parts:
-        (clouds,) = collect_clouds(model, [part], batches, samples, layout=layout, on_batch=on_batch)
+        (clouds,) = collect_clouds(model, [part], batches, samples, maps=maps, layout=layout, on_batch=on_batch)
         if part.start <= filter_index < part.stop:
             cloud = clouds[filter_index - part.start].copy()
         if chosen.kind == "layer":
@@ -110,6 +112,7 @@ def inspect_filter(
         filter=filter_index,
         samples=samples,
         scale=str(chosen),
+        maps=maps.settings(),
         epsilon=epsilon,
         mean_distance=mean_distance(cloud),
         betti={dimension: int(curve[here]) for dimension, curve in curves.items()},
@@ -168,11 +171,11 @@ def _count(batches: Batches) -> tuple[int, NDArray[np.int64] | None]:
     return samples, together if (together >= 0).all() else None
 
 
-def _features(model: nn.Module, layer: str, batches: Batches) -> tuple[int, torch.memory_format]:
+def _features(model: nn.Module, layer: str, batches: Batches, maps: Maps) -> tuple[int, torch.memory_format]:
     first, _ = next(iter(batches), (None, None))
     if first is None:
         raise DataError("the batches can be iterated only once", hint="Give a DataLoader or a list, not a generator.")
-    shapes = map_shapes(model, [layer], first[:1])
+    shapes = map_shapes(model, [layer], first[:1], maps)
     if layer not in shapes:
         raise ModelError(f"the forward pass does not run {layer}", hint="Choose a layer that it runs.")
     return shapes[layer][1], fast_layout(model, first[:1])

@@ -77,7 +77,8 @@ def plot_filter(path: Path, view: FilterView, *, model: str = "", classes: Seque
 
 def _facts(view: FilterView) -> str:
     dead = "; dead: the map is the same for every sample" if view.dead else ""
-    return f"N = {view.samples}, scale {view.scale}, mean distance {view.mean_distance:.3g}{dead}"
+    maps = "".join(f", {name.replace('_', ' ')} {value}" for name, value in view.maps.items())
+    return f"N = {view.samples}{maps}, scale {view.scale}, mean distance {view.mean_distance:.3g}{dead}"
 
 
 def _legend(view: FilterView, classes: Sequence[str]) -> dict[int, str]:

@@ -241,6 +241,7 @@ class FilterView:
         filter: Output channel of the layer.
         samples: Points of the cloud, N.
         scale: How ε was chosen.
+        maps: Where maps were averaged or projected: ``map_size``, ``sketch``.
         epsilon: ε, rounded to float32, in which distances are compared.
         mean_distance: Mean distance over the pairs of different samples.
         betti: Dimension → Betti number at ε.
@@ -258,6 +259,7 @@ class FilterView:
     filter: int
     samples: int
     scale: str
+    maps: Mapping[str, int]
     epsilon: float
     mean_distance: float
     betti: Mapping[int, int]

@@ -27,6 +27,8 @@ def inspect(
         str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
     ] = options.DEFAULT_DIMENSIONS,
     samples: Annotated[int, typer.Option("--samples", help="Samples N: the points of the cloud.")] = 1000,
+    map_size: options.MapSize = None,
+    sketch: options.Sketch = None,
     opening: Opening,
     memory: options.Memory = None,
     seed: options.Seed = 0,
@@ -36,6 +38,7 @@ def inspect(
 
     check_format(out)
     check_file(out)
+    maps = options.make_maps(map_size, sketch)
     budget = None if memory is None else options.bytes_of(memory)
     settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension
     from topocompress.data import batches
@@ -54,6 +57,7 @@ def inspect(
             filter_index=filter_index,
             scale=settings["scale"],
             dimensions=settings["dimensions"],
+            maps=maps,
             memory=budget,
             progress=progress,
         )
