@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("folders")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=1000, help="test images of the oracle")
+    parser.add_argument("--images", type=int, default=10_000, help="test images of the oracle")
     parser.add_argument("--samples", type=int, default=500, help="calibration samples of each seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--criteria", default=CRITERIA)
