@@ -387,3 +387,32 @@ def test_training_images_are_changed_and_validation_images_are_not():
     assert (result.augmentation, plain.augmentation) == ("shift", "none")
     assert result.history[0].validation_loss == plain.history[0].validation_loss
     assert result.history[1].loss != plain.history[1].loss
+
+
+class Watching(nn.Module):
+    """Two channels → two classes; notes how its maps lie in memory while it trains."""
+
+    def __init__(self, *, views: bool, seen: set[bool]) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(48, 2)
+        self.views, self.seen = views, seen
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        if self.training:
+            self.seen.add(maps.is_contiguous())
+        return self.head(maps.view(len(maps), -1) if self.views else maps.flatten(1))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Watching":
+        twin = Watching(views=self.views, seen=self.seen)
+        twin.load_state_dict(self.state_dict())
+        return twin.train(self.training)
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_maps_lie_channels_last_unless_the_network_views_them(views: bool) -> None:
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(40, 2, 4, 4), torch.arange(40) % 2)
+    seen: set[bool] = set()
+    finetune(Watching(views=views, seen=seen), data, Recipe(epochs=1, batch_size=10))
+    assert seen == {views}
