@@ -145,7 +145,7 @@ def _peak(what: str, args: argparse.Namespace) -> dict[str, Any]:
         while process.poll() is None:
             total = 0
             for each in [tree, *_children(tree)]:
-                try:  # shared pages count once, divided among those who share them
+                try:  # shared pages count once, divided among those who share them; clouds only where they are mapped
                     total += each.memory_full_info().pss
                 except psutil.Error:
                     continue

@@ -94,10 +94,11 @@ def _memory(rows: Mapping[str, Any]) -> str:
         return ""
     forward, score = found["forward"]["peak_bytes"], found["score"]["peak_bytes"]
     run = json.loads(found["score"]["said"])
+    clouds = run["peak_cloud_bytes"]
     return (
-        f"ResNet-50 within `--memory 2GB`: {run['passes']} passes, at most {run['peak_cloud_bytes'] / GB:.2f} GB of "
-        f"clouds at a time; all processes together peak {(score - forward) / GB:.2f} GB above a process that only runs "
-        f"the forward pass ({forward / GB:.2f} GB)."
+        f"ResNet-50 within `--memory 2GB`: {run['passes']} passes, at most {clouds / GB:.2f} GB of clouds at a time. "
+        f"All processes and all clouds together peak at most {(score + clouds - forward) / GB:.2f} GB above a process "
+        f"that only runs the forward pass ({forward / GB:.2f} GB); clouds that a process has mapped are counted twice."
     )
 
 

@@ -51,7 +51,7 @@ ROWS = (
         "result_store",
     ),
     ("cloud_scoring", "map_scoring", "joint", "gradient_scoring", "scoring"),
-    ("tracing", "heads", "attention", "groups", "surgery", "swapping", "probing", "artifact"),
+    ("tracing", "heads", "attention", "routes", "groups", "surgery", "swapping", "probing", "artifact"),
     (
         "batchnorm",
         "training_set",
@@ -113,7 +113,7 @@ FENCES = {
     "threadpoolctl": {"parallel"},
     "psutil": {"resources", "_inference_process"},
     "platformdirs": {"score_store"},
-    "torch_pruning": {"tracing", "groups", "surgery"},
+    "torch_pruning": {"tracing", "routes", "surgery"},
     "onnx": {"onnx_graphs", "export", "measurement", "profiling"},
     "onnxruntime": {"export", "measurement", "latency", "benching", "profiling", "quantizing", "_inference_process"},
     "onnxscript": {"onnx_graphs", "export", "measurement"},

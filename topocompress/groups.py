@@ -6,17 +6,17 @@ Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.attention import make_explicit
 from topocompress.detectors import REGIONS, followed
 from topocompress.errors import PlanError
 from topocompress.heads import HeadAttention, attention_heads
+from topocompress.routes import Disjoint, Reached, routes, width_of
 from topocompress.tracing import LAYERS, PATIENCE, Part, follow
 from topocompress.types import ChannelGroup
 
@@ -58,7 +58,7 @@ def find_groups(
     copied = copy.deepcopy(model)
     make_explicit(copied)
     copied = followed(copied)
-    names = {module: name for name, module in copied.named_modules()}
+    names: dict[object, str] = {module: name for name, module in copied.named_modules()}
     patterns = list(ignore)
     if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
         raise PlanError(
@@ -80,17 +80,9 @@ def find_groups(
         if name.startswith(f"{head.part}.") and name != f"{head.part}.proj"
     }
     groups = [*(group for group in groups if group.root not in owned), *heads]
-    seen = {name for group in groups for name in (*group.filters, *group.readers)}
+    seen = {name for group in groups for name in group.coupled}
     alone = {
-        name: ChannelGroup(
-            root=name,
-            width=_outputs(module),
-            units=tuple((channel,) for channel in range(_outputs(module))),
-            filters={name: tuple((channel,) for channel in range(_outputs(module)))},
-            readers={},
-            coupled=(name,),
-            protected=_ENTERS if _is_depthwise(module) else _UNSEEN,
-        )
+        name: _alone(name, width_of(module, out=True), _ENTERS if _is_depthwise(module) else _UNSEEN)
         for module, name in names.items()
         if isinstance(module, LAYERS) and name not in seen | owned
     }
@@ -105,6 +97,21 @@ def explicit(model: nn.Module) -> nn.Module:
     copied = copy.deepcopy(model)
     make_explicit(copied)
     return copied if attention_heads(copied) else model
+
+
+def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
+    """A layer that stays whole, and of which no more is said."""
+    channels = tuple((channel,) for channel in range(width))
+    return ChannelGroup(
+        root=name,
+        part=part,
+        width=width,
+        units=channels,
+        filters={name: channels},
+        readers={},
+        coupled=tuple(dict.fromkeys((name, *coupled))),
+        protected=why,
+    )
 
 
 def _without_attention(module: nn.Module) -> bool:
@@ -130,57 +137,59 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bo
     )
 
 
-def _groups_of(part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
+def _groups_of(part: Part, names: Mapping[object, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
     graph = part.graph
     groups: list[ChannelGroup] = []
-    covered: set[nn.Module] = set()
+    covered: set[object] = set()
     for root in [module for module in names if isinstance(module, LAYERS) and module in graph.module2node]:
         if root in covered or _is_depthwise(root):  # a depthwise layer is in its producer's group
             continue
-        full = graph.get_pruning_group(
-            root, graph.get_pruner_of_module(root).prune_out_channels, list(range(_outputs(root)))
-        )
-        covered |= {d.target.module for d, _ in full.items if graph.is_out_channel_pruning_fn(d.handler)}
-        groups.append(_describe(full, part, names, ignore, linear=linear))
+        joined = Disjoint(width_of(root, out=True))
+        members = routes(graph, root, joined)
+        covered |= {member.module for member in members if member.out}
+        groups.append(_describe(members, joined, part, names, ignore, linear=linear))
     return groups
 
 
 def _describe(
-    full: tp.Group, part: Part, names: dict[nn.Module, str], ignore: Sequence[str], *, linear: bool
+    members: Sequence[Reached],
+    joined: Disjoint,
+    part: Part,
+    names: Mapping[object, str],
+    ignore: Sequence[str],
+    *,
+    linear: bool,
 ) -> ChannelGroup:
-    graph, root = part.graph, full[0].dep.target.module
-    width = _outputs(root)
-    union = _Union(width)
+    root = names[members[0].module]
+    width = width_of(members[0].module, out=True)
     filters: dict[str, list[list[int]]] = {}
     readers: dict[str, list[int]] = {}
     coupled: list[str] = []
     reasons: list[str] = []
-    for item in full.items:
-        module, out = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
-        name = names.get(module)
-        reasons += _protections(item, name, part.name, ignore, out=out)
-        if out and name and name.startswith(REGIONS):
-            reasons.append(_REGIONS)
+    for member in members:
+        name = names.get(member.module)
+        reasons += _protections(member, name, part.name, ignore)
         if name is None:
             continue
         coupled.append(name)
-        _join_channel_groups(module, item, union, out=out)
-        if isinstance(module, LAYERS):
-            if out:
-                channels = filters.setdefault(name, [[] for _ in range(width)])
-                for channel, source in zip(item.idxs, item.root_idxs, strict=True):
-                    channels[source].append(channel)
-            if not out and not _is_depthwise(module):
-                counts = readers.setdefault(name, [0] * width)
-                for source in item.root_idxs:
-                    counts[source] += 1
+        _join_channel_groups(member, joined)
+        if isinstance(member.module, LAYERS) and member.out:
+            channels = filters.setdefault(name, [[] for _ in range(width)])
+            for channel, source in member.sources.items():
+                channels[source].append(channel)
+        elif isinstance(member.module, LAYERS) and not _is_depthwise(member.module):
+            counts = readers.setdefault(name, [0] * width)
+            for source in member.sources.values():
+                counts[source] += 1
     if not linear and not any(
-        isinstance(graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters
+        isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters
     ):
         reasons.append(_LINEAR)
-    units = union.sets()
+    if any(channels != [source] for source, channels in enumerate(filters[root])):
+        return _alone(root, width, reasons[0] if reasons else _LOST, part=part.name, coupled=coupled)
+    units = joined.sets()
     return ChannelGroup(
-        root=names[root],
+        root=root,
         part=part.name,
         width=width,
         units=units,
@@ -196,73 +205,42 @@ def _describe(
     )
 
 
-def _protections(
-    item: tp._helpers.GroupItem, name: str | None, part: str, ignore: Sequence[str], *, out: bool
-) -> list[str]:
+def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[str]) -> list[str]:
     """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
-    module = item.dep.target.module
+    module = member.module
     reasons = []
-    if out and not item.dep.target.outputs:
+    if member.out and member.final:
         reasons.append(_LEAVES if part else _OUTPUT)
     if isinstance(module, nn.MultiheadAttention):
         reasons.append(_ATTENTION)
     if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
         reasons.append(_SEVERAL_CHANNEL_DIMS)
-    if isinstance(module, LAYERS) and max(item.idxs) >= (_outputs(module) if out else _inputs(module)):
+    if member.wrong:
         reasons.append(_LOST)
-    if (
-        out and name and any(fnmatchcase(name, pattern) for pattern in ignore)
-    ):  # layers that merely read may lose inputs
-        reasons.append(f"ignored: {name}")
+    if member.out and name:  # layers that merely read may lose inputs
+        if any(fnmatchcase(name, pattern) for pattern in ignore):
+            reasons.append(f"ignored: {name}")
+        if name.startswith(REGIONS):
+            reasons.append(_REGIONS)
     return reasons
 
 
-def _join_channel_groups(module: nn.Module, item: tp._helpers.GroupItem, union: _Union, *, out: bool) -> None:
+def _join_channel_groups(member: Reached, joined: Disjoint) -> None:
     """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
+    module = member.module
     if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
-        size = (module.out_channels if out else module.in_channels) // module.groups
+        size = width_of(module, out=member.out) // module.groups
     elif isinstance(module, nn.GroupNorm):
         size = module.num_channels // module.num_groups
     else:
         return
     places: dict[int, int] = {}
-    for channel, source in zip(item.idxs, item.root_idxs, strict=True):
-        union.join(places.setdefault(channel % size, source), source)
-
-
-class _Union:
-    """Disjoint sets over 0..n-1."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
-
-    def find(self, element: int) -> int:
-        while self._parent[element] != element:
-            self._parent[element] = self._parent[self._parent[element]]
-            element = self._parent[element]
-        return element
-
-    def join(self, first: int, second: int) -> None:
-        low, high = sorted((self.find(first), self.find(second)))
-        self._parent[high] = low
-
-    def sets(self) -> tuple[tuple[int, ...], ...]:
-        members: dict[int, list[int]] = {}
-        for element in range(len(self._parent)):
-            members.setdefault(self.find(element), []).append(element)
-        return tuple(tuple(found) for found in members.values())
+    for channel, source in member.sources.items():
+        joined.join(places.setdefault(channel % size, source), source)
 
 
 def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.out_channels and module.out_channels > 1
-
-
-def _outputs(module: nn.Module) -> int:
-    return module.out_features if isinstance(module, nn.Linear) else int(module.out_channels)  # type: ignore[arg-type]
-
-
-def _inputs(module: nn.Module) -> int:
-    return module.in_features if isinstance(module, nn.Linear) else int(module.in_channels)  # type: ignore[arg-type]
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

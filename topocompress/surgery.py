@@ -162,7 +162,9 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
     for entry in plan.groups:
         root = layers[entry.root]
         if _width(root) != entry.kept:
-            raise SurgeryError(f"{entry.root} has {_width(root)} channels after removal, planned were {entry.kept}")
+            raise SurgeryError(
+                f"{entry.root} has {_width(root)} channels after removal, planned were {entry.kept}", hint=_KEEP
+            )
     expected = _outputs(masked or model, example)
     try:
         actual = _outputs(smaller, example)

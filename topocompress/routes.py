@@ -1,0 +1,129 @@
+"""Where the channels of a layer go in a dependency graph, and which of them only go together.
+
+torch-pruning follows a set of channels along every route through the graph, as often as there are routes, and where two
+of them end in one channel it keeps the first. Here every channel of every layer is reached once: whoever comes to it
+later is joined with whoever was first. So a layer of which one half is added to the other is understood, and the walk
+ends, whatever the wiring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch_pruning as tp
+from torch import nn
+from torch_pruning._helpers import _HybridIndex
+from torch_pruning.dependency import Node
+from torch_pruning.dependency.index_mapping import update_index_mapping
+
+_Handler = Callable[..., Any]
+
+
+class Disjoint:
+    """Disjoint sets over 0..n-1."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def _find(self, element: int) -> int:
+        while self._parent[element] != element:
+            self._parent[element] = self._parent[self._parent[element]]
+            element = self._parent[element]
+        return element
+
+    def join(self, first: int, second: int) -> None:
+        """Make one set of those of two elements."""
+        low, high = sorted((self._find(first), self._find(second)))
+        self._parent[high] = low
+
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """The sets, each sorted, in the order of their smallest elements."""
+        members: dict[int, list[int]] = {}
+        for element in range(len(self._parent)):
+            members.setdefault(self._find(element), []).append(element)
+        return tuple(tuple(found) for found in members.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """One way in which something in the graph depends on the root.
+
+    Attributes:
+        module: A layer, norm or parameter, or torch-pruning's stand-in for an operation.
+        out: Whether its output channels are reached, or its input channels.
+        final: Whether nothing reads what it computes.
+        sources: Channel of it → the root's channel that came to it first.
+        wrong: Whether channels are reached that it does not have: the graph is wrong about the wiring.
+    """
+
+    module: nn.Module | nn.Parameter
+    out: bool
+    final: bool
+    sources: Mapping[int, int]
+    wrong: bool
+
+
+def width_of(module: nn.Module | nn.Parameter, *, out: bool) -> int:
+    """Output or input channels of a layer; 0 for anything else."""
+    if isinstance(module, nn.Linear):
+        return module.out_features if out else module.in_features
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels if out else module.in_channels
+    return 0
+
+
+def routes(graph: tp.DependencyGraph, root: nn.Module, joined: Disjoint) -> list[Reached]:
+    """Everything that the output channels of a layer reach, itself first.
+
+    Args:
+        graph: The dependency graph.
+        root: A layer in it; not a depthwise one.
+        joined: Sets of the root's channels; those that reach one channel of something are joined.
+
+    Returns:
+        What is reached.
+    """
+    update_index_mapping(graph)
+    # How many channels an operation has is not known, but never more than all layers together.
+    most = sum(width_of(module, out=False) + width_of(module, out=True) for module in graph.module2node)
+    start = (graph.module2node[root], graph.get_pruner_of_module(root).prune_out_channels)
+    found: dict[tuple[Node, _Handler], dict[int, int]] = {start: {}}
+    itself = [_HybridIndex(channel, channel) for channel in range(width_of(root, out=True))]
+    waiting: list[tuple[tuple[Node, _Handler], Iterable[_HybridIndex]]] = [(start, itself)]
+
+    def width(node: Node, handler: _Handler) -> int:
+        return width_of(node.module, out=graph.is_out_channel_pruning_fn(handler)) or most
+
+    while waiting:
+        (node, handler), arriving = waiting.pop()
+        sources = found[node, handler]
+        own = width(node, handler)
+        new = []
+        for each in arriving:
+            if each.idx in sources:
+                joined.join(sources[each.idx], each.root_idx)
+                continue
+            sources[each.idx] = each.root_idx
+            if 0 <= each.idx < own:
+                new.append(each)
+        for dep in node.dependencies if new else ():
+            if not dep.is_triggered_by(handler):
+                continue
+            onward = new
+            for mapping in dep.index_mapping:
+                onward = onward if mapping is None else mapping(onward)
+            if onward:
+                found.setdefault((dep.target, dep.handler), {})
+                waiting.append(((dep.target, dep.handler), onward))
+    return [
+        Reached(
+            module=node.module,
+            out=graph.is_out_channel_pruning_fn(handler),
+            final=not node.outputs,
+            sources=sources,
+            wrong=not 0 <= min(sources) <= max(sources) < width(node, handler),
+        )
+        for (node, handler), sources in found.items()
+    ]
