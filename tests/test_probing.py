@@ -233,3 +233,14 @@ def test_the_trial_is_the_same_every_time(monkeypatch):
     assert plans[0] == plans[2]
     assert plans[1] == plans[3]
     assert plans[0] != plans[1]
+
+
+def test_a_group_that_torch_pruning_cannot_remove_stays_whole():
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1), nn.GroupNorm(1, 8), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+        )
+    )
+    model[1].bias = None  # torch-pruning expects one
+    found = {each.root: each.protected for each in prunable_groups(model, example())}
+    assert (found["0"], found["2"]) == (UNFOLLOWED, "")

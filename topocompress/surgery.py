@@ -13,7 +13,7 @@ from topocompress.detectors import followed
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention, attention_heads
-from topocompress.inference import all_outputs, evaluating, run_forward
+from topocompress.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.models import fingerprint
 from topocompress.tracing import Part, trace_parts
 from topocompress.types import GroupPlan, PruningPlan
@@ -97,6 +97,16 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
             group.prune()
         except IndexError as error:
             raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
+        except (
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # whatever torch-pruning meets
+            raise SurgeryError(
+                f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
+            ) from error
     for name, parameter in smaller.named_parameters():
         parameter.requires_grad_(required[name])
         parameter.grad = None

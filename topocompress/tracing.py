@@ -82,6 +82,9 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     finally:  # it leaves its own on a model whose forward pass fails
         for module, before in hooks:
             module._forward_hooks = before
+        # Some modules keep what they compute in eval mode (position biases, say) until they train again: with it the
+        # trace of gradients, which cannot be copied, and widths that pruning is about to change.
+        model.train().eval()
 
 
 class _Amplitudes(tp.BasePruningFunc):  # type: ignore[misc]
