@@ -64,8 +64,8 @@ def _method(found: Mapping[str, Any]) -> list[str]:
         "- **Parity** is the largest difference between ONNX Runtime and PyTorch, relative to the largest output; the "
         "worse of the two criteria.",
         "- **Times faster** is the median latency before, divided by that after, at batch 1 in ONNX Runtime on the "
-        "CPU, timed in turn in one run. A dash: not measured, mostly since the original exceeds the 2 GiB of one ONNX "
-        "file.",
+        "CPU, timed in turn in one run; in some runs the machine had other work to do. A dash: not measured, mostly "
+        "since the original exceeds the 2 GiB of one ONNX file.",
         f"- **Machine**: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
         + ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "torchvision", "onnxruntime"))
         + ".",

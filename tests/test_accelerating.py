@@ -163,3 +163,8 @@ def test_the_main_process_speaks_for_all(runs):
     assert first["error"] == ["no\ngo", False]
     assert second["error"] == ["no\ngo", True]
     assert first["alone"] == 5
+
+
+def test_the_connection_does_not_outlive_the_training(runs):
+    _, first, second = runs
+    assert (first["closed"], second["closed"]) == (True, True)

@@ -3,15 +3,16 @@
 import json
 import os
 import sys
+import weakref
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.utils.data import TensorDataset
 from trained import training_part, untrained
 
 from topocompress import ranks
-from topocompress.accelerating import team
+from topocompress.accelerating import _disconnect, team
 from topocompress.errors import DataError
 from topocompress.finetuning import finetune
 from topocompress.recipe import Recipe
@@ -83,6 +84,15 @@ def found(folder):
     return results
 
 
+def is_closed():
+    """Whether nothing holds the connection once it has been given up, so that its threads have ended."""
+    held = weakref.ref(distributed.group.WORLD) if distributed.is_initialized() else lambda: None
+    _disconnect()
+    return held() is None
+
+
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    (out / f"{ranks.rank()}.json").write_text(json.dumps(found(out)))
+    results = found(out)
+    results["closed"] = is_closed()
+    (out / f"{ranks.rank()}.json").write_text(json.dumps(results))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ def team() -> Iterator[None]:
         yield
         return
     from accelerate.state import PartialState
+
+    # Its functions take the connection of that moment for their default: imported later, they keep it open for ever.
+    import torch.distributed.nn.functional  # noqa: F401
 
     before = dict(PartialState._shared_state)
     PartialState._shared_state.clear()
@@ -154,8 +158,10 @@ def _put_back(state: Any, content: dict[str, Any]) -> None:
 
 
 def _disconnect() -> None:
+    """Close the connection while Python still runs: gloo's threads may not outlive it."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # networks that shared it are cycles
 
 
 def _on_cpu() -> bool:

@@ -15,11 +15,14 @@ from topocompress.groups import explicit
 from topocompress.heads import HeadAttention, attention_heads
 from topocompress.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.models import fingerprint
+from topocompress.routes import width_of
 from topocompress.tracing import Part, trace_parts
 from topocompress.types import GroupPlan, PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
 _TOLERANCE = 1e-3
+_PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What torch-pruning raises where a module is not what it expects."""
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
@@ -97,13 +100,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
             group.prune()
         except IndexError as error:
             raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
-        except (
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:  # whatever torch-pruning meets
+        except _PRUNING_ERRORS as error:
             raise SurgeryError(
                 f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
             ) from error
@@ -117,7 +114,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
 def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
     layers = _layers(model)
     for entry in plan.groups:
-        if entry.root not in layers or _width(layers[entry.root]) != entry.width:
+        if entry.root not in layers or width_of(layers[entry.root], out=True) != entry.width:
             raise SurgeryError(
                 f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
                 hint="Make the plan for this very model.",
@@ -138,10 +135,6 @@ def _layers(model: nn.Module) -> dict[str, _Layer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
 
 
-def _width(module: _Layer) -> int:
-    return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
-
-
 def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, group: tp.Group) -> None:
     """In the unpruned network, let no layer read the channels that go.
 
@@ -154,9 +147,7 @@ def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, gr
             continue
         name = ".".join(filter(None, (part.name, part.graph._module2name[module])))
         twin = modules[name]
-        before = left.setdefault(
-            name, list(range(twin.in_channels if isinstance(twin, nn.Conv2d) else twin.in_features))
-        )
+        before = left.setdefault(name, list(range(width_of(twin, out=False))))
         gone = {before[index] for index in idxs}
         left[name] = [index for index in before if index not in gone]
         groups = twin.groups if isinstance(twin, nn.Conv2d) else 1
@@ -170,10 +161,10 @@ def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, gr
 def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> None:
     layers = _layers(explicit(smaller))
     for entry in plan.groups:
-        root = layers[entry.root]
-        if _width(root) != entry.kept:
+        width = width_of(layers[entry.root], out=True)
+        if width != entry.kept:
             raise SurgeryError(
-                f"{entry.root} has {_width(root)} channels after removal, planned were {entry.kept}", hint=_KEEP
+                f"{entry.root} has {width} channels after removal, planned were {entry.kept}", hint=_KEEP
             )
     expected = _outputs(masked or model, example)
     try:
