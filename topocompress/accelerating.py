@@ -38,10 +38,9 @@ def team() -> Iterator[None]:
     if not ranks.launched() or distributed.is_initialized():
         yield
         return
-    from accelerate.state import PartialState
-
     # Its functions take the connection of that moment for their default: imported later, they keep it open for ever.
     import torch.distributed.nn.functional  # noqa: F401
+    from accelerate.state import PartialState
 
     before = dict(PartialState._shared_state)
     PartialState._shared_state.clear()
