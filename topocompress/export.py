@@ -27,7 +27,13 @@ from topocompress.results import ExportCheck
 _SAME_BOXES, _SAME_SCORE = 0.95, 0.05
 """Share of a detector's boxes that PyTorch and ONNX Runtime must have in common, with scores that differ by no more.
 
-Detectors resize images, and the two do that a little differently (some 1e-4 of the pixels' range).
+Detectors resize images, and the two round that differently.
+"""
+
+_NUDGE = 1e-5
+"""Noise, as a share of the pixels' range, after which a detector that is not trained loses boxes by itself.
+
+Measured on torchvision's: rounding moves their boxes about as much as a third of it.
 """
 
 SINGLE_FILE_LIMIT = 2**31 - 2**20
@@ -68,7 +74,9 @@ def export_onnx(
     Returns:
         The differences found. With several outputs each is compared relative to its own largest value, and the
         worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
-        Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find.
+        Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find. That
+        may be less than 95 % only where PyTorch itself finds no more of them again with 1e-5 of noise on the images:
+        a detector that is not trained, or no longer, is so sensitive.
 
     Raises:
         DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
@@ -101,7 +109,7 @@ def export_onnx(
         _validate(temporary)
         session = open_session(temporary, name=Path(path).name)
         if (boxes := boxes_of(output)) is not None:
-            found = _box_parity(session, batch.numpy(), boxes)
+            found = _box_parity(session, batch, boxes, exported)
             tolerance = math.inf  # boxes have been compared one by one
         else:
             found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)])
@@ -112,6 +120,7 @@ def export_onnx(
         max_rel=found.max_rel,
         top1_agreement=found.top1_agreement,
         opset=opset_of(proto),
+        stability=found.stability,
     )
 
 
@@ -121,6 +130,7 @@ class _Difference:
     max_rel: float
     top1_agreement: float
     finite: bool
+    stability: float | None = None
 
 
 def open_session(path: Path, options: ort.SessionOptions | None = None, *, name: str = "") -> ort.InferenceSession:
@@ -194,29 +204,42 @@ def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str
     return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
 
 
-def _box_parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[Boxes]) -> _Difference:
+def _box_parity(session: ort.InferenceSession, batch: Tensor, expected: list[Boxes], model: nn.Module) -> _Difference:
     """The boxes both find. What is found with a low score says little: near a threshold any difference decides."""
     names = [each.name for each in session.get_outputs()]
     found: list[Boxes] = []
-    for image in batch:
+    for image in batch.numpy():
         named = dict(zip(names, run_session(session, image[np.newaxis]), strict=True))
         found.append(Boxes(corners=named["boxes"], scores=named["scores"], labels=named["labels"]))
     finite = all(bool(np.isfinite(each.corners).all()) for each in (*found, *expected))
+    agreement, max_abs = _in_common(expected, found)
+    stability, _ = _in_common(expected, _nudged(model, batch))
+    if agreement < min(_SAME_BOXES, stability):
+        raise ExportError(
+            f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common; PyTorch alone keeps "
+            f"{stability:.1%} where pixels change by {_NUDGE:g} of their range",
+            hint="The exporter does not render this detector as it is; another release of torch may.",
+        )
+    max_rel = max_abs / max(*(float(each.scores.max(initial=0.0)) for each in expected), 1e-12)
+    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite, stability=stability)
+
+
+def _in_common(expected: list[Boxes], found: list[Boxes]) -> tuple[float, float]:
+    """Share in 0..1 of all boxes that both have with about the same score, and the largest difference of theirs."""
     differences, boxes = [], 0
     for wanted, given in zip(expected, found, strict=True):
         one, other = wanted.certain(), given.certain()
         boxes += len(one.scores) + len(other.scores)
         differences += [abs(float(one.scores[mine] - other.scores[its])) for mine, its in common(one, other)]
     close = [each for each in differences if each <= _SAME_SCORE]
-    agreement = 2 * len(close) / boxes if boxes else 1.0
-    if agreement < _SAME_BOXES:
-        raise ExportError(
-            f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common",
-            hint="An untrained detector is that sensitive to the way images are resized; a trained one should not be.",
-        )
-    max_abs = max(close, default=0.0)
-    max_rel = max_abs / max(*(float(each.scores.max(initial=0.0)) for each in expected), 1e-12)
-    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
+    return 2 * len(close) / boxes if boxes else 1.0, max(close, default=0.0)
+
+
+def _nudged(detector: nn.Module, batch: Tensor) -> list[Boxes]:
+    """What a detector finds in images with a little noise on them."""
+    noise = torch.rand(batch.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with evaluating(detector):
+        return boxes_of(run_forward(detector, batch + _NUDGE * (batch.max() - batch.min()) * noise)) or []
 
 
 def _judge(found: _Difference, tolerance: float) -> None:

@@ -75,8 +75,10 @@ class ExportCheck:
         samples: Number of samples compared.
         max_abs: Largest absolute difference of any output.
         max_rel: ``max_abs`` divided by the largest absolute PyTorch output.
-        top1_agreement: Share in 0..1 of samples with the same top-1 class.
+        top1_agreement: Share in 0..1 of samples with the same top-1 class; of a detector, of boxes that both find.
         opset: ONNX opset of the file.
+        stability: Share in 0..1 of a detector's boxes that PyTorch alone finds again in images with 1e-5 of noise;
+            ``None`` for other networks.
     """
 
     samples: int
@@ -84,6 +86,7 @@ class ExportCheck:
     max_rel: float
     top1_agreement: float
     opset: int
+    stability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

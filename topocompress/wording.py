@@ -103,6 +103,12 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
 def parity(report: Report) -> str:
     """How closely the exported file follows the network, in one sentence."""
     check = report.export
+    if check.stability is not None:
+        return (
+            f"ONNX Runtime against PyTorch on {check.samples} images: {percent(check.top1_agreement)} of the boxes are "
+            f"the same (PyTorch alone keeps {percent(check.stability)} where pixels change by 0.00001 of their range), "
+            f"their scores differ by {check.max_abs:.2g} at most."
+        )
     return (
         f"ONNX Runtime against PyTorch on {check.samples} samples: largest difference {check.max_abs:.2g} "
         f"({check.max_rel:.2g} of the largest output), same top-1 class on {percent(check.top1_agreement)}."
