@@ -56,6 +56,7 @@ def test_finds_segmentation_networks_and_detectors(name):
     found = recognise(state_of(name, weights_backbone=None, num_classes=7))
     assert (found.architecture.name, found.architecture.options["num_classes"]) == (name, 7)
     assert ("fasterrcnn_mobilenet_v3_large_320_fpn" in found.note) == name.startswith("fasterrcnn")  # its twin
+    assert not recognise(found.state, name).note  # who names it knows
 
 
 def test_the_auxiliary_head_of_a_segmentation_network_is_dropped():

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -84,7 +84,8 @@ def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognise
     candidates = [*BUILTIN, *_by_size(state, torchvision_names()), *_by_size(state, dense)]
     for candidate in candidates:
         if _kinship(candidate, state) == 1 and (found := _fit(candidate, state)) is not None:
-            return found
+            twins = [f"the weights fit {twin}, too: name it with --arch if it is that" for twin in _twins(candidate)]
+            return replace(found, note="; ".join(filter(None, (found.note, *twins))))
     kinships = {candidate: _kinship(candidate, state) for candidate in candidates}
     closest = max(kinships.values())
     if not closest:
@@ -107,6 +108,10 @@ def _by_size(state: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
 def _parameters(name: str) -> int:
     """Parameters of a torchvision network with the published classes, known without building it."""
     return int(next(iter(published_weights(name).values())).meta["num_params"])
+
+
+def _twins(name: str) -> list[str]:
+    return [twin for twin, known in _TWINS.items() if known == name]
 
 
 def _kinship(name: str, state: Mapping[str, Tensor]) -> float:
@@ -210,9 +215,6 @@ def _fit(name: str, original: Mapping[str, Tensor]) -> Recognised | None:
         )
     if len(state) != len(original):
         notes.append("auxiliary heads dropped (only used in training)")
-    for twin, known in _TWINS.items():
-        if name == known:
-            notes.append(f"the weights fit {twin}, too: name it with --arch if it is that")
     if name in _AUXILIARY:
         # These weights were converted from another framework, which scaled its inputs differently; torchvision turns
         # the conversion (of three channels) on with its own weights, and nothing in a state dict tells.
