@@ -36,6 +36,9 @@ _NUDGE = 1e-5
 Measured on torchvision's: rounding moves their boxes about as much as a third of it.
 """
 
+_MORE_LOST = 1.5
+"""How many times as many boxes as PyTorch loses by noise may be lost in ONNX Runtime: both are counts of chance."""
+
 SINGLE_FILE_LIMIT = 2**31 - 2**20
 """Bytes of weights that fit one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
 
@@ -75,8 +78,8 @@ def export_onnx(
         The differences found. With several outputs each is compared relative to its own largest value, and the
         worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
         Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find. That
-        may be less than 95 % only where PyTorch itself finds no more of them again with 1e-5 of noise on the images:
-        a detector that is not trained, or no longer, is so sensitive.
+        may be less than 95 % only where PyTorch itself loses about as many with 1e-5 of noise on the images: a
+        detector that is not trained, or no longer, is so sensitive.
 
     Raises:
         DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
@@ -214,7 +217,7 @@ def _box_parity(session: ort.InferenceSession, batch: Tensor, expected: list[Box
     finite = all(bool(np.isfinite(each.corners).all()) for each in (*found, *expected))
     agreement, max_abs = _in_common(expected, found)
     stability, _ = _in_common(expected, _nudged(model, batch))
-    if agreement < min(_SAME_BOXES, stability):
+    if agreement < min(_SAME_BOXES, max(1 - _MORE_LOST * (1 - stability), stability / 2)):
         raise ExportError(
             f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common; PyTorch alone keeps "
             f"{stability:.1%} where pixels change by {_NUDGE:g} of their range",
