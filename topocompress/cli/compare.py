@@ -45,7 +45,7 @@ def compare(
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
     from topocompress.files import check_free
 
-    shares, recipe = _ratios(ratios), tuning.recipe()
+    shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
     check_free(out, force=True)
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import split_names
@@ -80,13 +80,3 @@ def compare(
     for _, why in comparison.left_out:
         console.note(f"Left out: {why}.")
     console.note(verdicts.recommendation(comparison))
-
-
-def _ratios(text: str) -> list[float]:
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < ratio < 1 for ratio in found):
-        raise PlanError(f"cannot read --ratios {text!r}", hint="Numbers between 0 and 1, such as --ratios 0.25,0.5")
-    return found

@@ -219,3 +219,18 @@ def whole_numbers(option: str, text: str) -> list[int]:
     if not found or min(found) < 1:
         raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 1,8")
     return found
+
+
+def shares(option: str, text: str) -> list[float]:
+    """Read an option that is several shares.
+
+    Raises:
+        PlanError: Not comma-separated numbers between 0 and 1.
+    """
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < share < 1 for share in found):
+        raise PlanError(f"cannot read {option} {text!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25")
+    return found

@@ -48,7 +48,7 @@ def sweep(
     from topocompress.files import check_free
     from topocompress.rules import Limits
 
-    shares, asked = _shares(macs), tuning.recipe()
+    shares, asked = options.shares("--macs", macs), tuning.recipe()
     check_free(out, force=True)
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import create
@@ -90,13 +90,3 @@ def sweep(
     console.show_sweep(result)
     console.note(f"Written: {out}/sweep.json, {out}/sweep.png")
     console.note(sweeping.recommendation(result))
-
-
-def _shares(text: str) -> list[float]:
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < share < 1 for share in found):
-        raise PlanError(f"cannot read --macs {text!r}", hint="Numbers between 0 and 1, such as --macs 0.75,0.5,0.25")
-    return found
