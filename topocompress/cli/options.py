@@ -232,5 +232,7 @@ def shares(option: str, text: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not all(0 < share < 1 for share in found):
-        raise PlanError(f"cannot read {option} {text!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25")
+        raise PlanError(
+            f"cannot read {option} {text!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25"
+        )
     return found

@@ -12,7 +12,6 @@ from topocompress.cli import options
 from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
-from topocompress.errors import PlanError
 
 if TYPE_CHECKING:
     from topocompress.allocation import Allocation
