@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import topocompress
 from topocompress import probing
 from topocompress.data import Data
 from topocompress.groups import find_groups
-from topocompress.probing import UNFOLLOWED, prunable_groups, tried
+from topocompress.probing import UNFOLLOWED, UNTRIED, prunable_groups, tried
 
 
 def group(root, width=4, size=1, **changes):
@@ -183,7 +184,64 @@ def test_images_without_content_hide_nothing():
     assert reasons(seeded(PaddedShortcut), torch.zeros(1, 3, 8, 8))["stem"] == UNFOLLOWED
 
 
+# --- what outputs are compared on
+
+
+class Touchy(nn.Module):
+    """Magnifies rounding errors of pixels that it is not used to."""
+
+    def __init__(self, excess):
+        super().__init__()
+        self.body, self.excess = seeded(Chain), excess
+
+    def forward(self, images):
+        return self.body(images) + torch.sin(1e8 * self.excess(images)).mean()
+
+
+@pytest.mark.parametrize(
+    ("excess", "largest"),
+    [
+        (torch.zeros_like, 2.5),
+        (lambda images: F.relu(images.abs() - 1), 0.25),
+        (lambda images: F.relu(images.abs() - 0.1), 0.025),
+        (lambda images: F.relu(-images), 0.5),  # any noise has negative pixels; the example has none
+    ],
+)
+def test_outputs_are_compared_where_rounding_is_not_magnified(excess, largest, trials, monkeypatch):
+    used = []
+    monkeypatch.setattr(probing, "tried", lambda _model, groups, inputs: used.append(inputs) or groups)
+    prunable_groups(Touchy(excess), torch.full((1, 3, 8, 8), 0.5))
+    assert largest / 2 < float(used[0].abs().max()) <= 2 * largest
+    assert (float(used[0].min()) == 0.5) == (largest == 0.5)
+
+
+def test_where_rounding_is_magnified_everywhere_the_least_is_taken():
+    def touchy(images):
+        return torch.sin(1e8 * images).mean(dim=(1, 2, 3), keepdim=False)[:, None] * images.abs().max()
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1))
+    model.forward = lambda images: nn.Sequential.forward(model, images) + touchy(images)[..., None, None]
+    assert torch.equal(probing._steady(model, torch.zeros(1, 3, 8, 8)), torch.zeros(1, 3, 8, 8))
+
+
+def test_outputs_that_cannot_be_compared_are_infinitely_far():
+    assert probing._distance([torch.ones(2)], [torch.ones(3)]) == math.inf
+    assert probing._distance([torch.tensor([torch.nan])], [torch.ones(1)]) == math.inf
+    assert (
+        probing._distance([torch.zeros(0), torch.tensor([2.0, -4.0])], [torch.zeros(0), torch.tensor([1.0, -4.0])])
+        == 0.25
+    )
+
+
 # --- the search
+
+
+def test_the_search_ends_when_its_time_is_over(monkeypatch):
+    model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(8)))
+    monkeypatch.setattr(probing, "fails", lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
+    monkeypatch.setattr(probing, "SECONDS", -1.0)
+    found = [entry.protected for entry in tried(model, [group(str(number)) for number in range(8)], example())]
+    assert found == ["", "", UNFOLLOWED, *[UNTRIED] * 5]
 
 
 @pytest.mark.parametrize("culprits", [set(), {3}, {0}, {7}, {2, 3}, {0, 5, 7}, set(range(8))])

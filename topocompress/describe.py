@@ -17,7 +17,7 @@ from topocompress.inference import sample_count
 from topocompress.measurement import Predictions
 from topocompress.models import LoadedModel
 from topocompress.planning import removal_counts
-from topocompress.probing import UNFOLLOWED
+from topocompress.probing import UNFOLLOWED, UNTRIED
 from topocompress.ranking import rank
 from topocompress.recipe import Recipe
 from topocompress.results import Budget, Measurement
@@ -197,8 +197,9 @@ def collect_warnings(
         for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
         if note
     ]
-    if unfollowed := [entry.root for entry in plan.groups if entry.protected == UNFOLLOWED]:
-        found.append(f"Kept whole: {some(unfollowed)}, and what is coupled to it: {UNFOLLOWED}.")
+    for reason in (UNFOLLOWED, UNTRIED):
+        whole = [entry.root for entry in plan.groups if entry.protected == reason]
+        found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
     if swapped is not None and swapped.left:
         found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
