@@ -91,10 +91,17 @@ class Layer(nn.Module):
         return self._call(inputs, tuple(self.values))
 
 
-def layer(name: str, channels: int, generator: torch.Generator, *, amplitude: float = AMPLITUDE) -> nn.Module:
+def layer(
+    name: str,
+    channels: int,
+    generator: torch.Generator,
+    *,
+    amplitude: float = AMPLITUDE,
+    frequency: float = FREQUENCY,
+) -> nn.Module:
     """A new activation layer; ours is the product's own module."""
     if name == OURS:
-        return TopologicalActivation(channels, amplitude=amplitude)
+        return TopologicalActivation(channels, amplitude=amplitude, frequency=frequency)
     return Layer(ACTIVATIONS[name], channels, generator)
 
 
