@@ -53,7 +53,8 @@ class TopologicalActivation(nn.Module):
 
     Args:
         channels: How many amplitudes: the size of the channel axis, or 1 for one that all channels share.
-        amplitude: Where they start. 1 in a new network without normalisation; 0 leaves a trained network as it is.
+        amplitude: Where they start. 1 in a new fully connected network without normalisation, 0.25 at frequency 1 in a
+            new CNN; 0 leaves a trained network as it is.
         frequency: ω, in radians per unit of the input.
         base: The plain activation; SiLU if ``None``. A copy is used, which does not work in place.
         axis: The channel axis of inputs: 1 for (N, C) and (N, C, H, W), -1 for (N, tokens, C).
