@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from topocompress.heap import kept_heap
+from topocompress.heap import give_back, kept_heap
 
 resource = pytest.importorskip("resource", reason="page faults are counted by POSIX systems")
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
@@ -40,6 +40,15 @@ def test_an_error_inside_comes_through_and_ends_it():
         assert faults() > faults()  # the block was given back
 
 
+@glibc
+def test_what_is_free_is_given_back_on_demand():
+    with kept_heap():
+        faults()
+        kept = faults()
+        give_back()
+        assert faults() > 4 * kept + 1000
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     def none(name):
         raise OSError("no such library")
@@ -47,3 +56,4 @@ def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", none)
     with kept_heap():
         assert faults() >= 0
+    give_back()

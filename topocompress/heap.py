@@ -35,6 +35,13 @@ def kept_heap() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+def give_back() -> None:
+    """Return to the system what is free: after copies of a network are gone, glibc may keep several times its size."""
+    library: Any = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def _glibc() -> Any:
     try:
         library = ctypes.CDLL(None)

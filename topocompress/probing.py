@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from topocompress.detectors import followed
 from topocompress.groups import explicit, find_groups
+from topocompress.heap import give_back
 from topocompress.inference import all_outputs, evaluating, run_forward
 from topocompress.surgery import NORMS_OVER_CHANNELS, fails
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
@@ -55,7 +56,9 @@ def prunable_groups(
     groups = find_groups(model, example, ignore=ignore, linear=linear)
     if not all(output.isfinite().all() for output in _outputs(model, example)):
         return groups  # scoring says where NaN comes from
-    return tried(model, groups, _steady(model, example))
+    found = tried(model, groups, _steady(model, example))
+    give_back()
+    return found
 
 
 def tried(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Tensor) -> tuple[ChannelGroup, ...]:

@@ -13,6 +13,7 @@ from topocompress.detectors import followed
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import explicit
 from topocompress.heads import HeadAttention, attention_heads
+from topocompress.heap import give_back
 from topocompress.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.models import fingerprint
 from topocompress.routes import width_of
@@ -64,6 +65,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in smaller.named_modules():
         module.training = modes[name] = modes.get(name, modes.get(name.rpartition(".")[0], model.training))
+    give_back()
     return smaller
 
 
