@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import topocompress
 from benchmarks.networks import estimate_statistics, relative_spread
-from benchmarks.zoo_subject import Subject, build_subject
+from benchmarks.zoo_subject import Subject, build_subject, ordinary
 from topocompress.capture import Maps
 from topocompress.criteria.registry import create
 from topocompress.errors import ExportError, TopocompressError
@@ -160,6 +160,7 @@ def examine(subject: Subject, criterion: str, folder: Path) -> dict[str, Any]:
         with steps.step(f"{criterion}: remove"):
             smaller = topocompress.apply(subject.model, plan, example=subject.example)
             estimate_statistics(smaller, subject.estimation)
+            subject.held_out = ordinary(smaller, subject.candidates)
         with steps.step(f"{criterion}: check"):
             row |= check(subject, plan, smaller)
         with steps.step(f"{criterion}: save and load"):

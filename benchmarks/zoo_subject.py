@@ -35,7 +35,8 @@ class Subject:
         preprocessing: Its input.
         calibration: Images that scores are computed on.
         estimation: (ESTIMATED_ON, C, H, W) those of them that weights and statistics are estimated on.
-        held_out: (CHECKED, C, H, W) ordinary ones among images that nothing was estimated on.
+        candidates: (CHECKED_AMONG, C, H, W) images that nothing was estimated on.
+        held_out: (CHECKED, C, H, W) those of them that the network's outputs are looked at on.
         threads: Of PyTorch, ONNX Runtime and scoring.
         folder: For files.
         groups: Its channel groups, once they are found.
@@ -47,6 +48,7 @@ class Subject:
     preprocessing: Preprocessing
     calibration: Batches
     estimation: Tensor
+    candidates: Tensor
     held_out: Tensor
     threads: int
     folder: Path
@@ -64,15 +66,15 @@ class Subject:
         return Architecture(kind="torchvision", name=self.name)
 
 
-def _ordinary(model: nn.Module, images: Tensor, count: int) -> Tensor:
-    """The images to which the network's answer is of ordinary size.
+def ordinary(model: nn.Module, images: Tensor) -> Tensor:
+    """(CHECKED, C, H, W) images to which the network's answer is of ordinary size.
 
     Where an image is unlike all that random weights were set by, a deep network may answer thirty times as strongly,
     and magnify rounding as much.
     """
     with torch.no_grad():
         sizes = torch.stack([main_output(model(image[None])).norm() for image in images])
-    return images[sizes <= 3 * sizes.median()][:count]
+    return images[sizes <= 3 * sizes.median()][:CHECKED]
 
 
 def samples_for(macs: int) -> int:
@@ -103,7 +105,8 @@ def build_subject(name: str, *, source: str | None, threads: int, folder: Path) 
         preprocessing=preprocessing,
         calibration=in_batches(calibration, 8),
         estimation=calibration[:ESTIMATED_ON],
-        held_out=_ordinary(model, held_out, CHECKED),
+        candidates=held_out,
+        held_out=ordinary(model, held_out),
         threads=threads,
         folder=folder,
     )
