@@ -145,6 +145,17 @@ def test_modules_that_insist_on_their_version_load(tmp_path):
     assert torch.equal(loaded.norm.weight, model.norm.weight)
 
 
+def test_a_network_that_a_factory_gives_again_and_again_stays_as_it_is(tmp_path):
+    model, plans = pruned(seeded(Residual), example())
+    topocompress.save(tmp_path / "run", model, plans=plans, preprocessing=SMALL)
+    shared = Residual().train()
+    before = copy.deepcopy(shared.state_dict())
+    for _ in range(2):
+        assert torch.equal(topocompress.load(tmp_path / "run", arch=lambda: shared)(example()), model(example()))
+    assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
+    assert shared.training
+
+
 def test_an_own_network_needs_its_factory_to_load(tmp_path):
     model, plans = pruned(seeded(Residual), example())
     topocompress.save(tmp_path / "run", model, plans=plans, preprocessing=SMALL)

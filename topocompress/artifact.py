@@ -8,6 +8,7 @@ network from the user's own factory needs that factory at load time, one of timm
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -26,7 +27,7 @@ from topocompress.architectures import build
 from topocompress.errors import ArtifactError, ModelError
 from topocompress.files import atomic_directory
 from topocompress.models import LoadedModel, fingerprint
-from topocompress.surgery import apply
+from topocompress.surgery import replay
 from topocompress.swapping import describe_waves, restore_waves
 from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
 
@@ -124,7 +125,7 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
     module, architecture = _original(architecture, arch, directory)
     example = torch.zeros(1, *preprocessing.input_shape)
     for plan in plans:
-        module = apply(module, plan, example=example, any_weights=True)  # the weights come last
+        module = replay(module, plan, example=example)  # the weights come last
     try:
         restore_waves(module, waves)
     except (ModelError, KeyError, TypeError, ValueError) as error:
@@ -169,8 +170,8 @@ def _original(
         )
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=architecture.options)
-        return build(named), named
-    return arch(), architecture
+        return copy.deepcopy(build(named)), named
+    return copy.deepcopy(arch()), architecture  # it may give the same network every time
 
 
 def _read_manifest(directory: Path) -> Mapping[str, Any]:

@@ -78,19 +78,59 @@ def fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
     return False
 
 
+def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
+    """Remove a plan's channels from a new network of the same architecture whose own weights do not count.
+
+    Nothing is compared: :func:`apply` did that when the plan was carried out.
+
+    Args:
+        model: The network. It must not be used any more.
+        plan: A plan that was applied to its like.
+        example: (1, C, H, W) input.
+
+    Returns:
+        The smaller network, in eval mode.
+
+    Raises:
+        SurgeryError: The plan does not fit.
+        ModelError: The model cannot be traced.
+    """
+    smaller = _editable(model, plan)
+    _cut(smaller, None, plan, example)
+    give_back()
+    return smaller.eval()
+
+
 def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
-    removed = [entry for entry in plan.groups if entry.remove]
+    original = _editable(model, plan)
+    smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
+    comparable = _cut(smaller, masked, plan, example)
+    _verify(model, smaller, masked if comparable else None, plan, example)
+    return smaller
+
+
+def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """The model, or a copy whose attention layers can lose heads if the plan takes any."""
     twin = explicit(model)
     _check_groups(twin, plan)
-    original = twin if any(entry.part in attention_heads(twin) for entry in removed) else model
-    smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
+    heads = attention_heads(twin)
+    return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else model
+
+
+def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> bool:
+    """Remove the channels from one copy in place; in the other let nobody read them.
+
+    Returns:
+        Whether the two compute the same by design.
+    """
+    removed = [entry for entry in plan.groups if entry.remove]
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers, heads = _layers(smaller), attention_heads(smaller)
     parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], example)
-    unread, left, comparable = _layers(masked), dict[str, list[int]](), True
+    unread, left, comparable = _layers(masked) if masked else {}, dict[str, list[int]](), True
     for entry in removed:
         if entry.part in heads:
-            _remove_heads(heads[entry.part], unread[f"{entry.part}.proj"], entry)
+            _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
             continue
         root, graph = layers[entry.root], parts[entry.part].graph
         group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
@@ -98,7 +138,8 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
         comparable &= not any(isinstance(dep.target.module, NORMS_OVER_CHANNELS) for dep, _ in group.items)
         try:
-            _mask(unread, left, parts[entry.part], group)
+            if unread:
+                _mask(unread, left, parts[entry.part], group)
             group.prune()
         except IndexError as error:
             raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
@@ -109,8 +150,7 @@ def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
     for name, parameter in smaller.named_parameters():
         parameter.requires_grad_(required[name])
         parameter.grad = None
-    _verify(model, smaller, masked if comparable else None, plan, example)
-    return smaller
+    return comparable
 
 
 def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
@@ -123,13 +163,14 @@ def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
             )
 
 
-def _remove_heads(attention: HeadAttention, unread: _Layer, entry: GroupPlan) -> None:
-    """Remove heads, and in the unpruned network let the projection after them not read them."""
+def _remove_heads(attention: HeadAttention, unread: _Layer | None, entry: GroupPlan) -> None:
+    """Remove heads, and in the unpruned network, if there is one, let the projection after them not read them."""
     channels = [attention.head_channels(head) for head in range(attention.num_heads)]
     gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
-    with torch.no_grad():
-        for head in gone:
-            unread.weight[:, list(channels[head].columns)] = 0
+    if unread is not None:
+        with torch.no_grad():
+            for head in gone:
+                unread.weight[:, list(channels[head].columns)] = 0
     attention.remove_heads(gone)
 
 
