@@ -11,6 +11,7 @@ from tiny_nets import (
     Depthwise,
     Grouped,
     Normed,
+    Pointwise,
     Residual,
     SqueezeExcite,
     example,
@@ -70,6 +71,13 @@ def test_groups_of_linear_layers_alone_are_pruned_on_request_only():
     assert "--linear" in groups_of(Chain)["hidden"].protected
     hidden = groups_of(Chain, linear=True)["hidden"]
     assert (hidden.protected, hidden.filters, hidden.readers) == ("", {"hidden": singles(8)}, {"head": (1,) * 8})
+
+
+def test_a_linear_layer_at_every_place_of_a_map_is_pruned_as_a_convolution_is():
+    groups = groups_of(Pointwise)
+    assert {root: group.protected for root, group in groups.items()} == {"stem": "", "up": "", "head": OUTPUT}
+    assert wiring(groups["up"]) == ({"up": {1}}, {"down": {1}})
+    assert wiring(groups["stem"]) == ({"stem": {1}, "down": {1}}, {"up": {1}, "head": {1}})
 
 
 def test_layers_that_are_added_lose_the_same_channels():

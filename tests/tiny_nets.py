@@ -171,7 +171,20 @@ class Split(nn.Module):
         return self.head(F.relu(self.left(one) + self.right(two)).mean((2, 3)))
 
 
-ALL = (Chain, Residual, Concat, Depthwise, SqueezeExcite, Grouped, Normed)
+class Pointwise(nn.Module):
+    """ConvNeXt's block: two linear layers at every place of a map whose channels lie last."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.up, self.down, self.head = conv(3, 8), nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = x + self.down(F.gelu(self.up(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return self.head(x.mean((2, 3)))
+
+
+ALL = (Chain, Residual, Concat, Depthwise, SqueezeExcite, Grouped, Normed, Pointwise)
 HAND_WIRED = (PaddedShortcut, Halves, Shuffled, Split)
 
 

@@ -45,7 +45,8 @@ def find_groups(
         model: The network; left as it was.
         example: (1, C, H, W) input on the model's device.
         ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
-        linear: Whether groups of linear layers alone may be pruned. Where nothing else can be, they are in any case.
+        linear: Whether linear layers that see a vector per sample, as in a classifier's head, may be pruned. Where
+            nothing else can be, they are anyway. Those that work at every place of a map, or on tokens, always may.
         seconds: How long following the network, or a part of it, may take before its parts are followed instead.
 
     Returns:
@@ -71,7 +72,7 @@ def find_groups(
         whole=_without_attention,
         seconds=seconds,
     )
-    heads = [_heads(name, layer, patterns, linear=linear) for name, layer in attention_heads(copied).items()]
+    heads = [_heads(name, layer, patterns) for name, layer in attention_heads(copied).items()]
     # What else lies inside an attention layer changes with its heads, and is no group of its own.
     owned = {
         name
@@ -119,7 +120,7 @@ def _without_attention(module: nn.Module) -> bool:
     return not any(isinstance(each, (HeadAttention, nn.MultiheadAttention)) for each in module.modules())
 
 
-def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bool) -> ChannelGroup:
+def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGroup:
     """The heads of an attention layer; each is a unit. They live inside it, so nothing else is coupled to them."""
     channels = [layer.head_channels(head) for head in range(layer.num_heads)]
     rows = tuple(each.rows for each in channels)
@@ -133,7 +134,7 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str], *, linear: bo
         filters={f"{name}.qkv": rows, name: tuple((head,) for head in range(layer.num_heads))},
         readers={f"{name}.proj": tuple(len(each.columns) for each in channels)},
         coupled=members,
-        protected=f"ignored: {ignored[0]}" if ignored else "" if linear else _LINEAR,
+        protected=f"ignored: {ignored[0]}" if ignored else "",
     )
 
 
@@ -181,9 +182,8 @@ def _describe(
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
-    if not linear and not any(
-        isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters
-    ):
+    convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters)
+    if not linear and not any(convolutions) and not part.everywhere.issuperset(filters):
         reasons.append(_LINEAR)
     if any(channels != [source] for source, channels in enumerate(filters[root])):
         return _alone(root, width, reasons[0] if reasons else _LOST, part=part.name, coupled=coupled)

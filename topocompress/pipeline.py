@@ -120,7 +120,7 @@ def compress(
         max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
         round_to: Kept widths are multiples of it.
         ignore: Shell-style patterns of layers whose groups stay whole.
-        linear: Whether linear layers may be pruned too.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
         finetune: How to fine-tune, or for how many epochs; needs labels.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.

@@ -47,7 +47,7 @@ def prunable_groups(
         model: The network; left as it was.
         example: (1, C, H, W) input on the model's device.
         ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
-        linear: Whether groups of linear layers alone may be pruned.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
 
     Raises:
         ModelError: The model cannot be traced.

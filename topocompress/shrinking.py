@@ -80,7 +80,7 @@ class Shrinker:
         limits: Floor, ceiling and alignment.
         allocation: Where a share of the multiply-accumulates is cut.
         ignore: Shell-style patterns of layers whose groups stay whole.
-        linear: Whether linear layers may be pruned too.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
         resources: Memory and processes for scoring.
         maps: How feature maps become the points of clouds.
         cache: Where scores are kept and looked up.

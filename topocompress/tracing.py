@@ -41,10 +41,12 @@ class Part:
     Attributes:
         name: Its name in the network; empty for the whole.
         graph: Its dependency graph; names in it begin below the part.
+        everywhere: Names, in the network, of the linear layers that see a map or tokens and work at every place alike.
     """
 
     name: str
     graph: tp.DependencyGraph
+    everywhere: frozenset[str] = frozenset()
 
     def own_name(self, name: str) -> str:
         """What a module of the network is called in the part."""
@@ -170,7 +172,7 @@ def _described(
     graph = trace(module, received)
     if not calls.all_in(graph, module, name):
         raise ModelError(f"{name or 'the network'}: some layers cannot be reached from its output")
-    return describe(Part(name=name, graph=graph))
+    return describe(Part(name=name, graph=graph, everywhere=calls.everywhere))
 
 
 class _Calls:
@@ -181,6 +183,7 @@ class _Calls:
         self._inputs: dict[str, Tensor | None] = {}
         self._counts: Counter[str] = Counter()
         self._within: Counter[tuple[str, str]] = Counter()
+        self._linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         active: list[str] = []
         with contextlib.ExitStack() as stack:
             for name, module in model.named_modules():
@@ -207,6 +210,12 @@ class _Calls:
             for child, module in part.named_modules()
             if isinstance(module, LAYERS) and (child == "" or self._counts[".".join(filter(None, (name, child)))])
         )
+
+    @property
+    def everywhere(self) -> frozenset[str]:
+        """The linear layers whose input has more axes than samples and features."""
+        received = ((name, self._inputs.get(name)) for name in self._linear)
+        return frozenset(name for name, inputs in received if inputs is not None and inputs.ndim > 2)
 
     def input_of(self, name: str) -> Tensor | None:
         """What a module was called with; ``None`` unless that is one tensor and nobody else reaches inside it."""

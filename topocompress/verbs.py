@@ -54,7 +54,7 @@ def score(
         example: (1, C, H, W) input for tracing; by default the first calibration sample.
         criterion: Registered name or instance.
         ignore: Shell-style patterns of layers whose groups stay whole.
-        linear: Score linear layers too.
+        linear: Score linear layers that see a vector per sample too.
         memory: Bytes for feature clouds and the processes that score them; by default half of what is free.
         workers: Processes that score filters; by default as many as there are cores. The scores do not depend on it.
         cluster: Address of a Dask scheduler whose workers score the filters instead.
@@ -182,7 +182,7 @@ def plan(
         max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
         round_to: Kept widths are multiples of it.
         ignore: Shell-style patterns of layers whose groups stay whole.
-        linear: Whether groups of linear layers alone may be pruned.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
         allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
 
     Raises:

@@ -48,7 +48,7 @@ Dims = Annotated[str, typer.Option("--dims", help="Homology dimensions that bett
 Ignore = Annotated[
     list[str] | None, typer.Option("--ignore", help="Keep groups with a layer of this pattern whole. Repeatable.")
 ]
-Linear = Annotated[bool, typer.Option("--linear", help="Judge and prune linear layers too.")]
+Linear = Annotated[bool, typer.Option("--linear", help="Prune the hidden linear layers of a classifier's head too.")]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", help="Memory for scoring, such as 2GB.", show_default="half of what is free"),
