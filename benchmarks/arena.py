@@ -42,20 +42,23 @@ def run(args: argparse.Namespace, until: float) -> None:
     """Everything that is missing, by several processes."""
     setting, results = setting_of(args), arena_work.Results(args.results)
     networks = args.networks.split(",")
+    begun = time.time()
     for name in networks:
         prepare_images(setting, NETWORKS[name], args.jobs)
+    print(f"images: {time.time() - begun:.1f} s", flush=True)
     results.rows["run on"] = {**environment.describe(), "jobs": args.jobs, "device": args.device}
 
     def missing(rows: list[arena_work.Row]) -> list[arena_work.Row]:
         left = [row for row in rows if row[1] in networks and arena_work.name_of(row) not in results.rows]
         return [row for row in left if not args.quick or row[0] != "cell" or int(row[4]) < args.sets]
 
-    heavy, light = missing(arena_work.heavy()), missing(arena_work.light(args.device))
+    heavy, light, last = (
+        missing(rows) for rows in (arena_work.heavy(), arena_work.light(args.device), arena_work.last())
+    )
     first = max(1, args.jobs // 5)
-    rows = [[*light, *heavy] if number < first else [*heavy, *light] for number in range(args.jobs)]
-    print(f"{len(heavy)} cells with fine-tuning, {len(light)} other rows, {args.jobs} processes", flush=True)
+    rows = [[*light, *heavy, *last] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
+    print(f"{len(heavy)} cells with fine-tuning, {len(light) + len(last)} other rows", flush=True)
     command = [sys.executable, "-m", "benchmarks.arena", "work", *sys.argv[2:], "--until", str(until), "--rows"]
-    begun = time.time()
 
     def collect() -> int:
         if found := results.collect(setting.work / "done"):
@@ -68,8 +71,8 @@ def run(args: argparse.Namespace, until: float) -> None:
         arena_work.share_out(rows, command, setting.work, collect)
     except TimeoutError:
         print("stopped at the deadline", flush=True)
-    results.collect(setting.work / "done")
     results.save()
+    print(f"{time.time() - begun:.1f} s in all", flush=True)
 
 
 def main() -> None:

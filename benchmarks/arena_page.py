@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting, read_scores
+from benchmarks.arena_scores import read_scores
+from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
 from benchmarks.arena_work import BASELINES, EPOCHS, GLOBALS, ORACLE_ONLY, OURS, VARIANTS, Results, inner_layers
 from benchmarks.oracle import correlations
 from topocompress.arena import GLOBAL

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gzip
-import json
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
+from benchmarks.arena_scores import read_scores, write_scores
 from benchmarks.cifar_resnet import INNER_ONLY
 from benchmarks.recorded import recorded_steps
 from topocompress.arena import GLOBAL, contestant
@@ -39,7 +38,7 @@ from topocompress.recipe import Augmentation, Recipe
 from topocompress.resources import Resources
 from topocompress.rules import Limits
 from topocompress.surgery import apply
-from topocompress.types import ChannelGroup, LayerCost, LayerScores, Scores
+from topocompress.types import ChannelGroup, LayerCost, Scores
 from topocompress.verbs import layer_costs, score_groups
 
 SEEDS = 3
@@ -157,8 +156,9 @@ def prepare_images(setting: Setting, network: Network, jobs: int) -> None:
         samples: Any = getattr(found, use)
         if use == "train" and setting.training is not None:
             samples = Subset(samples, range(0, len(samples), max(1, len(samples) // setting.training)))
-        loader = DataLoader(samples, batch_size=500, num_workers=jobs if len(samples) > 2000 else 0)
-        images, labels = zip(*loader, strict=True)
+        loader = DataLoader(samples, batch_size=250, num_workers=jobs if len(samples) > 2000 else 0)
+        # Copies: what comes from another process holds a file open.
+        images, labels = zip(*((some.clone(), wanted.clone()) for some, wanted in loader), strict=True)
         kept[use] = (torch.cat(images), torch.cat(labels))
     with atomic_file(file) as temporary:
         torch.save(kept, temporary)
@@ -292,23 +292,3 @@ class Subject:
         if found is None:
             raise ValueError("the images have no labels")
         return round(found, 5)
-
-
-def write_scores(file: Path, scores: Scores) -> None:
-    """Keep scores as compressed JSON."""
-    content = asdict(scores)
-    content["layers"] = {
-        layer: {"values": each.values.tolist(), "dead": each.dead.tolist()} for layer, each in scores.layers.items()
-    }
-    with atomic_file(file) as temporary:
-        temporary.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
-
-
-def read_scores(file: Path) -> Scores:
-    """What :func:`write_scores` has kept, without the parts of which scores are the sums."""
-    content = json.loads(gzip.decompress(file.read_bytes()))
-    layers = {
-        layer: LayerScores(values=np.array(each["values"]), dead=np.array(each["dead"], dtype=np.bool_))
-        for layer, each in content.pop("layers").items()
-    }
-    return Scores(layers=layers, **content)

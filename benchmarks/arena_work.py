@@ -26,11 +26,13 @@ from topocompress.files import atomic_file
 EPOCHS = 2
 OURS = "persistence"
 BASELINES = ("taylor", "l1", "l2", "bn-scale", "chip", "fpgm", "hrank", "random", "betti")
-VARIANTS = ("persistence+settled=true", "persistence+rounds=1", "taylor+rounds=9", "cubical")
+SETTLED = "persistence+settled=true"
+VARIANTS = (SETTLED, "persistence+rounds=1", "taylor+rounds=9", "cubical")
 """Not in the bar."""
 ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
 GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
-STRONGEST = BASELINES[:4]
+STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
+"""Without fine-tuning."""
 POLL = 2.0
 FAILURES = (
     TopocompressError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
@@ -57,28 +59,35 @@ def heavy() -> list[Row]:
     return [
         *cells("resnet20", (OURS, *BASELINES), EPOCHS),
         *cells("fashion", (OURS, *BASELINES), EPOCHS),
-        *cells("resnet56", (OURS, *STRONGEST), EPOCHS),
-        *cells("resnet20", (*GLOBALS, VARIANTS[0]), EPOCHS),
-        *cells("resnet56", (*GLOBALS, VARIANTS[0]), EPOCHS),
-        *cells("fashion", VARIANTS[:1], EPOCHS),
-        *cells("resnet56", [name for name in BASELINES if name not in STRONGEST], EPOCHS),
+        *cells("resnet20", (*GLOBALS, SETTLED), EPOCHS),
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), EPOCHS),
+        *cells("fashion", (SETTLED,), EPOCHS),
+        *cells("resnet56", WEAKER, EPOCHS),
         *cells("resnet20", VARIANTS[1:], EPOCHS),
         *cells("fashion", VARIANTS[1:], EPOCHS),
     ]
 
 
 def light(device: str) -> list[Row]:
-    """Cells without fine-tuning, the oracles, and how the device does."""
+    """Cells that do not come early with fine-tuning, the oracles, and how the device does."""
     there = [("recording", "resnet20")] if device != "cpu" else []
     scored = [("scored", "resnet20", name) for name in ("persistence+rounds=1", "taylor", "chip", "betti", OURS)]
     return [
         *(("original", network) for network in NETWORKS),
         *there,
-        *cells("resnet56", (OURS, *BASELINES, *GLOBALS, *VARIANTS), 0),
-        *cells("resnet20", (*GLOBALS, *VARIANTS), 0),
+        *cells("resnet56", (*WEAKER, *VARIANTS[1:]), 0),
+        *cells("resnet20", VARIANTS[1:], 0),
         *cells("fashion", VARIANTS, 0),
-        *(("oracle", network, layer) for network in ("resnet20", "resnet56") for layer in inner_layers(network)),
+        *(("oracle", network, layer) for network in ("resnet56", "resnet20") for layer in inner_layers(network)),
         *(scored if device != "cpu" else []),
+    ]
+
+
+def last() -> list[Row]:
+    """Cells that come with fine-tuning if there is time for it, and without if not."""
+    return [
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), 0),
+        *cells("resnet20", (*GLOBALS, SETTLED), 0),
     ]
 
 
@@ -142,6 +151,8 @@ class Worker:
         return self._subjects[network]
 
     def _take(self, row: Row) -> bool:
+        if row[0] == "cell" and self._file((*row[:-1], str(EPOCHS)), "done").exists():
+            return False  # with fine-tuning it says all of it
         claim = self._file(row, "taken")
         claim.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

@@ -12,8 +12,21 @@ from torch.utils.data import TensorDataset
 
 from benchmarks import arena_study, arena_work
 from benchmarks.arena_page import free, lasting, oracle, tuned, write
-from benchmarks.arena_study import NETWORKS, Setting, Subject, read_scores, write_scores
-from benchmarks.arena_work import BASELINES, EPOCHS, OURS, Worker, cells, heavy, inner_layers, light, name_of, share_out
+from benchmarks.arena_scores import read_scores, write_scores
+from benchmarks.arena_study import NETWORKS, Setting, Subject
+from benchmarks.arena_work import (
+    BASELINES,
+    EPOCHS,
+    OURS,
+    Worker,
+    cells,
+    heavy,
+    inner_layers,
+    last,
+    light,
+    name_of,
+    share_out,
+)
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from benchmarks.oracle import blocks, consult
 from topocompress.arena import compare
@@ -21,6 +34,7 @@ from topocompress.data import Data
 from topocompress.recipe import Recipe
 from topocompress.types import LayerScores, Scores
 
+SHORT = Recipe(epochs=1, batch_size=16)
 SIZES = {"calibration": 40, "train": 60, "evaluation": 50}
 
 
@@ -83,6 +97,43 @@ def test_a_cell_is_that_of_compare(subject):
     assert "tuned" not in subject.cell("l1", 0.5, 0, 0)
 
 
+def test_recorded_steps_are_the_steps_as_they_are(subject, monkeypatch):
+    """Recording itself needs a GPU; what stands in for it warms up and then plays back."""
+    played = []
+
+    def recording(model, arguments):
+        as_written = model.forward
+        model(*arguments)  # moves the statistics of norms
+
+        def forward(images):
+            assert images.shape == arguments[0].shape
+            played.append(1)
+            return as_written(images)
+
+        model.forward = forward
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recording)
+    subject = Subject("resnet20", replace(subject.setting, recorded=True))
+    model = subject.loaded.module
+    expected, recorded = Subject("resnet20", replace(subject.setting, recorded=False))._tuned(model, SHORT, 0)
+    assert not recorded
+    found, recorded = subject._tuned(model, SHORT, 0)
+
+    assert recorded
+    assert len(played) == 3  # of 4 batches, the last is smaller
+    assert [epoch.loss for epoch in found.history] == [epoch.loss for epoch in expected.history]
+    for name, value in found.model.state_dict().items():
+        assert torch.equal(value, expected.model.state_dict()[name])
+
+    def failing(*_given):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", failing)
+    found, recorded = subject._tuned(model, SHORT, 0)
+    assert not recorded
+    assert found.history[1].loss == expected.history[1].loss
+
+
 def test_scores_come_from_their_file_once_they_are_there(subject, monkeypatch):
     first = subject.scores("random", 1)
     monkeypatch.setattr(arena_study, "score_groups", None)
@@ -129,7 +180,7 @@ def test_the_oracle_switches_one_filter_off(setting, subject):
 
 
 def test_every_row_has_a_name_of_its_own_and_the_bar_comes_first():
-    rows = [*heavy(), *light("cuda")]
+    rows = [*heavy(), *light("cuda"), *last()]
     assert len({name_of(row) for row in rows}) == len(rows)
     for network in NETWORKS:
         assert set(cells(network, (OURS, *BASELINES), EPOCHS)) <= set(heavy())
