@@ -55,7 +55,8 @@ def run(args: argparse.Namespace, until: float) -> None:
     heavy, light, last = (
         missing(rows) for rows in (arena_work.heavy(), arena_work.light(args.device), arena_work.last())
     )
-    first = max(1, args.jobs // 5)
+    light = [*missing(arena_work.scored_first(setting)), *light]
+    first = max(1, args.jobs // 3)
     rows = [[*light, *heavy, *last] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
     print(f"{len(heavy)} cells with fine-tuning, {len(light) + len(last)} other rows", flush=True)
     command = [sys.executable, "-m", "benchmarks.arena", "work", *sys.argv[2:], "--until", str(until), "--rows"]

@@ -33,14 +33,16 @@ ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
 GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
 STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
 """Without fine-tuning."""
+ORDER = ("resnet20", "fashion", "resnet56")
+"""In which the networks' turns come."""
 POLL = 2.0
 FAILURES = (
     TopocompressError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
 )  # fmt: skip
 
 Row = tuple[str, ...]
-"""``original NETWORK``, ``cell NETWORK CRITERION RATIO SET EPOCHS``, ``oracle NETWORK LAYER``, and how a GPU compares:
-``recording NETWORK``, ``scored NETWORK CRITERION``."""
+"""``original NETWORK``, ``cell NETWORK CRITERION RATIO SET EPOCHS``, ``oracle NETWORK LAYER``,
+``scores NETWORK CRITERION SET``, and how a GPU compares: ``recording NETWORK``, ``scored NETWORK CRITERION``."""
 
 
 def name_of(row: Row) -> str:
@@ -66,6 +68,17 @@ def heavy() -> list[Row]:
         *cells("resnet20", VARIANTS[1:], EPOCHS),
         *cells("fashion", VARIANTS[1:], EPOCHS),
     ]
+
+
+def scored_first(setting: Setting) -> list[Row]:
+    """Scores that are not there yet, made once before several cells ask for them."""
+    found = []
+    for network, name in itertools.product(ORDER, (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY)):
+        if name in ORACLE_ONLY and network == "fashion":
+            continue
+        missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
+        found += [("scores", network, name, str(seed)) for seed in missing]
+    return found
 
 
 def light(device: str) -> list[Row]:
@@ -125,6 +138,8 @@ class Worker:
         subject = self._subject(network)
         if kind == "original":
             return subject.original()
+        if kind == "scores":
+            return len(subject.scores(rest[0], int(rest[1])).layers)
         if kind == "recording":
             return subject.recording()
         if kind == "scored":
@@ -190,7 +205,7 @@ class Results:
         found = {}
         for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
             name = file.stem.replace("~", "/")
-            if name not in self.rows:
+            if name not in self.rows and not name.startswith("scores/"):
                 found[name] = json.loads(file.read_text(encoding="utf-8"))
         if found:
             self.rows |= found

@@ -25,6 +25,7 @@ from benchmarks.arena_work import (
     last,
     light,
     name_of,
+    scored_first,
     share_out,
 )
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
@@ -186,6 +187,15 @@ def test_every_row_has_a_name_of_its_own_and_the_bar_comes_first():
         assert set(cells(network, (OURS, *BASELINES), EPOCHS)) <= set(heavy())
     assert heavy()[:90] == list(cells("resnet20", (OURS, *BASELINES), EPOCHS))
     assert name_of(heavy()[0]) == "cell/resnet20/persistence/0.25/0/2"
+
+
+def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):
+    missing = scored_first(setting)
+
+    assert ("scores", "resnet20", "taylor", "0") in missing
+    assert len(missing) == len(set(missing))
+    assert Worker(setting).measured(("scores", "resnet20", "l2", "2")) == 9
+    assert set(missing) - set(scored_first(setting)) == {("scores", "resnet20", "l2", "2")}
 
 
 def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
