@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -126,8 +127,11 @@ class Worker:
                 continue
             try:
                 found = self.measured(row)
-            except FAILURES:  # the other rows are still worth having
+            except FAILURES as error:  # the other rows are still worth having
                 print(f"{name_of(row)} failed\n{traceback.format_exc()}", flush=True)
+                if "CUDA" in str(error):  # a process that has met one such error may meet nothing else
+                    self._file(row, "taken").unlink(missing_ok=True)
+                    sys.exit(1)
                 continue
             with atomic_file(self._file(row, "done")) as temporary:
                 temporary.write_text(json.dumps(found), encoding="utf-8")

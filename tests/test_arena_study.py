@@ -216,6 +216,16 @@ def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
     assert "nothing there" in capsys.readouterr().out
 
 
+def test_a_process_that_lost_its_gpu_gives_its_row_back(setting, monkeypatch):
+    def measured(_self, _row):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(Worker, "measured", measured)
+    for _ in range(2):  # the second finds it free
+        with pytest.raises(SystemExit):
+            Worker(setting).work([("cell", "large")], float("inf"))
+
+
 WORKER = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
