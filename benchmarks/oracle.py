@@ -12,6 +12,7 @@ layers. What is finished is in ``--out`` and is used again. Prints a Markdown ta
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ CRITERIA = (
     "persistence+rounds=1,persistence+rounds=1+signed=false,persistence,taylor,l1,l2,fpgm,bn-scale,hrank,chip,"
     "betti,random"
 )
-CHUNK = 250
+CHUNK = {"cpu": 250, "cuda": 2500}
+"""Images at a time: few that their maps stay in a CPU's cache, many that a GPU is busy."""
 
 
 def blocks(model: CifarResNet) -> list[tuple[str, Block]]:
@@ -43,37 +45,52 @@ def blocks(model: CifarResNet) -> list[tuple[str, Block]]:
     return [(f"{name}.conv1", module) for name, module in model.named_modules() if isinstance(module, Block)]
 
 
-def logits(model: CifarResNet, maps: Tensor, later: list[Block]) -> Tensor:
-    run = nn.Sequential(*later)
-    return torch.cat([model.linear(run(part).mean(dim=(2, 3))) for part in maps.split(CHUNK)])
-
-
 @torch.no_grad()
-def consult(model: CifarResNet, images: Tensor, labels: Tensor, kept: dict[str, Any], save: Any) -> None:
-    """Add, layer by layer, rise of the mean cross-entropy and mean divergence without each filter."""
+def consult(model: CifarResNet, layer: str, images: Tensor, labels: Tensor) -> list[list[float]]:
+    """Rise of the mean cross-entropy, and mean divergence, without each filter of an inner layer.
+
+    Args:
+        model: The network, in evaluation mode.
+        layer: Name of the layer.
+        images: (samples, 3, h, w) on the network's device.
+        labels: (samples,) likewise.
+
+    Returns:
+        (filters, 2) as lists.
+    """
+    size = CHUNK.get(images.device.type, CHUNK["cpu"])
+    parts = [_sums(model, layer, *part) for part in zip(images.split(size), labels.split(size), strict=True)]
+    found: list[list[float]] = (torch.stack(parts).sum(dim=0) / len(images)).tolist()
+    return found
+
+
+def _sums(model: CifarResNet, layer: str, images: Tensor, labels: Tensor) -> Tensor:
     chain = blocks(model)
+    place = [name for name, _ in chain].index(layer)
+    block = chain[place][1]
     maps = F.relu(model.bn1(model.conv1(images)))
-    before = logits(model, maps, [block for _, block in chain]).log_softmax(dim=1)
-    for place, (name, block) in enumerate(chain):
-        shortcut = maps[:, :, :: block.stride, :: block.stride]
-        if block.pad:
-            shortcut = F.pad(shortcut, (0, 0, 0, 0, block.pad, block.pad))
-        inner = F.relu(block.bn1(block.conv1(maps)))
-        whole = block.conv2(inner)
-        later = [following for _, following in chain[place + 1 :]]
-        if name not in kept:
-            found = []
-            for channel in range(inner.shape[1]):
-                part = slice(channel, channel + 1)
-                less = whole - F.conv2d(inner[:, part], block.conv2.weight[:, part], padding=1)
-                without = logits(model, F.relu(block.bn2(less) + shortcut), later)
-                after = without.log_softmax(dim=1)
-                rise = F.nll_loss(after, labels) - F.nll_loss(before, labels)
-                divergence = (before.exp() * (before - after)).sum(dim=1).mean()
-                found.append([float(rise), float(divergence)])
-            kept[name] = found
-            save()
-        maps = F.relu(block.bn2(whole) + shortcut)
+    for _, earlier in chain[:place]:
+        maps = earlier(maps)
+    shortcut = maps[:, :, :: block.stride, :: block.stride]
+    if block.pad:
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, block.pad, block.pad))
+    inner = F.relu(block.bn1(block.conv1(maps)))
+    whole = block.conv2(inner)
+    later = nn.Sequential(*(following for _, following in chain[place + 1 :]))
+
+    def outputs(read: Tensor) -> Tensor:
+        logits: Tensor = model.linear(later(F.relu(block.bn2(read) + shortcut)).mean(dim=(2, 3)))
+        return logits.double().log_softmax(dim=1)
+
+    before = outputs(whole)
+    loss = F.nll_loss(before, labels, reduction="sum")
+    found = []
+    for channel in range(inner.shape[1]):
+        part = slice(channel, channel + 1)
+        after = outputs(whole - F.conv2d(inner[:, part], block.conv2.weight[:, part], padding=1))
+        rise = F.nll_loss(after, labels, reduction="sum") - loss
+        found.append(torch.stack([rise, (before.exp() * (before - after)).sum()]))
+    return torch.stack(found).cpu()
 
 
 def scores_of(model: nn.Module, data: Data, name: str, seed: int, samples: int, layers: list[str]) -> list[list[float]]:
@@ -101,6 +118,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500, help="calibration samples of each seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--criteria", default=CRITERIA)
+    parser.add_argument("--device", default="cpu", help="where the oracle runs, such as cuda")
     args = parser.parse_args()
     loaded = load_model(args.weights, arch=f"benchmarks.cifar_resnet:{args.network}")
     data = load_data(
@@ -120,10 +138,15 @@ def main() -> None:
         with atomic_file(args.out) as temporary:
             temporary.write_text(json.dumps(content))
 
-    images, labels = zip(*(data.evaluation[index] for index in range(len(data.evaluation))), strict=True)
-    inputs = torch.stack(images).contiguous(memory_format=torch.channels_last)
-    consult(model.eval(), inputs, torch.tensor(labels), oracle, save)
     layers = [name for name, _ in blocks(model)]
+    if missing := [name for name in layers if name not in oracle]:
+        images, labels = zip(*(data.evaluation[index] for index in range(len(data.evaluation))), strict=True)
+        inputs = torch.stack(images).contiguous(memory_format=torch.channels_last).to(args.device)
+        torch.backends.cudnn.allow_tf32 = False  # a filter may do less than its rounding
+        asked = copy.deepcopy(model).eval().to(args.device)
+        for name in missing:
+            oracle[name] = consult(asked, name, inputs, torch.tensor(labels).to(args.device))
+            save()
     truths = [[np.array(oracle[layer])[:, column] for layer in layers] for column in (0, 1)]
     print(f"{args.network}: {sum(map(len, truths[0]))} inner filters, {args.images} test images, N = {args.samples}\n")
     print("| criterion | loss: all filters | within layers | divergence: all filters | within layers |")

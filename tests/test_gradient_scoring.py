@@ -11,11 +11,13 @@ from tiny_nets import Residual, example
 from tiny_nets import seeded as tiny
 from torch import nn
 
-from topocompress import score
+from topocompress import gradient_scoring, score
+from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria import GradientCriterion, Persistence, Taylor
 from topocompress.criteria.persistence import tree_gradient
 from topocompress.criteria.registry import create
 from topocompress.errors import CriterionError, DataError, ModelError
+from topocompress.joint import least_joint
 from topocompress.resources import Resources
 from topocompress.scoring import score_layers
 from topocompress.topology.trees import spanning_tree
@@ -234,3 +236,48 @@ def test_parameters_that_are_frozen_change_nothing():
         parameter.requires_grad_(False)
 
     assert plain(score_layers(model, ["a", "b"], create("persistence"), split(x))) == plain(free)
+
+
+def chain(*, norms):
+    parts = (conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 5), nn.BatchNorm2d(5), nn.ReLU())
+    kept = [part for part in parts if norms or not isinstance(part, nn.BatchNorm2d)]
+    return nn.Sequential(*kept, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+
+
+def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
+    net, drifts, gone = seeded(lambda: chain(norms=True)), [], []
+
+    def watched(effects, alive, drift, count):
+        found = least_joint(effects, alive, drift, count)
+        drifts.append(drift.copy())
+        gone.append(found)
+        return found
+
+    monkeypatch.setattr(gradient_scoring, "least_joint", watched)
+    inputs = images(24)
+    batches = split(inputs, 8)
+    criterion = Persistence(rounds=2, draws=1, settled=True)
+    before = copy.deepcopy(net.state_dict())
+    score_layers(net, ["0"], criterion, batches)
+
+    smaller = copy.deepcopy(net)
+    with torch.no_grad():
+        smaller[1].weight[gone[0]] = 0  # what the filter's reader sees is 0, whatever its statistics
+        smaller[1].bias[gone[0]] = 0
+        smaller = recalibrate_batchnorm(smaller, batches)
+        outputs = net(inputs)
+        along = criterion.directions(outputs, None)[0]
+        expected = ((smaller(inputs) - outputs) * along).sum(dim=1)
+    assert len(gone[0]) == 3
+    np.testing.assert_allclose(drifts[1], expected.numpy(), rtol=1e-3, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module.training for module in net.modules())
+
+
+def test_without_norms_there_is_nothing_to_settle():
+    batches = split(images(20), 8)
+    net = seeded(lambda: chain(norms=False))
+    found = [score(net, batches, criterion=Persistence(rounds=3, settled=settled)) for settled in (False, True)]
+
+    for layer, values in found[0].layers.items():
+        assert values.values.tolist() == found[1].layers[layer].values.tolist()

@@ -24,6 +24,7 @@ ROWS = (
         "digits",
         "inference",
         "memory_layout",
+        "batchnorm",
         "detectors",
         "environment",
         "ranks",
@@ -53,7 +54,6 @@ ROWS = (
     ("cloud_scoring", "map_scoring", "joint", "gradient_scoring", "scoring"),
     ("tracing", "heads", "attention", "routes", "groups", "surgery", "swapping", "probing", "artifact"),
     (
-        "batchnorm",
         "training_set",
         "augmentation",
         "random_state",

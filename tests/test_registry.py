@@ -68,6 +68,7 @@ def test_settings_may_follow_the_name():
         "draws": 2,
         "rounds": 3,
         "seed": 0,
+        "settled": False,
         "signed": False,
     }
     assert create("random+seed=7", seed=4).settings() == {"seed": 7}

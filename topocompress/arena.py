@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -118,6 +118,35 @@ def compare(
     )
 
 
+def contestant(
+    name: str,
+    scores: Scores,
+    groups: Sequence[ChannelGroup],
+    costs: Mapping[str, LayerCost],
+    *,
+    ratio: float,
+    limits: Limits,
+) -> PruningPlan:
+    """What a criterion removes at one ratio: so many channels of every group, or, with ``@global``, its own widths.
+
+    Args:
+        name: As in :func:`compare`.
+        scores: The criterion's.
+        groups: The model's channel groups.
+        costs: Its multiply-accumulates per layer.
+        ratio: Share of every group's channels that go, 0..1.
+        limits: Which widths may stay.
+
+    Raises:
+        PlanError: The ratio is not usable, or the scores of different layers cannot be compared.
+    """
+    plan = make_plan(scores, groups, costs, ratio=ratio, limits=limits)
+    if not name.endswith(GLOBAL):
+        return matched_plan(plan, groups, scores)
+    target = plan.macs_after / plan.macs_before
+    return make_plan(scores, groups, costs, target_macs=target, limits=limits, allocation="global")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Arena:
     job: Job
@@ -202,15 +231,8 @@ class _Arena:
                 )
         return scores
 
-    def _plan(self, name: str, scores: Scores, ratio: float) -> PruningPlan:
-        plan = make_plan(scores, self.groups, self.costs, ratio=ratio, limits=self.limits)
-        if not name.endswith(GLOBAL):
-            return matched_plan(plan, self.groups, scores)
-        target = plan.macs_after / plan.macs_before
-        return make_plan(scores, self.groups, self.costs, target_macs=target, limits=self.limits, allocation="global")
-
     def _result(self, job: Job, name: str, scores: Scores, ratio: float, seed: int) -> Cell:
-        plan = self._plan(name, scores, ratio)
+        plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=self.limits)
         what = f"{name} at {ratio:g}"
         bare = apply(job.loaded.module, plan, example=job.example)
         cut = job.recalibrated(bare)

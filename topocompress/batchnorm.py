@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -31,24 +32,41 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
         ModelError: The model does not accept the inputs, or the new statistics are not finite.
     """
     tuned = copy.deepcopy(model)
-    norms = {name: m for name, m in tuned.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
-    if not norms:
+    if not any(True for _ in with_statistics(tuned)):
         return tuned
-    used, momenta = 0, {name: norm.momentum for name, norm in norms.items()}
-    with evaluating(tuned) as device:
-        for norm in norms.values():
-            norm.reset_running_stats()
-            norm.momentum = None  # torch's spelling of a cumulative average
-            norm.train()
+    used = 0
+    with evaluating(tuned) as device, estimating(tuned):
         for batch in batches:
             inputs, _ = batch_parts(batch)
             if len(inputs) > 1:
                 run_forward(tuned, inputs.to(device))
                 used += 1
-    if not used:
-        raise DataError(
-            "BatchNorm statistics need a batch of at least 2 samples", hint="Give more calibration samples."
-        )
+        if not used:
+            raise DataError(
+                "BatchNorm statistics need a batch of at least 2 samples", hint="Give more calibration samples."
+            )
+    return tuned
+
+
+@contextlib.contextmanager
+def estimating(model: nn.Module) -> Iterator[None]:
+    """Batches that run in this block set every BatchNorm's running statistics, as their plain average.
+
+    BatchNorm trains in it, whatever the mode of the model is; the caller restores the mode.
+
+    Args:
+        model: Changed in place.
+
+    Raises:
+        ModelError: The new statistics are not finite.
+    """
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    for norm in norms.values():
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's spelling of a cumulative average
+        norm.train()
+    yield
     for name, norm in norms.items():
         norm.momentum = momenta[name]
         for statistic in (norm.running_mean, norm.running_var):
@@ -57,7 +75,6 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
                     f"{name}: its re-estimated BatchNorm statistics hold NaN or infinity",
                     hint="Check the weights and the calibration samples for NaN.",
                 )
-    return tuned
 
 
 def with_statistics(model: nn.Module) -> Iterator[_BatchNorm]:

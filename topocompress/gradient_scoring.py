@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from topocompress.batchnorm import estimating, with_statistics
 from topocompress.capture import Batches
 from topocompress.cloud_scoring import Progress, Scored
 from topocompress.criteria.base import GradientCriterion, checked
@@ -179,7 +181,8 @@ class _Work:
         found = [np.zeros((draws, self.samples, width), dtype=np.float32) for width in widths]
         drift = np.zeros((draws, self.samples))
         total = self.criterion.rounds * self.samples
-        with gated(self.model, layers, switches, layout=self.layout) as run, torch.enable_grad():
+        model = self._settled(layers, switches) if self.criterion.settled and removals else self.model
+        with gated(model, layers, switches, layout=self.layout) as run, torch.enable_grad():
             for start, images in self._chunks():
                 stop = start + len(images)
                 switches.expect(len(images))
@@ -192,6 +195,18 @@ class _Work:
                         array[draw, start:stop] = _of_units(group, slopes, array.shape[2])
                 self.progress("measuring effects", number * self.samples + stop, total)
         return [array.reshape(self.rows, -1) for array in found], drift.reshape(-1)
+
+    def _settled(self, layers: list[str], switches: Switches) -> nn.Module:
+        """A copy whose BatchNorm statistics are those of the network that is left."""
+        if not any(True for _ in with_statistics(self.model)):
+            return self.model
+        settled = copy.deepcopy(self.model)
+        with gated(settled, layers, switches, layout=self.layout) as run, estimating(settled):
+            for images, _ in self.batches:
+                if len(images) > 1:
+                    switches.expect(len(images))
+                    run(images)
+        return settled
 
     def _chunks(self) -> Iterator[tuple[int, Tensor]]:
         start = 0

@@ -105,10 +105,13 @@ class GradientCriterion(Criterion):
             round but the last some filters of each layer are switched off, those whose *joint* effect on top of what
             is off already is least, and the next round takes the effects in the network that is left. Five eighths
             go in equal steps; see :mod:`topocompress.joint`.
+        settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
+            change of its outputs are taken.
     """
 
     needs_labels: bool = False
     rounds: int = 1
+    settled: bool = False
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

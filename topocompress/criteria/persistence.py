@@ -42,6 +42,7 @@ class Persistence(GradientCriterion):
         batch: Samples per spanning tree. It does not depend on the batches in which the network runs.
         draws: How often the samples are divided anew into batches; each gives every sample other neighbours.
         rounds: 1 for the first order alone; more for joint removal in finer steps.
+        settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         seed: Seed of the division into batches.
 
     Raises:
@@ -53,18 +54,25 @@ class Persistence(GradientCriterion):
     comparable: ClassVar[bool] = True
 
     def __init__(
-        self, *, signed: bool = True, batch: int = 100, draws: int = 2, rounds: int = 9, seed: int = 0
+        self,
+        *,
+        signed: bool = True,
+        batch: int = 100,
+        draws: int = 2,
+        rounds: int = 9,
+        settled: bool = False,
+        seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
             raise CriterionError(
                 f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
             )
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
-        self.rounds = checked_rounds(rounds)
+        self.rounds, self.settled = checked_rounds(rounds), settled
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        return {name: getattr(self, name) for name in ("batch", "draws", "rounds", "seed", "signed")}
+        return {name: getattr(self, name) for name in ("batch", "draws", "rounds", "seed", "settled", "signed")}
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
         """∂T/∂z for each draw, (draws, *outputs.shape)."""

@@ -1,0 +1,116 @@
+"""The arena of docs/criteria.md: criteria against each other on three networks, with and without fine-tuning.
+
+    python -m benchmarks.arena scores --weights DIR --cifar DIR --fashion DIR      what every criterion says
+    python -m benchmarks.arena run --weights DIR --cifar DIR --fashion DIR         cells and oracles
+    python -m benchmarks.arena show                                                tables into docs/criteria.md
+
+``--weights`` holds resnet20-cifar10.safetensors, resnet56-cifar10.safetensors and fashion.safetensors, the checkpoint
+that examples/fashion_mnist.py leaves. ``--cifar`` has train/ and test/ with a folder of images for each class,
+``--fashion`` the folder FashionMNIST/raw. Scores and images are kept in ``--work``, every finished cell goes into
+``--results``, and nothing is done twice; ``--deadline`` ends a run after so many seconds. ``--device cuda`` trains on a
+GPU, by recorded steps with ``--recorded``; scores are always made on the CPU, by ``run`` where ``scores`` has not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import arena_page, arena_work
+from benchmarks.arena_study import NETWORKS, SEEDS, Setting, prepare_images
+from topocompress import environment
+
+
+def setting_of(args: argparse.Namespace) -> Setting:
+    sizes = {"samples": 40, "images": 300, "training": 600} if args.quick else {}
+    return Setting(
+        weights=args.weights,
+        data={"cifar": args.cifar, "fashion": args.fashion},
+        work=args.work,
+        device=args.device,
+        recorded=args.recorded,
+        **sizes,
+    )
+
+
+def run(args: argparse.Namespace, until: float) -> None:
+    """Everything that is missing, by several processes."""
+    setting, results = setting_of(args), arena_work.Results(args.results)
+    networks = args.networks.split(",")
+    begun = time.time()
+    for name in networks:
+        prepare_images(setting, NETWORKS[name], args.jobs)
+    print(f"images: {time.time() - begun:.1f} s", flush=True)
+    results.rows["run on"] = {**environment.describe(), "jobs": args.jobs, "device": args.device}
+
+    def missing(rows: list[arena_work.Row]) -> list[arena_work.Row]:
+        left = [row for row in rows if row[1] in networks and arena_work.name_of(row) not in results.rows]
+        return [row for row in left if not args.quick or row[0] != "cell" or int(row[4]) < args.sets]
+
+    heavy, light, last = (
+        missing(rows) for rows in (arena_work.heavy(), arena_work.light(args.device), arena_work.last())
+    )
+    light = [*missing(arena_work.scored_first(setting)), *light]
+    first = max(1, args.jobs // 3)
+    rows = [[*light, *heavy, *last] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
+    print(f"{len(heavy)} cells with fine-tuning, {len(light) + len(last)} other rows", flush=True)
+    command = [sys.executable, "-m", "benchmarks.arena", "work", *sys.argv[2:], "--until", str(until), "--rows"]
+
+    def collect() -> int:
+        if found := results.collect(setting.work / "done"):
+            print(f"{time.time() - begun:.0f} s: {found} more", flush=True)
+        if time.time() > until + 5:
+            raise TimeoutError
+        return found
+
+    try:
+        arena_work.share_out(rows, command, setting.work, collect)
+    except TimeoutError:
+        print("stopped at the deadline", flush=True)
+    results.save()
+    print(f"{time.time() - begun:.1f} s in all", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("scores", "run", "work", "show"))
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
+    parser.add_argument("--fashion", type=Path, default=Path("fashion-data"))
+    parser.add_argument("--work", type=Path, default=Path("arena-work"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/arena.json"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/criteria.md"))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recorded", action="store_true", help="train by recorded steps (CUDA graphs)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds after which no more is done")
+    parser.add_argument("--quick", action="store_true", help="a few images of everything, to see that it runs")
+    parser.add_argument("--sets", type=int, default=SEEDS, help="with --quick: so many sets of calibration samples")
+    parser.add_argument("--until", type=float, default=float("inf"), help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part == "scores":
+        setting = setting_of(args)
+        for name in args.networks.split(","):
+            prepare_images(setting, NETWORKS[name], args.jobs)
+        arena_work.scoring(setting, args.networks.split(","))
+    if args.part == "run":
+        run(args, time.time() + args.deadline)
+    if args.part == "work":
+        torch.set_num_threads(1)
+        rows = [tuple(row) for row in json.loads(args.rows.read_text(encoding="utf-8"))]
+        arena_work.Worker(setting_of(args)).work(rows, args.until)
+    if args.part in ("run", "show"):
+        results = arena_work.Results(args.results)
+        arena_page.rank(results, setting_of(args))
+        arena_page.write(results.rows, args.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Which cells of the study there are, in what order, and the processes that share them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting, Subject
+from benchmarks.oracle import consult
+from topocompress.arena import GLOBAL
+from topocompress.errors import TopocompressError
+from topocompress.files import atomic_file
+
+EPOCHS = 2
+OURS = "persistence"
+BASELINES = ("taylor", "l1", "l2", "bn-scale", "chip", "fpgm", "hrank", "random", "betti")
+SETTLED = "persistence+settled=true"
+VARIANTS = (SETTLED, "persistence+rounds=1", "taylor+rounds=9", "cubical")
+"""Not in the bar."""
+ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
+GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
+STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
+"""Without fine-tuning."""
+ORDER = ("resnet20", "fashion", "resnet56")
+"""In which the networks' turns come."""
+POLL = 2.0
+FAILURES = (
+    TopocompressError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
+)  # fmt: skip
+
+Row = tuple[str, ...]
+"""``original NETWORK``, ``cell NETWORK CRITERION RATIO SET EPOCHS``, ``oracle NETWORK LAYER``,
+``scores NETWORK CRITERION SET``, and how a GPU compares: ``recording NETWORK``, ``scored NETWORK CRITERION``."""
+
+
+def name_of(row: Row) -> str:
+    """The name under which a row is kept."""
+    return "/".join(row)
+
+
+def cells(network: str, names: Sequence[str], epochs: int) -> Iterator[Row]:
+    """Criterion by criterion."""
+    for name, ratio, seed in itertools.product(names, RATIOS, range(SEEDS)):
+        yield ("cell", network, name, f"{ratio:g}", str(seed), str(epochs))
+
+
+def heavy() -> list[Row]:
+    """Cells with fine-tuning, those that count most first."""
+    return [
+        *cells("resnet20", (OURS, *BASELINES), EPOCHS),
+        *cells("fashion", (OURS, *BASELINES), EPOCHS),
+        *cells("resnet20", (*GLOBALS, SETTLED), EPOCHS),
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS), EPOCHS),
+        *cells("resnet56", (*WEAKER, SETTLED), EPOCHS),
+        *cells("fashion", (SETTLED,), EPOCHS),
+        *cells("resnet20", VARIANTS[1:], EPOCHS),
+        *cells("fashion", VARIANTS[1:], EPOCHS),
+    ]
+
+
+def scored_first(setting: Setting) -> list[Row]:
+    """Scores that are not there yet, made once before several cells ask for them."""
+    found = []
+    for network, name in itertools.product(ORDER, (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY)):
+        if name in ORACLE_ONLY and network == "fashion":
+            continue
+        missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
+        found += [("scores", network, name, str(seed)) for seed in missing]
+    return found
+
+
+def light(device: str) -> list[Row]:
+    """Cells that do not come early with fine-tuning, the oracles, and how the device does."""
+    there = [("recording", "resnet20")] if device != "cpu" else []
+    scored = [("scored", "resnet20", name) for name in ("persistence+rounds=1", "taylor", "chip", "betti", OURS)]
+    return [
+        *(("original", network) for network in NETWORKS),
+        *there,
+        *cells("resnet56", (*WEAKER, *VARIANTS[1:]), 0),
+        *cells("resnet20", VARIANTS[1:], 0),
+        *cells("fashion", VARIANTS, 0),
+        *(("oracle", network, layer) for network in ("resnet56", "resnet20") for layer in inner_layers(network)),
+        *(scored if device != "cpu" else []),
+    ]
+
+
+def last() -> list[Row]:
+    """Cells that come with fine-tuning if there is time for it, and without if not."""
+    return [
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), 0),
+        *cells("resnet20", (*GLOBALS, SETTLED), 0),
+    ]
+
+
+def inner_layers(network: str) -> list[str]:
+    """Names of the inner layers of a ResNet, in the order in which they run."""
+    each = {"resnet20": 3, "resnet56": 9}[network]
+    return [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(each)]
+
+
+class Worker:
+    """Takes one row after the other that nobody has taken."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._subjects: dict[str, Subject] = {}
+
+    def work(self, rows: Iterable[Row], until: float) -> None:
+        """Measure rows until there are none, or it is ``until`` by the clock; one that fails leaves its reason."""
+        for row in rows:
+            if time.time() > until:
+                return
+            if not self._take(row):
+                continue
+            try:
+                found = self.measured(row)
+            except FAILURES as error:  # the other rows are still worth having
+                print(f"{name_of(row)} failed\n{traceback.format_exc()}", flush=True)
+                if "CUDA" in str(error):  # a process that has met one such error may meet nothing else
+                    self._file(row, "taken").unlink(missing_ok=True)
+                    sys.exit(1)
+                continue
+            with atomic_file(self._file(row, "done")) as temporary:
+                temporary.write_text(json.dumps(found), encoding="utf-8")
+
+    def measured(self, row: Row) -> Any:
+        """What a row says."""
+        kind, network, *rest = row
+        subject = self._subject(network)
+        if kind == "original":
+            return subject.original()
+        if kind == "scores":
+            return len(subject.scores(rest[0], int(rest[1])).layers)
+        if kind == "recording":
+            return subject.recording()
+        if kind == "scored":
+            return subject.scored_there(rest[0])
+        if kind == "oracle":
+            return self._oracle(subject, rest[0])
+        name, ratio, seed, epochs = rest
+        return subject.cell(name, float(ratio), int(seed), int(epochs))
+
+    def _oracle(self, subject: Subject, layer: str) -> list[list[float]]:
+        model: Any = subject.whole
+        parts = zip(*subject.evaluation, strict=True)
+        images, labels = (torch.cat(part).to(subject.device) for part in parts)
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False  # a filter may do less than its rounding
+        try:
+            return consult(model, layer, images, labels)
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+    def _subject(self, network: str) -> Subject:
+        if network not in self._subjects:
+            self._subjects[network] = Subject(network, self.setting)
+        return self._subjects[network]
+
+    def _take(self, row: Row) -> bool:
+        if row[0] == "cell" and self._file((*row[:-1], str(EPOCHS)), "done").exists():
+            return False  # with fine-tuning it says all of it
+        claim = self._file(row, "taken")
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+            return True
+        return False
+
+    def _file(self, row: Row, state: str) -> Path:
+        return self.setting.work / state / f"{name_of(row).replace('/', '~')}.json"
+
+
+def scoring(setting: Setting, networks: Sequence[str]) -> None:
+    """Score every criterion on every set of calibration samples, what is there already left out."""
+    torch.set_num_threads(1)
+    for network in networks:
+        subject = Subject(network, setting)
+        names = dict.fromkeys(name.removesuffix(GLOBAL) for name in (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY))
+        for name, seed in itertools.product(names, range(SEEDS)):
+            if setting.scores_file(network, name, seed).exists():
+                continue
+            started = time.perf_counter()
+            subject.scores(name, seed)
+            print(f"{network} {name} {seed}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+class Results:
+    """Rows by name in one JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def collect(self, folder: Path) -> int:
+        """Add what workers have finished; returns how many rows came."""
+        found = {}
+        for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+            name = file.stem.replace("~", "/")
+            if name not in self.rows and not name.startswith("scores/"):
+                found[name] = json.loads(file.read_text(encoding="utf-8"))
+        if found:
+            self.rows |= found
+            self.save()
+        return len(found)
+
+    def save(self) -> None:
+        """Write the file."""
+        with atomic_file(self._path) as temporary:
+            text = ",\n".join(f" {json.dumps(name)}: {json.dumps(row)}" for name, row in sorted(self.rows.items()))
+            temporary.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+
+
+def share_out(rows: Sequence[Sequence[Row]], command: Sequence[str], folder: Path, collect: Callable[[], int]) -> None:
+    """Run workers until all of them have ended; one that dies is started again, twice at most.
+
+    Args:
+        rows: For each worker, what it goes through, in this order.
+        command: Starts a worker; the file with its rows follows.
+        folder: For files of rows and what workers say.
+        collect: Called every few seconds.
+    """
+    shutil.rmtree(folder / "taken", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = [0] * len(rows)
+    running: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(number: int) -> None:
+        file = folder / f"rows-{number}.json"
+        file.write_text(json.dumps(rows[number]), encoding="utf-8")
+        with (folder / f"said-{number}.log").open("ab") as log:
+            running[number] = subprocess.Popen(
+                [*command, str(file)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        started[number] += 1
+
+    try:
+        for number in range(len(rows)):
+            start(number)
+        while running:
+            time.sleep(POLL)
+            collect()
+            for number, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[number]
+                if process.returncode and started[number] < 3:
+                    start(number)
+    finally:
+        for process in running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        collect()
