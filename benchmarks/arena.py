@@ -56,8 +56,10 @@ def run(args: argparse.Namespace, until: float) -> None:
         missing(rows) for rows in (arena_work.heavy(), arena_work.light(args.device), arena_work.last())
     )
     light = [*missing(arena_work.scored_first(setting)), *light]
+    if args.plain:
+        heavy, light = [], []
     first = max(1, args.jobs // 3)
-    rows = [[*light, *heavy, *last] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
+    rows = [[*light, *last, *heavy] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
     print(f"{len(heavy)} cells with fine-tuning, {len(light) + len(last)} other rows", flush=True)
     command = [sys.executable, "-m", "benchmarks.arena", "work", *sys.argv[2:], "--until", str(until), "--rows"]
 
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recorded", action="store_true", help="train by recorded steps (CUDA graphs)")
+    parser.add_argument("--plain", action="store_true", help="cells without fine-tuning alone")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds after which no more is done")
     parser.add_argument("--quick", action="store_true", help="a few images of everything, to see that it runs")
