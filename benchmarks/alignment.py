@@ -18,7 +18,7 @@ import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -37,14 +37,7 @@ from topocompress.surgery import apply
 from topocompress.verbs import layer_costs, score
 
 NETWORKS = ("mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "efficientnet_b0", "regnet_y_400mf", "densenet121")
-ALIGNMENTS = {
-    **{str(align): Limits(round_to=align) for align in (1, 2, 4, 8, 16, 32)},
-    "an eighth": Limits(),
-    "a quarter": Limits().for_target(),
-    "a half": Limits(steps=2),
-}
-"""Fixed ones, and powers of two up to 16 that are at most such a part of the width: ``auto`` takes an eighth, and a
-quarter for a target."""
+ALIGNMENTS: tuple[int | Literal["auto"], ...] = (1, 2, 4, 8, 16, 32, "auto")
 BATCHES = (1, 8)
 _RUNS = {1: 9, 8: 3}
 
@@ -57,14 +50,14 @@ def build(name: str, target: float, folder: Path) -> dict[str, dict[str, Any]]:
     groups, costs = find_groups(model, example), layer_costs(model, example)
     scores = score(model, example=example, criterion="l1")
     made = {"original": _write(model, folder / f"{name}.onnx", samples)}
-    for align, limits in ALIGNMENTS.items():
+    for align in ALIGNMENTS:
         try:
-            plan = make_plan(scores, groups, costs, target_macs=target, limits=limits)
+            plan = make_plan(scores, groups, costs, target_macs=target, limits=Limits(round_to=align))
         except PlanError as error:  # narrow networks cannot reach the target in large steps
-            made[align] = {"refused": error.what}
+            made[str(align)] = {"refused": error.what}
             continue
         smaller = apply(model, plan, example=example)
-        made[align] = _write(smaller, folder / f"{name}-{align}.onnx", samples)
+        made[str(align)] = _write(smaller, folder / f"{name}-{align}.onnx", samples)
     return made
 
 
@@ -133,7 +126,7 @@ def tables(rows: Mapping[str, Any]) -> str:
         ]
         for name in networks:
             turns = [row for key, row in rows.items() if key.partition("/")[0] == name]
-            lines += [_line(name, align, turns, batch) for align in ALIGNMENTS]
+            lines += [_line(name, str(align), turns, batch) for align in ALIGNMENTS]
         parts += ["\n".join(lines), _summary(rows, networks, batch)]
     return "\n\n".join(parts)
 
@@ -154,14 +147,14 @@ def _line(name: str, align: str, turns: Sequence[Mapping[str, Any]], batch: int)
 def _summary(rows: Mapping[str, Any], networks: Sequence[str], batch: int) -> str:
     """Geometric means over the networks that every alignment can prune to the target."""
     turns = {name: [row for key, row in rows.items() if key.partition("/")[0] == name] for name in networks}
-    shared = [name for name in networks if not any("refused" in turns[name][0][align] for align in ALIGNMENTS)]
+    shared = [name for name in networks if not any("refused" in turns[name][0][str(align)] for align in ALIGNMENTS)]
     if not shared:
         return ""
     lines = [
         f"| {len(shared)} networks, batch {batch}, geometric mean | MACs fewer | times faster | efficiency |",
         "|---|---:|---:|---:|",
     ]
-    for align in ALIGNMENTS:
+    for align in map(str, ALIGNMENTS):
         fewer = statistics.geometric_mean([turns[name][0][align]["macs_reduction"] for name in shared])
         faster = statistics.geometric_mean(
             [

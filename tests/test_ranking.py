@@ -83,13 +83,6 @@ def test_automatic_alignment_is_a_power_of_two_up_to_an_eighth_of_the_width(widt
     assert ranked.step(Limits()) == step
 
 
-@pytest.mark.parametrize(("width", "step"), [(2, 1), (7, 1), (8, 2), (16, 4), (31, 4), (32, 8), (64, 16), (512, 16)])
-def test_for_a_target_it_goes_up_to_a_quarter_of_the_width(width, step):
-    ranked = rank(chain(width), scores({"conv": layer(range(width))}))
-    assert ranked.step(Limits().for_target()) == step
-    assert ranked.step(Limits(round_to=2).for_target()) == 2
-
-
 @pytest.mark.parametrize(
     ("size", "round_to", "step"), [(2, 8, 4), (4, 8, 2), (8, 8, 1), (4, 6, 3), (3, 4, 4), (2, 1, 1)]
 )

@@ -88,6 +88,12 @@ def test_stand_in_images_are_named_and_no_statistics_are_estimated_from_them():
     ]
 
 
+def test_statistics_that_did_harm_are_said_to_have_been_refused():
+    refused = report(removed={"accuracy": 0.5, "accuracy_recalibrated": 0.5, "statistics_refused": True})
+    assert "agrees less with the original" in stage_lines(refused)[1]
+    assert [stage.name for stage in stages(refused)] == ["Original", "After removal"]
+
+
 @pytest.mark.parametrize(
     ("plan", "text"),
     [

@@ -34,14 +34,6 @@ def test_plans_by_any_rule_without_scoring_again():
     assert share(hundred(min_channels=30).smallest()) == 0.3
 
 
-def test_a_target_takes_wider_steps_than_a_ratio():
-    selection = replace(hundred(), limits=Limits())
-    assert selection.plan({"ratio": 0.24}).groups[0].kept == 80  # a multiple of 8
-    assert selection.plan({"target_macs": 0.8}).groups[0].kept == 80
-    assert selection.plan({"target_macs": 0.79}).groups[0].kept == 64  # of 16
-    assert selection.smallest().groups[0].kept == 16
-
-
 def test_a_latency_is_met_by_the_largest_network_that_is_close_to_it():
     found, budget = find_within(hundred(), {"target_latency": 0.6}, lambda plan: 0.2 + 0.8 * share(plan))
     assert 0.588 <= 0.2 + 0.8 * share(found) <= 0.6

@@ -112,7 +112,7 @@ def stages(report: Report) -> list[Stage]:
         ("Original", "original", report.before.macs, getattr(report.before, measure)),
         ("After removal", "removed", cut, removed.get(measure)),
     ]
-    if not report.data["stand_in"]:
+    if not report.data["stand_in"] and not removed.get("statistics_refused"):
         found.append(("BatchNorm re-estimated", "settled", cut, removed.get(f"{measure}_recalibrated")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))

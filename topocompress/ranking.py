@@ -58,8 +58,8 @@ class RankedGroup:
             return 1
         align = limits.round_to
         if align == "auto":
-            widest = max(1, self.group.width // limits.steps)
-            align = min(_FULL_ALIGNMENT, 1 << (widest.bit_length() - 1))
+            eighth = max(1, self.group.width // 8)
+            align = min(_FULL_ALIGNMENT, 1 << (eighth.bit_length() - 1))
         return int(align) // math.gcd(int(align), *sizes)
 
     def aligned(self, keep: int, limits: Limits) -> int:

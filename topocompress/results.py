@@ -166,7 +166,8 @@ class Report:
         plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
             units and which of them went.
         before: The original model.
-        removed: Accuracy or agreement right after removal, before BatchNorm re-estimation and fine-tuning.
+        removed: Accuracy or agreement right after removal, and after BatchNorm re-estimation, both before fine-tuning;
+            ``statistics_refused`` where re-estimation did harm and was not kept.
         after: The finished model.
         export: ONNX parity of the finished model.
         quantized: The finished model in INT8, if asked for.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from topocompress.errors import PlanError
 
 if TYPE_CHECKING:
     from topocompress.types import Direction
-
-
-_TARGET_STEPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +21,13 @@ class Limits:
         min_channels: Channels that every group keeps at least.
         max_ratio: Largest share of a group's channels that may go; dead channels do not count. ``None`` is 0.5 for
             a threshold, and no ceiling for a ratio or a MACs target, which say themselves how much goes.
-        round_to: Kept widths are multiples of it. ``auto`` takes the largest power of two up to 16 that divides the
-            width into ``steps`` steps or more: aligned widths run faster, yet narrow layers can still be cut.
-        steps: What ``auto`` leaves of choice. A target is met with wide steps as well; a threshold or a ratio says how
-            many filters go, which narrow steps come closer to.
+        round_to: Kept widths are multiples of it. ``auto`` takes the largest power of two up to 16 that is at most an
+            eighth of the width: aligned widths run faster, yet narrow layers can still be cut.
     """
 
     min_channels: int = 1
     max_ratio: float | None = None
     round_to: int | Literal["auto"] = "auto"
-    steps: int = 8
-
-    def for_target(self) -> Limits:
-        """The same for a share of multiply-accumulates, or a budget."""
-        return replace(self, steps=_TARGET_STEPS)
 
     def __post_init__(self) -> None:
         if self.min_channels < 1:

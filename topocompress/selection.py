@@ -44,13 +44,11 @@ class Selection:
         Raises:
             PlanError: As :func:`topocompress.planning.make_plan`.
         """
-        limits = self.limits.for_target() if "target_macs" in rule else self.limits
-        return make_plan(self.scores, self.groups, self.costs, limits=limits, allocation=self.allocation, **rule)
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, allocation=self.allocation, **rule)
 
     def smallest(self) -> PruningPlan:
         """The plan that removes all that limits allow."""
-        limits = self.limits.for_target()
-        return make_plan(self.scores, self.groups, self.costs, limits=limits, ratio=_EVERYTHING)
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, ratio=_EVERYTHING)
 
 
 def find_within(

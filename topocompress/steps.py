@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from topocompress import ranks, tuning
-from topocompress.batchnorm import recalibrate_batchnorm
+from topocompress.batchnorm import recalibrate_batchnorm, with_statistics
 from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
@@ -93,8 +93,29 @@ class Job:
             shutil.rmtree(folder, ignore_errors=True)
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
-        """BatchNorm statistics from the calibration samples, where these are images the model is meant for."""
-        return model if self.data.source == STAND_IN else recalibrate_batchnorm(model, self.calibration)
+        """A pruned network with BatchNorm statistics from the calibration samples, where that does it good.
+
+        It is left as it is where the samples are not images the model is meant for: photographs that stand in, or
+        samples on which it then answers less like the original.
+        """
+        if not self._may_recalibrate(model):
+            return model
+        settled = recalibrate_batchnorm(model, self.calibration)
+        return settled if ranks.from_main(lambda: self._likeness(settled) >= self._likeness(model)) else model
+
+    def refused_statistics(self, bare: nn.Module, cut: nn.Module) -> bool:
+        """Whether :meth:`recalibrated` made ``cut`` of ``bare`` and found it worse with statistics of its own."""
+        return cut is bare and self._may_recalibrate(bare)
+
+    def _may_recalibrate(self, model: nn.Module) -> bool:
+        return self.data.source != STAND_IN and any(with_statistics(model))
+
+    @functools.cached_property
+    def _answers(self) -> Predictions:
+        return evaluate(self.loaded.module, self.calibration, labelled=False)
+
+    def _likeness(self, model: nn.Module) -> float:
+        return agreement(self._answers, evaluate(model, self.calibration, labelled=False))
 
 
 def _held(samples: Dataset[tuple[Tensor, int]]) -> Dataset[Any]:
@@ -154,6 +175,7 @@ def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predic
         "agreement": agreement(before, raw),
         "accuracy_recalibrated": settled.accuracy,
         "agreement_recalibrated": agreement(before, settled),
+        "statistics_refused": job.refused_statistics(bare, cut),
     }
 
 

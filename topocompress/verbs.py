@@ -190,8 +190,6 @@ def plan(
     """
     groups = prunable_groups(model, example, ignore=ignore, linear=linear)
     limits = Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=round_to)
-    if target_macs is not None:
-        limits = limits.for_target()
     return make_plan(
         scores,
         groups,

@@ -54,6 +54,11 @@ def stage_lines(report: Report) -> list[str]:
 def _settled(report: Report, measure: str) -> str:
     if report.data["stand_in"]:
         return "BatchNorm statistics were left alone, as these images are not yours"
+    if report.removed.get("statistics_refused"):
+        return (
+            "BatchNorm statistics were left alone: with those of the calibration samples the network agrees less with the "
+            "original on them, as happens where these are unlike the images it was trained on"
+        )
     return f"with BatchNorm statistics re-estimated: {percent(report.removed[f'{measure}_recalibrated'])}"
 
 
