@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ from benchmarks.arena_scores import read_scores, write_scores
 from benchmarks.cifar_resnet import INNER_ONLY
 from benchmarks.recorded import recorded_steps
 from topocompress.arena import GLOBAL, contestant
-from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria.registry import create
-from topocompress.data import batches, load_data
+from topocompress.data import Data, batches, load_data
 from topocompress.errors import TopocompressError
 from topocompress.files import atomic_file
 from topocompress.finetuning import FinetuneResult, finetune
@@ -37,6 +36,8 @@ from topocompress.probing import prunable_groups
 from topocompress.recipe import Augmentation, Recipe
 from topocompress.resources import Resources
 from topocompress.rules import Limits
+from topocompress.scoring import silent
+from topocompress.steps import Job
 from topocompress.surgery import apply
 from topocompress.types import ChannelGroup, LayerCost, Scores
 from topocompress.verbs import layer_costs, score_groups
@@ -234,7 +235,7 @@ class Subject:
             name, self.scores(name, seed), self.groups, self.costs, ratio=ratio, limits=Limits(round_to=1)
         )
         bare = apply(self.loaded.module, plan, example=self.example).to(self.device)
-        cut = recalibrate_batchnorm(bare, batches(self.calibration(seed)))
+        cut = self._job(seed).recalibrated(bare, plan).model
         found: dict[str, Any] = {
             "macs": plan.macs_after / plan.macs_before,
             "removed": self._accuracy(bare),
@@ -245,6 +246,21 @@ class Subject:
             found |= {"tuned": self._accuracy(tuned.model), "best_epoch": tuned.best_epoch, "recorded": recorded}
             found["seconds"] = round(sum(epoch.seconds for epoch in tuned.history), 2)
         return found
+
+    def _job(self, seed: int) -> Job:
+        """What the product knows when it settles a pruned network's statistics."""
+        data = Data(
+            calibration=self.calibration(seed),
+            train=None,
+            evaluation=self.calibration(seed),
+            labelled=True,
+            classes=(),
+            source=SOURCES[self.network.data],
+            note="",
+            skipped=(),
+            fingerprint="",
+        )
+        return Job(loaded=replace(self.loaded, module=self.whole), data=data, seed=seed, progress=silent)
 
     def _tuned(self, model: nn.Module, recipe: Recipe, seed: int) -> tuple[FinetuneResult, bool]:
         """Fine-tune on the training images; with recorded steps where that is asked for and works."""

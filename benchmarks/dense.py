@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.networks import images_at_224, make_informative
 from topocompress import compress, environment
+from topocompress.data import load_data
 from topocompress.errors import TopocompressError
 from topocompress.files import atomic_file
 from topocompress.models import load_model
@@ -36,7 +37,7 @@ NETWORKS = (
     "fasterrcnn_mobilenet_v3_large_fpn",
     "retinanet_resnet50_fpn_v2",
 )
-RATIO = 0.3
+RATIO, SAMPLES = 0.3, 8
 CLASS_SCORES = {
     "ssdlite320_mobilenet_v3_large": ("head.classification_head.module_list.*.1", 5.0, 0.0),
     "fasterrcnn_mobilenet_v3_large_fpn": ("roi_heads.box_predictor.cls_score", 5.0, 0.0),
@@ -66,12 +67,13 @@ def examine(name: str, criterion: str, folder: Path) -> dict[str, Any]:
     """Prune one network as ``topocompress prune`` does; what its report says."""
     weights = folder / f"{name}.safetensors"
     save_file(seeded(name).state_dict(), weights)
+    loaded = load_model(str(weights), arch=name)
     try:
         result = compress(
-            load_model(str(weights), arch=name),
+            loaded,
+            load_data(None, preprocessing=loaded.preprocessing, samples=SAMPLES, eval_samples=SAMPLES),
             criterion=criterion,
             ratio=RATIO,
-            samples=32,
             controls=False,
             out=folder / "run",
             force=True,

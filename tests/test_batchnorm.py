@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trained import digits, held_out_part, trained, untrained
 
-from topocompress.batchnorm import recalibrate_batchnorm
+from topocompress.batchnorm import match_moments, named_statistics, recalibrate_batchnorm
 from topocompress.errors import DataError, ModelError
 from topocompress.measurement import evaluate
 
@@ -89,3 +89,62 @@ def test_recalibration_refuses_nan_and_misfits():
         recalibrate_batchnorm(untrained(), [torch.full((4, 1, 8, 8), math.nan)])
     with pytest.raises(ModelError, match=r"\(4, 3, 8, 8\)"):
         recalibrate_batchnorm(untrained(), [torch.ones(4, 3, 8, 8)])
+
+
+class Affine(nn.Module):
+    def __init__(self, factor: list[float], offset: list[float]) -> None:
+        super().__init__()
+        self.factor, self.offset = (torch.tensor(each).view(1, -1, 1, 1) for each in (factor, offset))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.offset
+
+
+def normalised(factor: list[float], offset: list[float], mean: list[float], variance: list[float]) -> nn.Sequential:
+    norm = nn.BatchNorm2d(len(mean))
+    norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(variance)
+    return nn.Sequential(Affine(factor, offset), norm).eval()
+
+
+def test_matching_keeps_what_a_channel_was_after_its_norm() -> None:
+    images = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)  # mean 0, variance 1
+    original = normalised([1.0, 2.0], [0.0, 2.0], mean=[0.0, 1.0], variance=[1.0, 4.0])
+    pruned = normalised([6.0], [5.0], mean=[1.0], variance=[4.0])  # the second channel, three times as strong
+
+    matched = match_moments(pruned, original, {"1": torch.tensor([1])}, [images])
+
+    # Before: mean 2, variance 4, normalised by 1 and 4. Now: mean 5, variance 36.
+    assert matched[1].running_var.item() == pytest.approx(36, rel=1e-2)
+    assert matched[1].running_mean.item() == pytest.approx(5 - (2 - 1) * 3, rel=1e-2)
+    with torch.no_grad():
+        assert torch.allclose(matched(images)[:, 0], original(images)[:, 1], atol=1e-2)
+    assert pruned[1].running_mean.item() == 1.0
+    assert original[1].running_var.tolist() == [1.0, 4.0]
+    assert not any(module._forward_pre_hooks for net in (original, pruned, matched) for module in net.modules())
+
+
+def test_matching_changes_nothing_where_nothing_was_removed() -> None:
+    images, _ = digits()
+    model = trained()
+    kept = {name: torch.arange(norm.num_features) for name, norm in named_statistics(model).items()}
+    matched = match_moments(model, model, kept, [images[:50], images[50:100]])
+    for mine, other in zip(named_statistics(matched).values(), named_statistics(model).values(), strict=True):
+        assert torch.allclose(mine.running_mean, other.running_mean, atol=1e-5)
+        assert torch.allclose(mine.running_var, other.running_var, rtol=1e-5)
+
+
+def test_matching_leaves_norms_alone_that_it_knows_nothing_of() -> None:
+    images = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
+    pruned = normalised([6.0], [5.0], mean=[1.0], variance=[4.0])
+    before = state_of(pruned)
+    assert same_state(match_moments(pruned, nn.Identity(), {"1": torch.tensor([0])}, [images]), before)
+    assert same_state(match_moments(pruned, pruned, {}, [images]), before)
+
+
+def test_matching_says_nothing_of_a_channel_that_is_silent() -> None:
+    images = torch.zeros(2, 1, 1, 1)
+    original = normalised([1.0], [0.0], mean=[0.0], variance=[4.0])
+    matched = match_moments(
+        normalised([3.0], [0.0], mean=[0.0], variance=[4.0]), original, {"1": torch.tensor([0])}, [images]
+    )
+    assert matched[1].running_var.item() == pytest.approx(4.0)

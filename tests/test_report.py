@@ -80,18 +80,32 @@ def test_without_labels_the_stages_say_agreement():
     ]
 
 
-def test_stand_in_images_are_named_and_no_statistics_are_estimated_from_them():
+def test_stand_in_images_are_named():
     data = {**report().data, "source": "photographs", "stand_in": True, "note": "two of them"}
-    assert stage_lines(report(data=data)) == [
+    removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.55, "statistics": "matched"}
+    assert stage_lines(report(data=data, removed=removed)) == [
         f"Data: photographs; {USES}.",
-        "After removal: accuracy 50.0 %; BatchNorm statistics were left alone, as these images are not yours.",
+        "After removal: accuracy 50.0 %; with BatchNorm statistics corrected for what removal changed: 55.0 %.",
     ]
 
 
-def test_statistics_that_did_harm_are_said_to_have_been_refused():
-    refused = report(removed={"accuracy": 0.5, "accuracy_recalibrated": 0.5, "statistics_refused": True})
-    assert "agrees less with the original" in stage_lines(refused)[1]
-    assert [stage.name for stage in stages(refused)] == ["Original", "After removal"]
+@pytest.mark.parametrize(
+    ("statistics", "said", "stage"),
+    [
+        ("kept", "BatchNorm statistics were left alone", []),
+        ("re-estimated", "with BatchNorm statistics re-estimated: 61.0 %", ["BatchNorm re-estimated"]),
+        (
+            "matched",
+            "with BatchNorm statistics corrected for what removal changed, since those of the calibration samples did "
+            "harm: 61.0 %",
+            ["BatchNorm matched"],
+        ),
+    ],
+)
+def test_what_became_of_the_statistics_is_said(statistics, said, stage):
+    found = report(removed={"accuracy": 0.5, "accuracy_recalibrated": 0.61, "statistics": statistics})
+    assert stage_lines(found)[1] == f"After removal: accuracy 50.0 %; {said}."
+    assert [each.name for each in stages(found)] == ["Original", "After removal", *stage]
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from trained import digits, trained
 
+from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria import L1
 from topocompress.data import STAND_IN
+from topocompress.measurement import agreement, evaluate
 from topocompress.planning import make_plan
 from topocompress.probing import prunable_groups
 from topocompress.rules import Limits
-from topocompress.steps import Job, left_after_removal
+from topocompress.steps import Job, Settled, left_after_removal
 from topocompress.surgery import apply
+from topocompress.types import PruningPlan
 from topocompress.verbs import layer_costs, score_groups
 
 
@@ -21,51 +24,62 @@ def job(**changes):
     return Job(loaded=loaded(trained()), data=replace(data(), **changes), seed=0, progress=lambda *_: None)
 
 
-def cut(model):
-    """Without half its filters."""
+def halved(model):
+    """The plan that takes half the filters, and the network without them."""
     example = torch.zeros(1, 1, 8, 8)
     groups = prunable_groups(model, example)
     scores = score_groups(model, groups, L1(), None)
     plan = make_plan(scores, groups, layer_costs(model, example), ratio=0.5, limits=Limits(round_to=1))
-    return apply(model, plan, example=example)
+    return plan, apply(model, plan, example=example)
 
 
 def statistics(model):
     return [buffer.clone() for buffer in model.buffers()]
 
 
+def same(first, second):
+    return all(torch.equal(*pair) for pair in zip(statistics(first), statistics(second), strict=True))
+
+
 @pytest.fixture(scope="module")
-def bare():
-    return cut(trained())
+def pruned():
+    return halved(trained())
 
 
-def test_statistics_are_those_of_the_calibration_samples(bare):
-    settled = job().recalibrated(bare)
-    assert settled is not bare
-    assert not all(torch.equal(*pair) for pair in zip(statistics(settled), statistics(bare), strict=True))
-    assert not job().refused_statistics(bare, settled)
+def test_statistics_are_those_of_the_calibration_samples(pruned):
+    plan, bare = pruned
+    seen = job()
+    settled = seen.recalibrated(bare, plan)
+    assert settled.statistics == "re-estimated"
+    assert same(settled.model, recalibrate_batchnorm(bare, seen.calibration))
 
 
-def test_statistics_that_make_a_network_less_like_the_original_are_refused():
+def test_statistics_that_make_a_network_less_like_the_original_are_refused(pruned):
     images, labels = digits()
     faint = TensorDataset(images[:64] * 0.02, labels[:64])  # as good as no picture: all that varies is magnified
     seen = job(calibration=faint)
-    model = seen.loaded.module
-    assert seen.recalibrated(model) is model
-    assert seen.refused_statistics(model, model)
-    before = seen.evaluated(model, "")
-    left = left_after_removal(seen, model, model, before)
-    assert left["statistics_refused"] is True
+    before = seen.evaluated(seen.loaded.module, "")
+    untouched = PruningPlan(
+        model="", rule={}, criterion="", groups=(), macs_before=1, macs_after=1
+    )  # of a network that is already as it was
+    settled = seen.recalibrated(seen.loaded.module, untouched)
+    assert (settled.model, settled.statistics) == (seen.loaded.module, "kept")
+    left = left_after_removal(seen, settled.model, settled.model, settled.statistics, before)
+    assert left["statistics"] == "kept"
     assert left["accuracy_recalibrated"] == left["accuracy"] == before.accuracy
 
 
-def test_photographs_that_stand_in_set_no_statistics(bare):
+def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed(pruned):
+    plan, bare = pruned
     seen = job(source=STAND_IN)
-    assert seen.recalibrated(bare) is bare
-    assert not seen.refused_statistics(bare, bare)
+    settled = seen.recalibrated(bare, plan)
+    assert settled.statistics == "matched"
+    assert not same(settled.model, bare)
+    whole = evaluate(seen.loaded.module, seen.evaluation)
+    likeness = [agreement(whole, evaluate(model, seen.evaluation)) for model in (bare, settled.model)]
+    assert likeness[1] > likeness[0] + 0.05
 
 
-def test_without_batchnorm_there_is_nothing_to_set():
-    seen, model = job(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert seen.recalibrated(model) is model
-    assert not seen.refused_statistics(model, model)
+def test_without_batchnorm_there_is_nothing_to_set(pruned):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert job().recalibrated(model, pruned[0]) == Settled(model=model, statistics="kept")

@@ -29,7 +29,7 @@ from topocompress.errors import SurgeryError
 from topocompress.groups import find_groups
 from topocompress.planning import make_plan
 from topocompress.rules import Limits
-from topocompress.surgery import apply
+from topocompress.surgery import apply, kept_channels
 from topocompress.types import GroupPlan, PruningPlan
 from topocompress.verbs import layer_costs, score_groups
 
@@ -269,3 +269,19 @@ def test_a_plan_for_other_weights_is_refused_unless_told():
     with pytest.raises(SurgeryError, match="another model"):
         apply(seeded(Chain), plan, example=example())
     assert apply(seeded(Chain), plan, example=example(), any_weights=True).first.out_channels == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm", "removals", "expected"),
+    [
+        (Chain, "norm", {"first": (6, (1, 4))}, [0, 2, 3, 5]),
+        (Concat, "norm", {"left": (4, (0,)), "right": (6, (3,))}, [1, 2, 3, 4, 5, 6, 8, 9]),
+        (Residual, "norm", {"stem": (8, (0, 1, 2))}, [3, 4, 5, 6, 7]),
+        (Residual, "norm", {"inner": (6, (5,))}, list(range(8))),
+    ],
+)
+def test_which_channels_of_a_norm_stay(kind, norm, removals, expected):
+    model = seeded(kind)
+    before = copy.deepcopy(model.state_dict())
+    assert kept_channels(model, by_hand(**removals), example=example())[norm].tolist() == expected
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

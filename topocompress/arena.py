@@ -235,7 +235,7 @@ class _Arena:
         plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=self.limits)
         what = f"{name} at {ratio:g}"
         bare = apply(job.loaded.module, plan, example=job.example)
-        cut = job.recalibrated(bare)
+        cut = job.recalibrated(bare, plan).model
         removed = self._measure(bare, what)
         settled = self._measure(cut, what) if cut is not bare else removed
         tuned = tune(job, cut, self.recipe)

@@ -186,7 +186,7 @@ def compress(
     before = job.evaluated(original, "evaluating the original")
     shrunk = shrinker.shrink(job, selection, choice)
     plan, finished = shrunk.plan, shrunk.model
-    removed = left_after_removal(job, shrunk.bare, shrunk.cut, before)
+    removed = left_after_removal(job, shrunk.bare, shrunk.cut, shrunk.statistics, before)
     if not ranks.part():
         return Result(model=finished, plan=plan, scores=scores, report=None)
     after = job.evaluated(finished, "evaluating the result")

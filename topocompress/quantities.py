@@ -112,8 +112,8 @@ def stages(report: Report) -> list[Stage]:
         ("Original", "original", report.before.macs, getattr(report.before, measure)),
         ("After removal", "removed", cut, removed.get(measure)),
     ]
-    if not report.data["stand_in"] and not removed.get("statistics_refused"):
-        found.append(("BatchNorm re-estimated", "settled", cut, removed.get(f"{measure}_recalibrated")))
+    if (how := removed.get("statistics", "re-estimated")) != "kept":
+        found.append((f"BatchNorm {how}", "settled", cut, removed.get(f"{measure}_recalibrated")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
     if report.quantized is not None:

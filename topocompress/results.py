@@ -166,8 +166,9 @@ class Report:
         plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
             units and which of them went.
         before: The original model.
-        removed: Accuracy or agreement right after removal, and after BatchNorm re-estimation, both before fine-tuning;
-            ``statistics_refused`` where re-estimation did harm and was not kept.
+        removed: Accuracy or agreement right after removal, and once BatchNorm has other statistics (``_recalibrated``),
+            both before fine-tuning; ``statistics`` says whether these were ``re-estimated`` on the calibration samples,
+            ``matched`` (corrected for what removal changed) or ``kept``.
         after: The finished model.
         export: ONNX parity of the finished model.
         quantized: The finished model in INT8, if asked for.
@@ -184,7 +185,7 @@ class Report:
     scoring: Mapping[str, Any]
     plan: Mapping[str, Any]
     before: Measurement
-    removed: Mapping[str, float | None]
+    removed: Mapping[str, Any]
     after: Measurement
     export: ExportCheck
     quantized: Quantized | None = None

@@ -23,7 +23,7 @@ from topocompress.rounds import compose, round_plan
 from topocompress.rules import BUDGETS, Limits
 from topocompress.scoring import ANY
 from topocompress.selection import Selection, find_within
-from topocompress.steps import Job, score_job, swap
+from topocompress.steps import Job, Settled, Statistics, score_job, swap
 from topocompress.surgery import apply
 from topocompress.swapping import Swapped
 from topocompress.types import GroupPlan, PruningPlan
@@ -40,7 +40,8 @@ class Shrunk:
         model: The network; not tuned where no tuning was asked for.
         plan: What was removed of the original, in all rounds.
         bare: The original without it, and nothing else done.
-        cut: The same with BatchNorm statistics re-estimated; ``bare`` itself where they were left alone.
+        cut: The same with other BatchNorm statistics; ``bare`` itself where they were left alone.
+        statistics: What became of them.
         tunings: Fine-tuning of each round.
         swapped: Activations swapped before the last of them; ``None`` if none were.
     """
@@ -49,6 +50,7 @@ class Shrunk:
     plan: PruningPlan
     bare: nn.Module
     cut: nn.Module
+    statistics: Statistics = "kept"
     tunings: tuple[FinetuneResult, ...] = ()
     swapped: Swapped | None = None
 
@@ -179,11 +181,14 @@ class Shrinker:
                 job = replace(job, loaded=replace(job.loaded, module=result.model))
                 selection = self.select(job)
         plan = _as_asked(done or choice.plan, choice.plan)
-        bare, cut = _removed(original, plan)
-        return replace(result, plan=plan, bare=bare, cut=cut, tunings=tuple(tunings))
+        bare, settled = _removed(original, plan)
+        return replace(
+            result, plan=plan, bare=bare, cut=settled.model, statistics=settled.statistics, tunings=tuple(tunings)
+        )
 
     def _round(self, job: Job, plan: PruningPlan, *, last: bool) -> Shrunk:
-        bare, cut = _removed(job, plan)
+        bare, settled = _removed(job, plan)
+        cut = settled.model
         swapped = swap(job, cut, self.activation) if last else None
         model = swapped.model if swapped else cut
         tuned = self.tune(job, model)
@@ -192,16 +197,17 @@ class Shrinker:
             plan=plan,
             bare=bare,
             cut=cut,
+            statistics=settled.statistics,
             tunings=() if tuned is None else (tuned,),
             swapped=swapped,
         )
 
 
-def _removed(job: Job, plan: PruningPlan) -> tuple[nn.Module, nn.Module]:
-    """The job's model without a plan's channels, before and after BatchNorm re-estimation."""
+def _removed(job: Job, plan: PruningPlan) -> tuple[nn.Module, Settled]:
+    """The job's model without a plan's channels, as it is and with BatchNorm statistics that fit it."""
     with job.timed("remove"):
         bare = apply(job.loaded.module, plan, example=job.example)
-        return bare, job.recalibrated(bare)
+        return bare, job.recalibrated(bare, plan)
 
 
 def _as_asked(done: PruningPlan, whole: PruningPlan) -> PruningPlan:

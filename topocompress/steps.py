@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from topocompress import ranks, tuning
-from topocompress.batchnorm import recalibrate_batchnorm, with_statistics
+from topocompress.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
 from topocompress.capture import EXACT, Batches, Maps
 from topocompress.cloud_scoring import Progress
 from topocompress.controls import matched_plan
@@ -32,13 +32,24 @@ from topocompress.resources import Resources
 from topocompress.results import Control
 from topocompress.rules import TOPOLOGICAL
 from topocompress.scoring import ANY, open_store, score_layers
-from topocompress.surgery import apply
+from topocompress.surgery import apply, kept_channels
 from topocompress.swapping import Swapped, swap_activations
 from topocompress.types import ChannelGroup, PruningPlan, Scores
 from topocompress.verbs import score_groups
 
 _RANDOM_SEEDS = 3
 _HELD_BYTES = 1 << 30
+
+
+Statistics = Literal["re-estimated", "matched", "kept"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A pruned network, and what became of its BatchNorm statistics."""
+
+    model: nn.Module
+    statistics: Statistics
 
 
 @dataclass(kw_only=True)
@@ -92,23 +103,26 @@ class Job:
         for folder in self.checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def recalibrated(self, model: nn.Module) -> nn.Module:
-        """A pruned network with BatchNorm statistics from the calibration samples, where that does it good.
+    def recalibrated(self, model: nn.Module, plan: PruningPlan) -> Settled:
+        """The job's model without a plan's channels, with statistics that fit what is left.
 
-        It is left as it is where the samples are not images the model is meant for: photographs that stand in, or
-        samples on which it then answers less like the original.
+        Those of the calibration samples, as long as with them the network does not answer less like the original on
+        these. Else, and where photographs stand in for the user's images, the trained ones, corrected for what removal
+        changed, if that does good; or else just those.
         """
-        if not self._may_recalibrate(model):
-            return model
-        settled = recalibrate_batchnorm(model, self.calibration)
-        return settled if ranks.from_main(lambda: self._likeness(settled) >= self._likeness(model)) else model
-
-    def refused_statistics(self, bare: nn.Module, cut: nn.Module) -> bool:
-        """Whether :meth:`recalibrated` made ``cut`` of ``bare`` and found it worse with statistics of its own."""
-        return cut is bare and self._may_recalibrate(bare)
-
-    def _may_recalibrate(self, model: nn.Module) -> bool:
-        return self.data.source != STAND_IN and any(with_statistics(model))
+        if not any(with_statistics(model)):
+            return Settled(model=model, statistics="kept")
+        bare = ranks.from_main(lambda: self._likeness(model))
+        if self.data.source != STAND_IN:
+            settled = recalibrate_batchnorm(model, self.calibration)
+            if ranks.from_main(lambda: self._likeness(settled)) >= bare:
+                return Settled(model=settled, statistics="re-estimated")
+        original = self.loaded.module
+        kept = kept_channels(original, plan, example=self.example)
+        matched = match_moments(model, original, kept, self.calibration)
+        if ranks.from_main(lambda: self._likeness(matched)) > bare:
+            return Settled(model=matched, statistics="matched")
+        return Settled(model=model, statistics="kept")
 
     @functools.cached_property
     def _answers(self) -> Predictions:
@@ -166,8 +180,10 @@ def score_job(
         raise KeyboardInterrupt("the layers that are finished are kept; --resume continues from there") from error
 
 
-def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predictions) -> dict[str, float | None]:
-    """What is left right after removal, and after BatchNorm re-estimation (the same where there was none)."""
+def left_after_removal(
+    job: Job, bare: nn.Module, cut: nn.Module, statistics: Statistics, before: Predictions
+) -> dict[str, Any]:
+    """What is left right after removal, and once BatchNorm has other statistics (the same where it kept its own)."""
     raw = job.evaluated(bare, "evaluating after removal")
     settled = job.evaluated(cut, "evaluating after re-estimation") if cut is not bare else raw
     return {
@@ -175,7 +191,7 @@ def left_after_removal(job: Job, bare: nn.Module, cut: nn.Module, before: Predic
         "agreement": agreement(before, raw),
         "accuracy_recalibrated": settled.accuracy,
         "agreement_recalibrated": agreement(before, settled),
-        "statistics_refused": job.refused_statistics(bare, cut),
+        "statistics": statistics,
     }
 
 
@@ -238,7 +254,7 @@ def run_controls(job: Job, plan: PruningPlan, groups: Sequence[ChannelGroup], sc
             continue
         with job.timed("controls"):
             chosen = matched_plan(plan, groups, score_layers(listened, scores.layers, other))
-            cut = job.recalibrated(apply(job.loaded.module, chosen, example=job.example))
+            cut = job.recalibrated(apply(job.loaded.module, chosen, example=job.example), chosen).model
         predictions = job.evaluated(cut, f"evaluating the {other.name} control")
         if predictions.accuracy is not None:
             found.setdefault(other.name, []).append(predictions.accuracy)

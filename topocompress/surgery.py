@@ -9,6 +9,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from topocompress.batchnorm import named_statistics
 from topocompress.detectors import followed
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.groups import explicit
@@ -99,6 +100,17 @@ def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module
     _cut(smaller, None, plan, example)
     give_back()
     return smaller.eval()
+
+
+def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
+    """BatchNorm → (channels,) which of its channels stay when a plan is applied to the model, which is not changed."""
+    numbered = copy.deepcopy(model)
+    with torch.no_grad():
+        for norm in named_statistics(numbered).values():
+            norm.register_buffer("running_mean", torch.arange(float(norm.num_features)).to(norm.running_var))
+    smaller = replay(numbered, plan, example=example)
+    norms = named_statistics(smaller).items()
+    return {name: norm.running_mean.round().long() for name, norm in norms if norm.running_mean is not None}
 
 
 def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:

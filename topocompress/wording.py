@@ -45,21 +45,21 @@ def stage_lines(report: Report) -> list[str]:
         )
     for control in report.controls:
         each = ", ".join(percent(value) for value in control.accuracies)
-        lines.append(
-            f"Control, the same widths by {control.criterion}, BatchNorm re-estimated, no fine-tuning: accuracy {each}."
-        )
+        how = report.removed.get("statistics", "re-estimated")
+        norms = "BatchNorm re-estimated" if how == "re-estimated" else "BatchNorm treated alike"
+        lines.append(f"Control, the same widths by {control.criterion}, {norms}, no fine-tuning: accuracy {each}.")
     return lines
 
 
 def _settled(report: Report, measure: str) -> str:
-    if report.data["stand_in"]:
-        return "BatchNorm statistics were left alone, as these images are not yours"
-    if report.removed.get("statistics_refused"):
-        return (
-            "BatchNorm statistics were left alone: with those of the calibration samples the network agrees less with the "
-            "original on them, as happens where these are unlike the images it was trained on"
-        )
-    return f"with BatchNorm statistics re-estimated: {percent(report.removed[f'{measure}_recalibrated'])}"
+    left = percent(report.removed[f"{measure}_recalibrated"])
+    how = report.removed.get("statistics", "re-estimated")
+    if how == "matched":
+        why = "" if report.data["stand_in"] else ", since those of the calibration samples did harm"
+        return f"with BatchNorm statistics corrected for what removal changed{why}: {left}"
+    if how == "kept":
+        return "BatchNorm statistics were left alone"
+    return f"with BatchNorm statistics re-estimated: {left}"
 
 
 def headline(report: Report) -> str:
