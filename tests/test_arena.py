@@ -111,7 +111,8 @@ def test_without_labels_agreement_is_compared(digits):
 
     assert found.measure == "agreement"
     assert found.original == 1
-    assert all(cell.removed == cell.settled for cell in found.cells)  # stand-in images set no statistics
+    assert all(cell.removed <= cell.settled <= 1 for cell in found.cells)
+    assert any(cell.removed < cell.settled for cell in found.cells)  # statistics corrected for what removal changed
 
 
 @pytest.mark.parametrize(
