@@ -88,7 +88,7 @@ class TopologicalActivation(nn.Module):
     """base(x) + a_c · wave(ω x), or base(x) - a_c · arch(x / c): many-to-one, with one learned amplitude per channel.
 
     ``TopologicalActivation(channels)`` is for fully connected networks on points of few dimensions,
-    ``TopologicalActivation(channels, local=1.5)`` for CNNs.
+    ``TopologicalActivation(channels, local=1.5)`` for CNNs with BatchNorm.
 
     Args:
         channels: How many amplitudes: the size of the channel axis, or 1 for one that all channels share.

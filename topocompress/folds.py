@@ -73,11 +73,12 @@ class Arched(Function):
         scale = 4 * amplitude.view(beside(inputs, len(amplitude), axis))
         for part, place, depth in _blocks(inputs, axis):
             torch.mul(inputs[part], 0.5 / half, out=place).add_(0.5).clamp_(0, 1)
-            torch.addcmul(-scale, place, scale, out=depth)
+            torch.sub(place, 1, out=depth)
             if plain is None:
-                torch.mul(depth.add_(inputs[part]), place, out=output[part])
+                torch.addcmul(inputs[part], depth, scale, out=depth)
+                torch.mul(depth, place, out=output[part])
             else:
-                output[part].addcmul_(depth, place)
+                output[part].addcmul_(depth.mul_(scale), place)
         return output
 
     @staticmethod
@@ -89,14 +90,12 @@ class Arched(Function):
         fused, half = ctx.fused, ctx.half
         to_inputs = torch.empty_like(inputs)
         to_amplitude = torch.zeros(shape, dtype=amplitude.dtype, device=amplitude.device)
-        scale = (2 / half) * amplitude.view(shape)
+        # Within ±half 2h - 1 is x / half: there the hinge and the arch add something times x to the slope.
+        scale = (0.5 / half) * (fused + (4 / half) * amplitude.view(shape))
         for part, place, other in _blocks(inputs, ctx.axis):
             received, sent = gradient[part], to_inputs[part]
             torch.mul(inputs[part], 0.5 / half, out=place).add_(0.5).clamp_(0, 1)
-            # Within ±half the slope is h + (x - b + 2 b h) / (2 half) on the hinge.
-            torch.addcmul(-scale, place, scale, value=2, out=other)
-            if fused:
-                other.add_(inputs[part], alpha=0.5 / half)
+            torch.mul(inputs[part], scale, out=other)
             torch.ops.aten.hardtanh_backward.grad_input(received, inputs[part], -half, half, grad_input=sent)
             sent.mul_(other)
             torch.mul(received, place, out=other)
