@@ -91,17 +91,10 @@ class Layer(nn.Module):
         return self._call(inputs, tuple(self.values))
 
 
-def layer(
-    name: str,
-    channels: int,
-    generator: torch.Generator,
-    *,
-    amplitude: float = AMPLITUDE,
-    frequency: float = FREQUENCY,
-) -> nn.Module:
-    """A new activation layer; ours is the product's own module."""
+def layer(name: str, channels: int, generator: torch.Generator, *, local: float | None = None) -> nn.Module:
+    """A new activation layer; ours is the product's own module, which takes the width of its one arch."""
     if name == OURS:
-        return TopologicalActivation(channels, amplitude=amplitude, frequency=frequency)
+        return TopologicalActivation(channels, local=local)
     return Layer(ACTIVATIONS[name], channels, generator)
 
 

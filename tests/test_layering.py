@@ -32,7 +32,7 @@ ROWS = (
     ),
     ("rules", "ranking", "allocation", "planning", "controls", "remedies", "holdups", "rounds", "selection"),
     ("timm_networks", "architectures", "preprocessing", "recognition", "checkpoints", "models"),
-    ("images", "samplesets", "splits", "sources", "data", "datasets", "activation"),
+    ("images", "samplesets", "splits", "sources", "data", "datasets", "folds", "activation"),
     ("topology.scale", "topology.bits", "topology.distances", "topology.hops", "topology.graphs", "topology.links"),
     ("topology.reduction", "topology.elimination", "topology.backends", "topology.betti", "topology.trees", "topology"),
     ("criteria.base", "criteria.betti", "criteria.taylor", "criteria.persistence", "criteria.chip", "criteria.hrank"),

@@ -126,6 +126,26 @@ def test_waves_are_built_again_from_plain_data(mixed):
         restore_waves(again, [{**entries[0], "names": ["nowhere"]}])
 
 
+def test_local_activations_are_built_again_from_plain_data(mixed):
+    inputs = normal(2, 3, 10, 10)
+    same = swap_activations(mixed, inputs[:1], local=1.5).model
+    assert torch.equal(same(inputs), mixed(inputs))
+    model = swap_activations(mixed, inputs[:1], amplitude=0.3, local=1.5).model
+    assert not torch.equal(model(inputs), mixed(inputs))
+    again = copy.deepcopy(mixed)
+    restore_waves(again, json.loads(json.dumps(describe_waves(model))))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(inputs), model(inputs))
+
+
+def test_activations_that_a_network_has_by_itself_are_not_put_on_top_of_each_other():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), TopologicalActivation(4, local=1.5), nn.Conv2d(4, 2, 3))
+    again = copy.deepcopy(model)
+    restore_waves(again, describe_waves(model))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(normal(1, 3, 8, 8)), model(normal(1, 3, 8, 8)))
+
+
 def test_many_names_are_cut_short():
     assert some(["a", "b", "c"]) == "a, b, c"
     assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
@@ -173,6 +193,37 @@ def test_a_swapped_run_can_be_pruned_again(finished, digits, tmp_path):  # noqa:
     assert waves
     assert all(module.channels < before[name] for name, module in waves.items())
     assert fingerprint(topocompress.load(again)) == fingerprint(result.model)
+
+
+def local_network():
+    """A network that is built with local activations, as a factory."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, bias=False),
+            nn.BatchNorm2d(8),
+            TopologicalActivation(8, local=1.5),
+            nn.Conv2d(8, 8, 3),
+            TopologicalActivation(8, local=1.5),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 10),
+        ).eval()
+
+
+def test_a_network_of_local_activations_is_pruned_and_comes_back(digits, tmp_path):  # noqa: F811
+    model = local_network()
+    with torch.no_grad():
+        model[2].amplitude.copy_(torch.arange(8) / 8)
+    result = topocompress.compress(
+        model, digits, ratio=0.5, criterion="l1", controls=False, round_to=1, out=tmp_path / "run"
+    )
+    (group,) = (group for group in result.plan.groups if group.root == "0")
+    kept = sorted(set(range(8)) - set(group.remove))
+    assert result.model[2].amplitude.tolist() == [channel / 8 for channel in kept]
+    loaded = topocompress.load(tmp_path / "run", arch=local_network)
+    assert (loaded[2].local, loaded[4].channels) == (1.5, result.model[4].channels)
+    assert torch.equal(loaded(normal(3, 1, 16, 16)), result.model(normal(3, 1, 16, 16)))
 
 
 def test_a_run_whose_activations_do_not_fit_is_refused(finished, tmp_path):

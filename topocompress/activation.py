@@ -1,10 +1,13 @@
 """The topological activation: a plain activation plus a wave, so that one layer can fold its input and glue the folds.
 
-    f(x) = base(x) + a_c · wave(ω x)
+    f(x) = base(x) + a_c · wave(ω x)      folds everywhere; the base is SiLU
+    f(x) = base(x) - a_c · arch(x / c)    folds once, within ±c; the base is x · h(x / c), a hardswish of that width
+
+with h(x) = clip(x/2 + 1/2, 0, 1) and arch = 4h(1-h), one arch of the same wave.
 
 A strictly rising activation is a homeomorphism onto its image, and ReLU glues only along half lines: neither can lay
 pieces of a class that lie apart onto each other, so a network needs many layers to do it. ``f`` rises and falls, maps
-several intervals onto one, and each channel learns how strongly (a_c; 0 is the base alone). The formula is ours. The
+several intervals onto one, and each channel learns how strongly (a_c; 0 is the base alone). The formulas are ours. The
 idea that an activation should simplify topology layer by layer is that of Kochar, Vengalil & Sinha, arXiv:2109.01572
 (2021), whose formula we do not know.
 """
@@ -13,21 +16,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from topocompress.errors import ModelError
+from topocompress.folds import Arched, Folded, beside
 
 AMPLITUDE = 1.0
 FREQUENCY = 2.0
-_BLOCK = 1 << 17
-"""Numbers handled at a time on the CPU: what fits its cache is not fetched from memory at every operation."""
+LOCAL_AMPLITUDE = 0.25
 
 
 def wave(inputs: Tensor, frequency: float) -> Tensor:
@@ -48,43 +47,103 @@ def _scaled(rest: Tensor, amplitude: Tensor) -> Tensor:
     return rest * (8 * amplitude - 16 * amplitude * rest.abs())
 
 
+def arch(inputs: Tensor, half: float) -> Tensor:
+    """One arch of the wave, around 0: a parabola of height 1 at 0, and 0 from ±``half`` on."""
+    place = _place(inputs, half)
+    return 4 * place * (1 - place)
+
+
+def _place(inputs: Tensor, half: float) -> Tensor:
+    """Where in ±half an input lies, as 0..1."""
+    return (inputs * (0.5 / half) + 0.5).clamp(0, 1)
+
+
+def _exported_place(inputs: Tensor, half: float) -> Tensor:
+    if not torch.onnx.is_in_onnx_export():
+        return _place(inputs, half)
+    # One operator of ONNX, which torch's own hardsigmoid would be at another slope.
+    return torch.onnx.ops.symbolic(
+        "HardSigmoid", (inputs,), {"alpha": 0.5 / half, "beta": 0.5}, dtype=inputs.dtype, shape=inputs.shape
+    )
+
+
+class Hinge(nn.Module):
+    """Hardswish with its bend within ±bend instead of ±3: x · clip(x / (2 bend) + 1/2, 0, 1)."""
+
+    def __init__(self, bend: float) -> None:
+        super().__init__()
+        self.bend = float(bend)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Any shape, to the same shape."""
+        place = _exported_place if torch.compiler.is_compiling() else _place
+        return inputs * place(inputs, self.bend)
+
+    def extra_repr(self) -> str:
+        """The width, for ``repr``."""
+        return f"{self.bend:g}"
+
+
 class TopologicalActivation(nn.Module):
-    """base(x) + a_c · wave(ω x), many-to-one, with one learned amplitude per channel.
+    """base(x) + a_c · wave(ω x), or base(x) - a_c · arch(x / c): many-to-one, with one learned amplitude per channel.
+
+    ``TopologicalActivation(channels)`` is for fully connected networks on points of few dimensions,
+    ``TopologicalActivation(channels, local=1.5)`` for CNNs with BatchNorm.
 
     Args:
         channels: How many amplitudes: the size of the channel axis, or 1 for one that all channels share.
-        amplitude: Where they start. 1 in a new fully connected network without normalisation, 0.25 at frequency 1 in a
-            new CNN; 0 leaves a trained network as it is.
-        frequency: ω, in radians per unit of the input.
-        base: The plain activation; SiLU if ``None``. A copy is used, which does not work in place.
+        amplitude: Where they start; 1 for the wave and 0.25 for the single arch if ``None``. 0 leaves a trained network
+            as it is.
+        frequency: ω, in radians per unit of the input; 2 if ``None``.
+        local: c, in units of the input: one arch within ±c instead of a wave.
+        base: The plain activation; SiLU if ``None``, with ``local`` a :class:`Hinge` of that width. A copy is used,
+            which does not work in place.
         axis: The channel axis of inputs: 1 for (N, C) and (N, C, H, W), -1 for (N, tokens, C).
 
     Attributes:
         amplitude: (channels,) parameter.
+        frequency: ω; ``None`` with ``local``.
+        local: c; ``None`` for the wave.
 
     Raises:
-        ModelError: No channel, or a frequency that is not a positive number.
+        ModelError: No channel, a frequency or width that is not a positive number, or both given.
     """
+
+    local: float | None = None  # here too, for modules that were pickled before there was one
 
     def __init__(
         self,
         channels: int = 1,
         *,
-        amplitude: float = AMPLITUDE,
-        frequency: float = FREQUENCY,
+        amplitude: float | None = None,
+        frequency: float | None = None,
+        local: float | None = None,
         base: nn.Module | None = None,
         axis: int = 1,
     ) -> None:
         super().__init__()
-        if channels < 1 or not (math.isfinite(frequency) and frequency > 0):
+        if local is not None and frequency is not None:
             raise ModelError(
-                f"a topological activation of {channels} channels and frequency {frequency}",
-                hint="Give 1 channel or more and a frequency above 0.",
+                f"a topological activation of frequency {frequency} that is local",
+                hint="Give either a frequency, for a wave, or local, for a single arch.",
             )
+        if local is None and frequency is None:
+            frequency = FREQUENCY
+        size = frequency if local is None else local
+        if channels < 1 or size is None or not (math.isfinite(size) and size > 0):
+            raise ModelError(
+                f"a topological activation of {channels} channels and "
+                + (f"frequency {frequency}" if local is None else f"local width {local}"),
+                hint="Give 1 channel or more and a frequency or width above 0.",
+            )
+        if amplitude is None:
+            amplitude = AMPLITUDE if local is None else LOCAL_AMPLITUDE
         self.amplitude = nn.Parameter(torch.full((channels,), float(amplitude)))
-        self.frequency = float(frequency)
+        self.frequency = None if frequency is None else float(frequency)
+        self.local = None if local is None else float(local)
         self.axis = axis
-        self.base = nn.SiLU() if base is None else _out_of_place(base)
+        usual = nn.SiLU() if local is None else Hinge(local)
+        self.base = usual if base is None else _out_of_place(base)
 
     @property
     def channels(self) -> int:
@@ -98,20 +157,42 @@ class TopologicalActivation(nn.Module):
                 f"a topological activation of {self.channels} channels got an input of shape {tuple(inputs.shape)}",
                 hint=f"Its channels are axis {self.axis}.",
             )
-        turns = self.frequency / (2 * math.pi)
+        return self._wave(inputs) if self.local is None else self._arch(inputs, self.local)
+
+    def _wave(self, inputs: Tensor) -> Tensor:
+        turns = (self.frequency or FREQUENCY) / (2 * math.pi)
         if torch.compiler.is_compiling():  # export: standard operators, few of them, and nothing of our own
             exported: Tensor = self.base(inputs) + _scaled(
-                _rest(inputs, turns), self.amplitude.view(_beside(inputs, self.channels, self.axis))
+                _rest(inputs, turns), self.amplitude.view(beside(inputs, self.channels, self.axis))
             )
             return exported
         # The usual base is computed in one go with the wave, which spares two passes over the numbers.
         plain = None if type(self.base) is nn.SiLU else self.base(inputs)
-        found: Tensor = _Folded.apply(inputs, plain, self.amplitude, turns, self.axis)
+        found: Tensor = Folded.apply(inputs, plain, self.amplitude, turns, self.axis)
         return found
+
+    def _arch(self, inputs: Tensor, half: float) -> Tensor:
+        usual = type(self.base) is Hinge and self.base.bend == half
+        if not torch.compiler.is_compiling():
+            found: Tensor = Arched.apply(inputs, None if usual else self.base(inputs), self.amplitude, half, self.axis)
+            return found
+        place = _exported_place(inputs, half)
+        scale = 4 * self.amplitude
+        if inputs.ndim == 4 and self.axis in (1, -3):
+            # ONNX Runtime keeps the blocked layout of its convolutions here, which a product by channel would leave.
+            width = inputs.shape[1]
+            scale = scale.expand(width)
+            depth = F.conv2d(place, scale.view(width, 1, 1, 1), -scale, groups=width)
+        else:
+            scale = scale.view(beside(inputs, self.channels, self.axis))
+            depth = place * scale - scale
+        exported: Tensor = place * (inputs + depth) if usual else self.base(inputs) + place * depth
+        return exported
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""
-        return f"{self.channels}, frequency={self.frequency:g}, axis={self.axis}"
+        fold = f"frequency={self.frequency:g}" if self.local is None else f"local={self.local:g}"
+        return f"{self.channels}, {fold}, axis={self.axis}"
 
 
 def _out_of_place(base: nn.Module) -> nn.Module:
@@ -120,62 +201,3 @@ def _out_of_place(base: nn.Module) -> nn.Module:
         if hasattr(module, "inplace"):  # the wave reads what the base would overwrite
             module.inplace = False  # type: ignore[assignment]
     return copied
-
-
-def _beside(inputs: Tensor, channels: int, axis: int) -> list[int]:
-    shape = [1] * inputs.ndim
-    shape[axis] = channels
-    return shape
-
-
-class _Folded(Function):
-    """``plain + amplitude · wave``, which keeps nothing but its inputs for the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, plain: Tensor | None, amplitude: Tensor, turns: float, axis: int) -> Tensor:
-        ctx.save_for_backward(inputs, amplitude)
-        ctx.turns, ctx.axis, ctx.fused = turns, axis, plain is None
-        output = F.silu(inputs) if plain is None else plain.clone()
-        scale = 8 * amplitude.view(_beside(inputs, len(amplitude), axis))
-        for part, rest, size in _blocks(inputs, turns, axis):
-            torch.addcmul(rest, rest, size, value=-2, out=size)
-            output[part].addcmul_(size, scale)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None, None]:
-        inputs, amplitude = ctx.saved_tensors
-        shape = _beside(inputs, len(amplitude), ctx.axis)
-        fused = ctx.fused
-        to_inputs = torch.ops.aten.silu_backward(gradient, inputs) if fused else torch.zeros_like(inputs)
-        to_amplitude = torch.zeros(shape, dtype=amplitude.dtype, device=amplitude.device)
-        scale = 8 * ctx.turns * amplitude.view(shape)
-        for part, rest, size in _blocks(inputs, ctx.turns, ctx.axis):
-            received = gradient[part]
-            rest.addcmul_(rest, size, value=-2).mul_(received)
-            to_amplitude += rest.sum_to_size(shape)
-            torch.addcmul(received, received, size, value=-4, out=size)
-            to_inputs[part].addcmul_(size, scale)
-        return to_inputs, None if fused else gradient, to_amplitude.mul_(8).view_as(amplitude), None, None
-
-
-def _blocks(inputs: Tensor, turns: float, axis: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Parts of the first axis, the distance of each input from the nearest whole turn, and its absolute value.
-
-    The two tensors are the caller's to overwrite until the next part.
-    """
-    # Channels along the first axis cannot be cut apart.
-    whole = inputs.device.type != "cpu" or axis in (0, -inputs.ndim)
-    step = max(1, len(inputs) if whole else _BLOCK * len(inputs) // max(1, inputs.numel()))
-    rest = torch.empty_like(inputs[:step])
-    size = torch.empty_like(rest)
-    for start in range(0, len(inputs), step):
-        part = slice(start, start + step)
-        count = len(inputs[part])
-        near, far = rest[:count], size[:count]
-        torch.mul(inputs[part], turns, out=near)
-        torch.round(near, out=far)
-        near.sub_(far)
-        torch.abs(near, out=far)
-        yield part, near, far

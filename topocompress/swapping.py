@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from topocompress.activation import FREQUENCY, TopologicalActivation
+from topocompress.activation import Hinge, TopologicalActivation
 from topocompress.errors import ModelError
 from topocompress.inference import evaluating, run_forward
 
@@ -28,6 +28,7 @@ PLAIN = (
     nn.SiLU,
     nn.Mish,
     nn.Hardswish,
+    Hinge,
     nn.Tanh,
 )
 """Activation modules that can be swapped."""
@@ -81,7 +82,12 @@ class _Seen:
 
 
 def swap_activations(
-    model: nn.Module, example: Tensor, *, amplitude: float = 0.0, frequency: float = FREQUENCY
+    model: nn.Module,
+    example: Tensor,
+    *,
+    amplitude: float = 0.0,
+    frequency: float | None = None,
+    local: float | None = None,
 ) -> Swapped:
     """Give every activation module of a network a wave of its own; with amplitude 0 it computes exactly what it did.
 
@@ -92,10 +98,12 @@ def swap_activations(
         model: The network; left as it was.
         example: (1, C, H, W), or whatever it takes: one forward pass shows which activations see how many channels.
         amplitude: Where amplitudes start.
-        frequency: ω, in radians per unit of an activation's input.
+        frequency: ω, in radians per unit of an activation's input; 2 if ``None``.
+        local: c, in units of an activation's input: one arch within ±c instead of a wave.
 
     Raises:
-        ModelError: No activation of the network can be swapped, or it does not run on the example.
+        ModelError: No activation of the network can be swapped, it does not run on the example, or a setting makes no
+            sense.
     """
     swapped = copy.deepcopy(model)
     seen, calls = _watch(swapped, example)
@@ -110,7 +118,12 @@ def swap_activations(
             continue
         (channels, axis), *others = sorted(seen[module].calls)
         new = TopologicalActivation(
-            1 if others else channels, amplitude=amplitude, frequency=frequency, base=module, axis=axis
+            1 if others else channels,
+            amplitude=amplitude,
+            frequency=frequency,
+            local=local,
+            base=module,
+            axis=axis,
         )
         _put(swapped, found, new.train(module.training), like=_reference(swapped))
     left += calls
@@ -149,13 +162,20 @@ def fold_back(model: nn.Module, *, tolerance: float = TOLERANCE) -> nn.Module:
 def describe_waves(model: nn.Module) -> list[dict[str, Any]]:
     """How the topological activations of a network can be built again, as plain data; see :func:`restore_waves`."""
     return [
-        {"names": names, "channels": module.channels, "frequency": module.frequency, "axis": module.axis}
+        {
+            "names": names,
+            "channels": module.channels,
+            **({"frequency": module.frequency} if module.local is None else {"local": module.local}),
+            "axis": module.axis,
+        }
         for module, names in _waves(model).items()
     ]
 
 
 def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> None:
     """Put topological activations around a network's plain ones, in place; their amplitudes are 0.
+
+    One that the network has by itself is replaced, and its base kept.
 
     Raises:
         ModelError: The network has no module of such a name.
@@ -166,12 +186,15 @@ def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> Non
             base = model.get_submodule(names[0])
         except AttributeError as error:
             raise ModelError(f"the network has no activation {names[0]}") from error
+        if isinstance(base, TopologicalActivation):
+            base = base.base
+        fold = "local" if "local" in entry else "frequency"
         new = TopologicalActivation(
             int(entry["channels"]),
             amplitude=0.0,
-            frequency=float(entry["frequency"]),
             base=base,
             axis=int(entry["axis"]),
+            **{fold: float(entry[fold])},
         )
         _put(model, names, new.train(base.training))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from topocompress.activation import TopologicalActivation
+from topocompress.activation import Hinge, TopologicalActivation
 from topocompress.inference import evaluating, run_forward
 from topocompress.memory_layout import laid_out
 
@@ -228,7 +228,7 @@ def following_norms(model: nn.Module, layers: Collection[str], example: Tensor) 
 
 def _is_link(module: nn.Module) -> bool:
     """Whether a map is followed through a module as a whole: a norm, or an activation in several steps."""
-    return normalises(module) or isinstance(module, TopologicalActivation)
+    return normalises(module) or isinstance(module, TopologicalActivation | Hinge)
 
 
 def normalises(module: nn.Module) -> bool:
