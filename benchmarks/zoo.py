@@ -37,9 +37,10 @@ class Results:
 
     def put(self, name: str, entry: Mapping[str, Any]) -> None:
         """Keep one network's entry, in the order of names."""
-        models = {**self.found["models"], name: entry}
+        machine = environment.describe()
+        models = {**self.found["models"], name: {**entry, "processor": machine["processor"]}}
         self.found["models"] = dict(sorted(models.items()))
-        self.found["machine"] = environment.describe()
+        self.found["machine"] = machine
         _write(self._path, json.dumps(self.found, indent=1) + "\n")
 
 

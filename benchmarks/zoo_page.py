@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,10 +69,19 @@ def _method(found: Mapping[str, Any]) -> list[str]:
         "- **Times faster** is the median latency before, divided by that after, at batch 1 in ONNX Runtime on the "
         "CPU, timed in turn in one run; in some runs the machine had other work to do. A dash: not measured, mostly "
         "since the original exceeds the 2 GiB of one ONNX file.",
-        f"- **Machine**: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
+        f"- **Machine**: {_processors(found)}, {machine['cores']} cores; Python {machine['python']}, "
         + ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "torchvision", "onnxruntime"))
         + ".",
     ]
+
+
+def _processors(found: Mapping[str, Any]) -> str:
+    """Those that the networks ran on, the most frequent first, with how many if there are several."""
+    usual = found["machine"]["processor"]
+    counts = Counter(entry.get("processor", usual) for entry in found["models"].values()).most_common()
+    if len(counts) < 2:
+        return str(counts[0][0] if counts else usual)
+    return "; ".join(f"{processor} ({count} networks)" for processor, count in counts)
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> str:

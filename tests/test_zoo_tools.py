@@ -167,6 +167,7 @@ def test_the_page_counts_and_names_every_failure():
         "gone": {"rows": [], "failure": {"step": "group", "error": "stopped after 300 s"}},
     }
     text = page({"models": models, "machine": MACHINE}, ["good", "bad", "gone", "new"])
+    assert "- **Machine**: a, 2 cores" in text
     assert "**1 of 4**" in text
     assert "Not looked at yet: new." in text
     assert (
@@ -230,3 +231,8 @@ def test_spread_is_relative_and_zero_without_differences():
     assert relative_spread(outputs) == pytest.approx(2**0.5)
     assert relative_spread(7 * outputs) == pytest.approx(2**0.5)
     assert relative_spread(torch.ones(3, 4)) == 0
+
+
+def test_the_page_says_which_networks_ran_where():
+    models = {name: entry(row("l1"), processor=which) for name, which in (("one", "a"), ("two", "b"), ("three", "b"))}
+    assert "- **Machine**: b (2 networks); a (1 networks), 2 cores" in page({"models": models, "machine": MACHINE}, [])
