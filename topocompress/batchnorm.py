@@ -60,7 +60,7 @@ def estimating(model: nn.Module) -> Iterator[None]:
     Raises:
         ModelError: The new statistics are not finite.
     """
-    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
+    norms = named_statistics(model)
     momenta = {name: norm.momentum for name, norm in norms.items()}
     for norm in norms.values():
         norm.reset_running_stats()
