@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,61 @@ SMOOTH = ("GELU", "SiLU", "Mish", "tanh")
 """Today's best, against which the bars are set besides ReLU."""
 
 
+IMAGES = {False: {"amplitude": 0.25, "frequency": 1.0}, True: {"amplitude": 0.25, "frequency": 1.0}}
+"""How ours starts in CNNs without and with BatchNorm."""
+
+
+def _constant(value: float) -> Callable[[tuple[int, ...], tuple[int, ...], torch.Generator], Parameters]:
+    return lambda channels, *_: (torch.full(channels, value),)
+
+
+def _sum(
+    base: Callable[[Tensor], Tensor], added: Callable[[Tensor], Tensor], amplitude: float, name: str
+) -> Activation:
+    return Activation(name=name, call=lambda x, p: base(x) + p[0] * added(x), start=_constant(amplitude))
+
+
+def _steep(inputs: Tensor) -> Tensor:
+    """A SiLU about as steep as GELU; tanh(x) is twice the same sigmoid, less 1."""
+    return inputs * torch.sigmoid(2 * inputs)
+
+
+def _after_hardswish(inputs: Tensor) -> Tensor:
+    return torch.tanh(F.hardswish(inputs))
+
+
+def _tent(inputs: Tensor) -> Tensor:
+    return F.relu(1 - inputs.abs())
+
+
+_slow = partial(wave, frequency=1.0)
+CANDIDATES = {
+    each.name: each
+    for each in (
+        _sum(F.silu, _slow, 0.25, "silu + 0.25 wave(x)"),
+        _sum(F.gelu, _slow, 0.25, "gelu + 0.25 wave(x)"),
+        _sum(F.silu, torch.tanh, 0.5, "silu + 0.5 tanh(x)"),
+        _sum(F.silu, torch.tanh, 0.25, "silu + 0.25 tanh(x)"),
+        _sum(F.gelu, torch.tanh, 0.25, "gelu + 0.25 tanh(x)"),
+        _sum(F.gelu, torch.tanh, 0.0, "gelu + 0 tanh(x)"),
+        _sum(F.gelu, torch.tanh, -0.25, "gelu - 0.25 tanh(x)"),
+        _sum(_steep, torch.tanh, 0.25, "x σ(2x) + 0.25 tanh(x)"),
+        _sum(_steep, torch.tanh, -0.25, "x σ(2x) - 0.25 tanh(x)"),
+        _sum(_steep, torch.tanh, -0.5, "x σ(2x) - 0.5 tanh(x)"),
+        _sum(F.hardswish, _after_hardswish, 0.25, "h + 0.25 tanh(h), h = hardswish(x)"),
+        _sum(F.hardswish, _after_hardswish, -0.25, "h - 0.25 tanh(h), h = hardswish(x)"),
+        _sum(F.silu, _tent, -0.5, "silu - 0.5 tent(x)"),
+    )
+}
+"""What was tried on images, the amplitude always learned; the first is ours as it was before."""
+
+
+def falling(layers: int, share: float) -> list[Activation]:
+    """Ours for each of some layers, the amplitude starting at 1 and in each layer at a share of the one before."""
+    ours = ACTIVATIONS[OURS]
+    return [replace(ours, start=_constant(AMPLITUDE * share**layer)) for layer in range(layers)]
+
+
 class Layer(nn.Module):
     """An activation as a layer of an ordinary network, for inputs (N, C, H, W)."""
 
@@ -91,18 +147,11 @@ class Layer(nn.Module):
         return self._call(inputs, tuple(self.values))
 
 
-def layer(
-    name: str,
-    channels: int,
-    generator: torch.Generator,
-    *,
-    amplitude: float = AMPLITUDE,
-    frequency: float = FREQUENCY,
-) -> nn.Module:
-    """A new activation layer; ours is the product's own module."""
+def layer(name: str, channels: int, generator: torch.Generator, *, norm: bool = False) -> nn.Module:
+    """A new activation layer for images; ours is the product's own module."""
     if name == OURS:
-        return TopologicalActivation(channels, amplitude=amplitude, frequency=frequency)
-    return Layer(ACTIVATIONS[name], channels, generator)
+        return TopologicalActivation(channels, **IMAGES[norm])
+    return Layer({**ACTIVATIONS, **CANDIDATES}[name], channels, generator)
 
 
 def gain(activation: Activation, channels: tuple[int, ...], one: tuple[int, ...]) -> float:
