@@ -92,17 +92,24 @@ def _sum(
     return Activation(name=name, call=lambda x, p: base(x) + p[0] * added(x), start=_constant(amplitude))
 
 
-def _steep(inputs: Tensor) -> Tensor:
-    """A SiLU about as steep as GELU; tanh(x) is twice the same sigmoid, less 1."""
-    return inputs * torch.sigmoid(2 * inputs)
-
-
-def _after_hardswish(inputs: Tensor) -> Tensor:
-    return torch.tanh(F.hardswish(inputs))
-
-
 def _tent(inputs: Tensor) -> Tensor:
     return F.relu(1 - inputs.abs())
+
+
+def _arch(inputs: Tensor, half: float = 1.0) -> Tensor:
+    """One arch of the wave, around 0: a parabola of height 1 that ends at ±half."""
+    place = (inputs / (2 * half) + 0.5).clamp(0, 1)
+    return 4 * place * (1 - place)
+
+
+def _hinge(inputs: Tensor, half: float) -> Tensor:
+    """Hardswish with its bend between ±half instead of ±3."""
+    return inputs * (inputs / (2 * half) + 0.5).clamp(0, 1)
+
+
+def _arched_hinge(half: float, amplitude: float) -> Activation:
+    hinge, arch = partial(_hinge, half=half), partial(_arch, half=half)
+    return _sum(hinge, arch, -amplitude, f"hinge({half:g}) - {amplitude:g} arch({half:g})")
 
 
 _slow = partial(wave, frequency=1.0)
@@ -110,18 +117,17 @@ CANDIDATES = {
     each.name: each
     for each in (
         _sum(F.silu, _slow, 0.25, "silu + 0.25 wave(x)"),
-        _sum(F.gelu, _slow, 0.25, "gelu + 0.25 wave(x)"),
-        _sum(F.silu, torch.tanh, 0.5, "silu + 0.5 tanh(x)"),
-        _sum(F.silu, torch.tanh, 0.25, "silu + 0.25 tanh(x)"),
-        _sum(F.gelu, torch.tanh, 0.25, "gelu + 0.25 tanh(x)"),
-        _sum(F.gelu, torch.tanh, 0.0, "gelu + 0 tanh(x)"),
-        _sum(F.gelu, torch.tanh, -0.25, "gelu - 0.25 tanh(x)"),
-        _sum(_steep, torch.tanh, 0.25, "x σ(2x) + 0.25 tanh(x)"),
-        _sum(_steep, torch.tanh, -0.25, "x σ(2x) - 0.25 tanh(x)"),
-        _sum(_steep, torch.tanh, -0.5, "x σ(2x) - 0.5 tanh(x)"),
-        _sum(F.hardswish, _after_hardswish, 0.25, "h + 0.25 tanh(h), h = hardswish(x)"),
-        _sum(F.hardswish, _after_hardswish, -0.25, "h - 0.25 tanh(h), h = hardswish(x)"),
+        _arched_hinge(2.0, 0.25),
+        _arched_hinge(2.0, 0.5),
+        _arched_hinge(1.5, 0.25),
+        _arched_hinge(1.5, 0.5),
+        _arched_hinge(2.0, 0.0),
+        _arched_hinge(3.0, 0.25),
+        _sum(F.silu, _arch, -0.5, "silu - 0.5 arch(1)"),
+        _sum(F.gelu, _arch, -0.25, "gelu - 0.25 arch(1)"),
         _sum(F.silu, _tent, -0.5, "silu - 0.5 tent(x)"),
+        _sum(F.gelu, _slow, 0.25, "gelu + 0.25 wave(x)"),
+        _sum(F.silu, torch.tanh, 0.25, "silu + 0.25 tanh(x)"),
     )
 }
 """What was tried on images, the amplitude always learned; the first is ours as it was before."""
