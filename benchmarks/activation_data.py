@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,6 +43,7 @@ class Images:
     classes: int
 
 
+@cache
 def fashion(folder: Path) -> Raw:
     """Fashion-MNIST from its four gzipped files: part → (images, 1, 28, 28) and labels."""
 
@@ -58,6 +60,7 @@ def fashion(folder: Path) -> Raw:
     }
 
 
+@cache
 def cifar(source: Path) -> Raw:
     """CIFAR-10 as image files in class folders under train/ and test/, unpacked or in one tar archive."""
     files = sorted(_archived(source) if source.is_file() else _unpacked(source))
