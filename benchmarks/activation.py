@@ -1,17 +1,23 @@
 """The topological activation against today's: steps, accuracy, topology, cost.
 
-    python -m benchmarks.activation sets                                  on sets of known topology
-    python -m benchmarks.activation betti                                 through the layers of what was trained there
-    python -m benchmarks.activation cost                                  a training step, and ONNX Runtime
-    python -m benchmarks.activation show                                  tables and plots into docs/activation.md
-    python -m benchmarks.activation images --fashion DIR --cifar DIR      small CNNs
+    python -m benchmarks.activation sets                                    on sets of known topology
+    python -m benchmarks.activation networks                                networks for betti, all of the same accuracy
+    python -m benchmarks.activation betti                                   through the layers of those networks
+    python -m benchmarks.activation candidates --fashion DIR --cifar DIR    what was tried in CNNs
+    python -m benchmarks.activation images --fashion DIR --cifar DIR        CNNs
+    python -m benchmarks.activation cost                                    a training step, and ONNX Runtime
+    python -m benchmarks.activation show                                    tables and plots into docs/activation.md
 
-Every result goes into one file as it is made (--results) and is not made again; a run that was stopped goes on.
+Several parts may be named, and are done in that order. Every result goes into one file as it is made (--results) and is
+not made again; a run that was stopped goes on, and one with --deadline stops by itself. With --device cuda, runs are
+trained side by side on a GPU; betti and cost stay on the CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from pathlib import Path
 
 import torch
@@ -27,6 +33,8 @@ from benchmarks import (
 from benchmarks.topology import Results
 from topocompress.files import atomic_file
 
+PARTS = ("sets", "networks", "betti", "candidates", "images", "cost", "show")
+QUICK = 40
 BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
 
 
@@ -40,27 +48,43 @@ def insert(page: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("sets", "betti", "images", "cost", "show"))
+    parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/activation.json"))
     parser.add_argument("--weights", type=Path, default=Path("activation-weights"), help="folder for trained networks")
     parser.add_argument("--fashion", type=Path, help="folder with the four gzipped files of Fashion-MNIST")
-    parser.add_argument("--cifar", type=Path, help="folder with train/ and test/, a folder of images for each class")
+    parser.add_argument(
+        "--cifar", type=Path, help="train/ and test/, a folder of images for each class; or a tar of it"
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the page")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--deadline", type=float, default=math.inf, help="seconds after which nothing more is begun")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
     args = parser.parse_args()
+    deadline = time.monotonic() + args.deadline
     torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = True  # convolutions; the products of the small dense networks stay float32
     results = Results(args.results)
-    if args.part == "sets":
-        activation_sets.study(results, args.weights, quick=args.quick)
-    if args.part == "betti":
-        activation_betti.measure(results, args.weights)
-    if args.part == "cost":
-        results.once("cost", activation_cost.measure)
-    if args.part == "show":
-        activation_plots.draw(results.rows, args.docs / "images")
-        insert(args.docs / "activation.md", activation_page.tables(results.rows))
-    if args.part == "images":
-        activation_images.study(results, {"fashion": args.fashion, "cifar": args.cifar})
+    if args.device.type == "cuda":
+        results.once("GPU", torch.cuda.get_device_name)
+    if args.quick:
+        activation_images.STEPS.update({10: QUICK, 2: QUICK})
+    folders = {"fashion": args.fashion, "cifar": args.cifar}
+    for part in args.parts:
+        if part == "sets":
+            activation_sets.study(results, quick=args.quick, device=args.device, deadline=deadline)
+        if part == "networks":
+            activation_betti.train(results, args.weights, device=args.device, deadline=deadline)
+        if part == "betti":
+            activation_betti.measure(results, args.weights)
+        if part in ("candidates", "images"):
+            activation_images.study(results, folders, args.device, deadline, table=part == "images")
+        if part == "cost":
+            results.once("cost", activation_cost.measure)
+        if part == "show":
+            activation_plots.draw(results.rows, args.docs / "images")
+            insert(args.docs / "activation.md", activation_page.tables(results.rows))
+        print(f"{part}: {time.monotonic() - deadline + args.deadline:.0f} s since the start", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,147 @@
-"""Betti numbers through the layers of networks that a finished study has trained."""
+"""Betti numbers through the layers of networks that have all just come to the same accuracy.
+
+The networks are those of the tables, but start as :class:`torch.nn.Linear` does. Weights that start larger, so that all
+layers keep the mean square, hardly move until the classes are told apart: what the layers do to the topology is then
+that of random maps, and no layer but the last changes it, with any activation.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
-from benchmarks.activation_sets import TASKS, Task, trained
-from benchmarks.activation_zoo import OURS
+from benchmarks.activation_replay import CPU
+from benchmarks.activation_sets import DEPTH, SEEDS, TASKS, Task, best_rate, finite
+from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
+from benchmarks.activation_zoo import OURS, falling
 from benchmarks.topology import Results
 from topocompress.topology.layers import INPUT, class_bettis
 
-NAMES = (OURS, "ReLU", "tanh")
+VARIANTS: dict[str, Any] = {
+    OURS: OURS,
+    f"{OURS}, halved from layer to layer": falling(DEPTH, 0.5),
+    f"{OURS}, in the first layer": falling(DEPTH, 0.0),
+    "ReLU": "ReLU",
+    "tanh": "tanh",
+}
+TRIAL_STEPS, STEPS = 1_500, 5_000
+CHOICE = (100, 101, 102)
+"""Seeds of the networks by which the variant of ours is chosen; they count nowhere else."""
 POINTS = 5_000
-NETWORKS = 3
+NETWORKS = 5
+
+
+def train(results: Results, weights: Path, *, device: torch.device = CPU, deadline: float = float("inf")) -> None:
+    """Networks at their first test at 99 %, kept as they are then; what is there already is not done again."""
+    weights.mkdir(parents=True, exist_ok=True)
+    for title, task in _tasks().items():
+        samples: Samples | None = None
+        for name in VARIANTS:
+            row, file = f"betti-networks/{title}/{name}", weights / f"{title}-{_plain(name)}.safetensors"
+            if row in results.rows and file.exists():
+                continue
+            if time.monotonic() > deadline:
+                return
+            samples = samples or Samples.of(task.source, device)
+            results.rows.pop(row, None)
+            found = results.once(row, partial(_Networks(task, name, samples).train, file))
+            print(row, f"rate {found['rate']:g}, steps to 99 %: {found['steps']}", flush=True)
 
 
 def measure(results: Results, weights: Path) -> None:
-    """Both classes after every layer, for the networks of the first seeds; what is there already is not done again."""
-    for title, task in TASKS.items():
-        if not task.neighbours:
-            continue
-        for name in NAMES:
-            file = weights / f"{title}-{name}.safetensors"
-            if file.exists():
-                rows = results.once(f"betti/{title}/{name}", partial(_through, task, name, file))
-                print(title, name, [sum(map(sum, seen)) for seen in rows["networks"][0]], flush=True)
+    """Both classes after every layer of the networks that have been trained; what is there is not done again."""
+    for title, task in _tasks().items():
+        for name in VARIANTS:
+            file = weights / f"{title}-{_plain(name)}.safetensors"
+            if not file.exists():
+                continue
+            for kind, seeds in (("choice", CHOICE), ("betti", SEEDS[:NETWORKS])):
+                if kind == "choice" and not name.startswith(OURS):
+                    continue
+                found = results.once(f"{kind}/{title}/{name}", partial(_through, task, name, file, seeds))
+                totals = np.median([totals_of(network) for network in found["networks"]], 0)
+                print(kind, title, name, totals.tolist(), flush=True)
 
 
-def _through(task: Task, name: str, file: Path) -> dict[str, Any]:
+def totals_of(network: Sequence[Sequence[Sequence[int]]]) -> list[int]:
+    """Layer → class → Betti numbers, to the sum for each layer."""
+    return [sum(map(sum, layer)) for layer in network]
+
+
+def area(network: Sequence[Sequence[Sequence[int]]]) -> float:
+    """The mean over the hidden layers of the sum of all Betti numbers, as a share of the input's."""
+    first, *hidden, _ = totals_of(network)
+    return float(np.mean(hidden)) / first
+
+
+def halved(network: Sequence[Sequence[Sequence[int]]]) -> int:
+    """The first layer from which on the sum stays below half of the input's; one past the last if none."""
+    totals = totals_of(network)
+    above = [layer for layer, total in enumerate(totals) if total >= totals[0] / 2]
+    return above[-1] + 1
+
+
+@dataclass(frozen=True)
+class _Networks:
+    task: Task
+    name: str
+    samples: Samples
+
+    def train(self, file: Path) -> dict[str, Any]:
+        trial = best_rate(self._training, TRIAL_STEPS)
+        seeds = [*SEEDS, *CHOICE]
+        training = self._training(seeds, [trial["rate"]] * len(seeds))
+        tensors = training.stack.tensors()
+        kept = [each.detach().clone() for each in tensors]
+
+        def keep(runs: NDArray[Any]) -> None:
+            chosen = torch.from_numpy(np.flatnonzero(runs)).to(kept[0].device)
+            for target, now in zip(kept, tensors, strict=True):
+                target[chosen] = now.detach()[chosen]
+
+        training.run(STEPS, reached=keep)
+        keep(~np.isfinite(training.hits[LEVELS[-1]]))  # those that never came there: as they are at the end
+        save_file({str(place): each.cpu().contiguous() for place, each in enumerate(kept)}, file)
+        return {"rate": trial["rate"], "steps": finite(training.hits[LEVELS[-1]]), "best": training.best.tolist()}
+
+    def _training(self, seeds: Sequence[int], rates: Sequence[float]) -> Training:
+        device = self.samples.training[0].device
+        return Training(_stack(self.task, self.name, seeds, device), self.samples, rates, seeds)
+
+
+def _stack(task: Task, name: str, seeds: Sequence[int], device: torch.device = CPU) -> Stack:
+    return Stack(VARIANTS[name], len(task.source.corner), task.width, DEPTH, seeds, plain=True, device=device)
+
+
+def _through(task: Task, name: str, file: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Layer → class → Betti numbers, for each network; the input is the first layer."""
     points, labels = task.source.sample(POINTS, seed=3)
-    stack = trained(task, name, file)
+    trained = [*SEEDS, *CHOICE]
+    stack = _stack(task, name, trained)
+    stored = load_file(file)
     with torch.no_grad():
-        outputs = stack.outputs(torch.from_numpy(points).expand(len(stack.layers[0][0]), *points.shape))
+        for place, tensor in enumerate(stack.tensors()):
+            tensor.copy_(stored[str(place)])
+        outputs = stack.outputs(torch.from_numpy(points).expand(len(trained), *points.shape))
     dimensions = tuple(range(len(task.source.betti[0])))
     see = partial(class_bettis, labels=labels, neighbours=task.neighbours, dimensions=dimensions)
     first = list(see(points).values())
-    networks = [[first, *(list(see(out[run].numpy()).values()) for out in outputs)] for run in range(NETWORKS)]
-    return {"layers": [INPUT, *map(str, range(1, stack.depth + 1)), "logits"], "networks": networks}
+    networks = [[first, *(list(see(out[trained.index(seed)].numpy()).values()) for out in outputs)] for seed in seeds]
+    return {"layers": [INPUT, *map(str, range(1, DEPTH + 1)), "logits"], "networks": networks}
+
+
+def _tasks() -> dict[str, Task]:
+    return {title: task for title, task in TASKS.items() if task.neighbours}
+
+
+def _plain(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-")

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.activation_images import NAMES, SETS, TESTED_AT, final
+from benchmarks import activation_images as images
+from benchmarks.activation_betti import VARIANTS, area, halved, totals_of
+from benchmarks.activation_data import SETS
 from benchmarks.activation_sets import DEPTH, RATES, SEEDS, TASKS
 from benchmarks.activation_stack import BATCH, LEVELS, TRAINING
-from benchmarks.activation_zoo import ACTIVATIONS, OURS, SMOOTH
+from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, SMOOTH
 
 Rows = Mapping[str, Any]
 
 
 def tables(rows: Rows) -> str:
     """Everything that has been measured so far, in Markdown."""
-    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_cost(rows)]
-    machine = rows.get("machine", {})
-    parts.append(f"Measured on {machine.get('processor', 'an unknown processor')}, one thread.")
+    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_candidates(rows), *_cost(rows)]
     return "\n".join(parts) + "\n"
 
 
@@ -65,12 +65,12 @@ def _sets(rows: Rows) -> Iterator[str]:
             f"{DEPTH} hidden layers of {task.width}, {TRAINING:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
             f"seeds, at most {task.steps} steps; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
         )
-        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | ms per step |"
-        yield "|---|---:|---:|---:|---:|---:|---:|"
+        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed |"
+        yield "|---|---:|---:|---:|---:|---:|"
         for name, entry in found.items():
             steps = [spread(entry["steps"][f"{level:.2f}"]) for level in LEVELS]
             failed = sum(value is None for value in entry["steps"]["0.99"])
-            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} | {entry['ms']:.1f} |"
+            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} |"
         if missing := [name for name in ACTIVATIONS if name not in found]:
             yield f"\nNot run yet: {', '.join(missing)}."
         own = _median(found[OURS])
@@ -84,44 +84,77 @@ def _sets(rows: Rows) -> Iterator[str]:
 
 
 def _betti(rows: Rows) -> Iterator[str]:
-    found = {key.removeprefix("betti/"): entry for key, entry in rows.items() if key.startswith("betti/")}
-    if not found:
-        return
-    entry = next(iter(found.values()))
-    yield "### Sum of all Betti numbers of both classes, layer by layer\n"
-    yield f"| set, activation | {' | '.join(entry['layers'])} |\n|---|{'---:|' * len(entry['layers'])}"
-    for title, each in found.items():
-        totals = [[sum(map(sum, layer)) for layer in network] for network in each["networks"]]
-        yield f"| {title.replace('/', ', ')} | {' | '.join(f'{value:.0f}' for value in np.median(totals, 0))} |"
-    yield f"\nMedian over {len(entry['networks'])} networks.\n"
+    for title in TASKS:
+        found = {name: entry for name in VARIANTS if (entry := rows.get(f"betti/{title}/{name}"))}
+        if not found:
+            continue
+        layers = next(iter(found.values()))["layers"]
+        yield f"### {title}: sum of all Betti numbers of both classes, layer by layer\n"
+        yield f"| activation | steps | {' | '.join(layers)} | mean share | below half from |"
+        yield f"|---|---:|{'---:|' * (len(layers) + 2)}"
+        for name, entry in found.items():
+            networks = entry["networks"]
+            medians = [f"{value:.0f}" for value in np.median([totals_of(network) for network in networks], 0)]
+            steps = spread(rows[f"betti-networks/{title}/{name}"]["steps"][: len(networks)])
+            half = np.median([halved(network) for network in networks])
+            share = np.median([area(network) for network in networks])
+            yield (
+                f"| {name} | {steps} | {' | '.join(medians)} | {share:.2f} | "
+                f"{layers[int(half)] if half < len(layers) else 'never'} |"
+            )
+        yield f"\nMedians over {len(networks)} networks, each as it was at its first test at 99 %.\n"
 
 
 def _images(rows: Rows) -> Iterator[str]:
     for title in SETS:
-        for kind in ("plain", "BatchNorm"):
-            found = {name: rows[key] for name in NAMES if (key := f"images/{title}/{kind}/{name}/runs") in rows}
-            if OURS not in found or "ReLU" not in found:
+        for kind in images.KINDS:
+            entries = {name: rows.get(f"images/{title}/{kind}/{name}/runs") for name in images.NAMES}
+            found = {name: entry for name, entry in entries.items() if entry is not None}
+            if "ReLU" not in found:
                 continue
-            goal = float(np.median(found["ReLU"]["final"]))
+            goal = float(np.median([final(run) for run in found["ReLU"]["accuracy"]]))
             yield f"### {title}, {'with BatchNorm' if kind == 'BatchNorm' else 'without BatchNorm'}\n"
-            yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends.\n"
+            yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
             yield "| activation | rate | steps | failed | final accuracy, median (lowest–highest) |"
             yield "|---|---:|---:|---:|---:|"
             for name, entry in found.items():
                 steps = [reached(run, goal) for run in entry["accuracy"]]
-                ends = sorted(final(run) for run in entry["accuracy"])
+                ends = sorted(entry["final"])
                 yield (
                     f"| {name} | {entry['rate']:g} | {spread(steps)} | {sum(step is None for step in steps)} | "
-                    f"{100 * np.median(ends):.1f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
+                    f"{100 * np.median(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
                 )
-            if missing := [name for name in NAMES if name not in found]:
+            if missing := [name for name in images.NAMES if name not in found]:
                 yield f"\nNot run yet: {', '.join(missing)}."
             yield ""
 
 
+def final(accuracies: Sequence[float]) -> float:
+    """The mean of the last three tests, all within the last twentieth of the training."""
+    return float(np.mean(accuracies[-3:]))
+
+
 def reached(accuracies: Sequence[float], goal: float) -> float | None:
     """The first step at which a run was as good as that."""
-    return next((float(step) for step, seen in zip(TESTED_AT, accuracies, strict=True) if seen >= goal), None)
+    tests = next(found for steps in images.STEPS.values() if len(found := images.moments(steps)) == len(accuracies))
+    return next((float(step) for step, seen in zip(tests, accuracies, strict=True) if seen >= goal), None)
+
+
+def _candidates(rows: Rows) -> Iterator[str]:
+    cells = [(title, kind) for kind in images.KINDS for title in images.TRIED_ON]
+    found = {}
+    for name in (*CANDIDATES, *images.NAMES):
+        scores = [rows.get(f"images/{title}/{kind}/{name}/trial") for title, kind in cells]
+        if all(scores):
+            found[name] = [100 * max(score["scores"]) for score in scores if score]
+    if not found:
+        return
+    yield "### What was tried on images\n"
+    yield f"| activation | {' | '.join(f'{title}, {kind}' for title, kind in cells)} | mean |"
+    yield f"|---|{'---:|' * (len(cells) + 1)}"
+    for name, scores in sorted(found.items(), key=lambda item: -np.mean(item[1])):
+        yield f"| {name} | {' | '.join(f'{score:.2f}' for score in scores)} | {np.mean(scores):.2f} |"
+    yield "\nMean accuracy in % over the later half of a training of half length, at the best rate; two other seeds.\n"
 
 
 def _cost(rows: Rows) -> Iterator[str]:

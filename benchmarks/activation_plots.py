@@ -81,7 +81,7 @@ def _steps(rows: Mapping[str, Any]) -> Figure:
 
 def _betti(rows: Mapping[str, Any]) -> Figure:
     """Sum of the Betti numbers of both classes after each layer, one line per network."""
-    found = {tuple(key.split("/")[1:]): entry for key, entry in rows.items() if key.startswith("betti/")}
+    found = {tuple(key.split("/", 2)[1:]): entry for key, entry in rows.items() if key.startswith("betti/")}
     titles = list(dict.fromkeys(title for title, _ in found))
     figure = Figure(figsize=(4 * len(titles), 3.4), layout="constrained")
     for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):

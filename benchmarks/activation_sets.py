@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
+from benchmarks.activation_replay import CPU
 from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, OURS
+from benchmarks.activation_zoo import ACTIVATIONS
 from benchmarks.topology import Results
 from topocompress import datasets
 from topocompress.datasets import KnownTopology
@@ -49,14 +51,24 @@ TASKS = {
 }
 
 
-def study(results: Results, weights: Path, *, quick: bool = False) -> None:
-    """Every activation on every set; what is there already is not done again."""
+def study(
+    results: Results,
+    *,
+    quick: bool = False,
+    device: torch.device = CPU,
+    deadline: float = math.inf,
+) -> None:
+    """Every activation on every set; what is there already is not done again, and nothing begins after the deadline."""
     for task_name, task in TASKS.items():
-        samples = Samples.of(task.source)
+        samples: Samples | None = None
         for name in ACTIVATIONS:
-            file = weights / f"{task_name}-{name.replace('|', '')}.safetensors"
-            run = _Run(task, name, samples, file)
             row = f"sets/{task_name}/{name}"
+            if f"{row}/runs" in results.rows:
+                continue
+            if time.monotonic() > deadline:
+                return
+            samples = samples or Samples.of(task.source, device)
+            run = _Run(task, name, samples)
             trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps // 2))
             runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else task.steps))
             print(row, f"rate {runs['rate']:g}, steps to 99 %: {runs['steps']['0.99']}", flush=True)
@@ -67,49 +79,41 @@ class _Run:
     task: Task
     name: str
     samples: Samples
-    weights: Path
 
     def trial(self, steps: int) -> dict[str, Any]:
         """The best learning rate of the grid: fewest steps to the last level, else the highest accuracy."""
-        seeds = [seed for _ in RATES for seed in TRIAL_SEEDS]
-        training = self._training(seeds, [rate for rate in RATES for _ in TRIAL_SEEDS])
-        training.run(steps, among=len(RATES))
-        reached = np.minimum(training.hits[LEVELS[-1]], 2 * steps).reshape(len(RATES), -1).mean(1)
-        best = training.best.reshape(len(RATES), -1).mean(1)
-        chosen = min(range(len(RATES)), key=lambda index: (reached[index], -best[index]))
-        return {"rate": RATES[chosen], "steps": reached.tolist(), "accuracy": best.tolist(), "ran": training.steps}
+        return best_rate(self.training, steps)
 
     def seeds(self, rate: float, steps: int) -> dict[str, Any]:
         """The runs that count, with seeds that the choice has not seen."""
-        training = self._training(list(SEEDS), [rate] * len(SEEDS))
+        training = self.training(list(SEEDS), [rate] * len(SEEDS))
         training.run(steps)
-        self.weights.parent.mkdir(parents=True, exist_ok=True)
-        if self.name in (OURS, "ReLU", "tanh"):
-            tensors = training.stack.tensors()
-            save_file({str(n): each.detach().contiguous() for n, each in enumerate(tensors)}, self.weights)
         return {
             "rate": rate,
-            "steps": {f"{level:.2f}": _finite(hits) for level, hits in training.hits.items()},
+            "steps": {f"{level:.2f}": finite(hits) for level, hits in training.hits.items()},
             "best": training.best.tolist(),
             "ran": training.steps,
-            "ms": 1e3 * training.seconds / training.steps / len(SEEDS),
+            "device": self.samples.training[0].device.type,
         }
 
-    def _training(self, seeds: list[int], rates: list[float]) -> Training:
-        inputs = len(self.task.source.corner)
-        stack = Stack(self.name, inputs, self.task.width, DEPTH, seeds)
+    def training(self, seeds: Sequence[int], rates: Sequence[float]) -> Training:
+        """Networks with such seeds, ready to be trained at such rates."""
+        inputs, device = len(self.task.source.corner), self.samples.training[0].device
+        stack = Stack(self.name, inputs, self.task.width, DEPTH, seeds, device=device)
         return Training(stack, self.samples, rates, seeds)
 
 
-def trained(task: Task, name: str, weights: Path) -> Stack:
-    """The ten networks of a finished study."""
-    stack = Stack(name, len(task.source.corner), task.width, DEPTH, SEEDS)
-    stored = load_file(weights)
-    with torch.no_grad():
-        for number, tensor in enumerate(stack.tensors()):
-            tensor.copy_(stored[str(number)])
-    return stack
+def best_rate(training_of: Callable[[Sequence[int], Sequence[float]], Training], steps: int) -> dict[str, Any]:
+    """The learning rate with the fewest steps to the last level, else with the highest accuracy, by the trial seeds."""
+    seeds = [seed for _ in RATES for seed in TRIAL_SEEDS]
+    training = training_of(seeds, [rate for rate in RATES for _ in TRIAL_SEEDS])
+    training.run(steps, among=len(RATES))
+    reached = np.minimum(training.hits[LEVELS[-1]], 2 * steps).reshape(len(RATES), -1).mean(1)
+    best = training.best.reshape(len(RATES), -1).mean(1)
+    chosen = min(range(len(RATES)), key=lambda index: (reached[index], -best[index]))
+    return {"rate": RATES[chosen], "steps": reached.tolist(), "accuracy": best.tolist(), "ran": training.steps}
 
 
-def _finite(hits: Any) -> list[float | None]:
+def finite(hits: Any) -> list[float | None]:
+    """Steps, ``None`` for a run that did not get there."""
     return [float(hit) if np.isfinite(hit) else None for hit in hits]

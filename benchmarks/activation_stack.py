@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.activation_zoo import ACTIVATIONS, Parameters, gain
+from benchmarks.activation_replay import CPU, replayed
+from benchmarks.activation_zoo import ACTIVATIONS, Activation, Parameters, gain
 from topocompress.datasets import KnownTopology
 
 TRAINING, TEST, BATCH = 50_000, 2_000, 512
@@ -35,18 +36,40 @@ class Samples:
     test: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, source: KnownTopology) -> Samples:
+    def of(cls, source: KnownTopology, device: torch.device = CPU) -> Samples:
         """What all runs on a set learn from and are tested on."""
         drawn = [source.sample(count, seed=seed) for count, seed in ((TRAINING, 1), (TEST, 2))]
-        training, test = ((torch.from_numpy(points), torch.from_numpy(labels)) for points, labels in drawn)
+        training, test = (
+            (torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)) for points, labels in drawn
+        )
         return cls(training=training, test=test)
 
 
 class Stack:
-    """Networks of equal shape: ``depth`` hidden layers of ``width``, one activation, two logits."""
+    """Networks of equal shape: ``depth`` hidden layers of ``width``, one activation, two logits.
 
-    def __init__(self, name: str, inputs: int, width: int, depth: int, seeds: Sequence[int]) -> None:
-        self._activation = ACTIVATIONS[name]
+    Args:
+        activation: Its name, or the activation of each hidden layer.
+        inputs: Axes of the points.
+        width: Units of each hidden layer.
+        depth: Hidden layers.
+        seeds: One for each network.
+        plain: Weights start as those of :class:`torch.nn.Linear` do, instead of so that outputs have mean square 1.
+        device: Where they lie.
+    """
+
+    def __init__(
+        self,
+        activation: str | Sequence[Activation],
+        inputs: int,
+        width: int,
+        depth: int,
+        seeds: Sequence[int],
+        *,
+        plain: bool = False,
+        device: torch.device = CPU,
+    ) -> None:
+        self._activations = [ACTIVATIONS[activation]] * depth if isinstance(activation, str) else list(activation)
         self.depth = depth
         sizes = [inputs, *[width] * depth, 2]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -55,13 +78,16 @@ class Stack:
         self.parameters: list[Parameters] = []
         for layer in range(depth + 1):
             rows, columns = sizes[layer], sizes[layer + 1]
+            # The same draw gives both starts: their weights have standard deviation 1/√rows and 1/√(3 rows).
             weights = torch.stack([torch.randn(rows, columns, generator=each) for each in generators])
             biases = torch.stack([torch.rand(1, columns, generator=each) * 2 - 1 for each in generators])
-            self.layers.append((weights * scale / math.sqrt(rows), biases / math.sqrt(rows)))
+            weights *= (math.sqrt(1 / 3) if plain else scale) / math.sqrt(rows)
+            self.layers.append((weights.to(device), (biases / math.sqrt(rows)).to(device)))
             if layer < depth:
-                started = [self._activation.start((1, columns), (1, 1), each) for each in generators]
-                self.parameters.append(tuple(torch.stack(each) for each in zip(*started, strict=True)))
-                scale = gain(self._activation, (_DRAWS, 1, columns), (_DRAWS, 1, 1))
+                own = self._activations[layer]
+                started = [own.start((1, columns), (1, 1), each) for each in generators]
+                self.parameters.append(tuple(torch.stack(each).to(device) for each in zip(*started, strict=True)))
+                scale = gain(own, (_DRAWS, 1, columns), (_DRAWS, 1, 1))
         for tensor in self.tensors():
             tensor.requires_grad_(True)
 
@@ -75,12 +101,12 @@ class Stack:
         for layer, (weights, biases) in enumerate(self.layers):
             points = torch.baddbmm(biases, points, weights)
             if layer < self.depth:
-                points = self._activation.call(points, self.parameters[layer])
+                points = self._activations[layer].call(points, self.parameters[layer])
             found.append(points)
         return found
 
 
-def _checkpoints(steps: int) -> list[int]:
+def checkpoints(steps: int) -> list[int]:
     """When the networks are tested: every 5 steps, later every 5 %."""
     found = [0]
     while found[-1] < steps:
@@ -93,60 +119,82 @@ class Training:
 
     def __init__(self, stack: Stack, samples: Samples, rates: Sequence[float], seeds: Sequence[int]) -> None:
         self.stack, self._samples = stack, samples
-        self._rates = torch.tensor(rates)[:, None, None]
+        points, _ = samples.training
+        device = points.device
+        self._rates = torch.tensor(rates, device=device)[:, None, None]
         self._orders = [np.random.default_rng([7, seed]) for seed in seeds]
-        self._epoch: NDArray[Any] = np.empty(0)
+        self._per_epoch = len(points) // BATCH
+        self._epoch = torch.zeros(len(seeds), self._per_epoch, BATCH, dtype=torch.int64, device=device)
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._count = torch.zeros((), device=device)
         self._moments = [[torch.zeros_like(each) for each in stack.tensors()] for _ in _BETAS]
         self.hits = {level: np.full(len(seeds), math.inf) for level in LEVELS}
         self.best = np.zeros(len(seeds))
         self.seconds = 0.0
         self.steps = 0
+        changed = [*stack.tensors(), *self._moments[0], *self._moments[1], self._place, self._count]
+        self._step = replayed(self._once, changed, device)
 
-    def run(self, steps: int, *, among: int = 1) -> None:
+    def run(self, steps: int, *, among: int = 1, reached: Callable[[NDArray[Any]], None] = lambda _: None) -> None:
         """Train for so many steps, less if the runs of one of ``among`` equal blocks have all reached the last level.
 
         With several blocks (learning rates) it goes on for half as long again: another may have a better median.
+
+        Args:
+            steps: At most.
+            among: Blocks.
+            reached: Told which runs, a boolean for each, have just come to the last level.
         """
-        tests = set(_checkpoints(steps))
+        tests = set(checkpoints(steps))
         while self.steps < steps:
             started = time.perf_counter()
+            if self.steps % self._per_epoch == 0:
+                self._shuffle()
             self._step()
+            self.steps += 1
             self.seconds += time.perf_counter() - started
             if self.steps in tests:
+                before = np.isfinite(self.hits[LEVELS[-1]])
                 self._test()
-                reached = self.hits[LEVELS[-1]].reshape(among, -1)
-                finished = np.isfinite(reached).all(axis=1)
-                if finished.any() and (among == 1 or self.steps >= 1.5 * np.median(reached[finished], axis=1).min()):
+                now = np.isfinite(self.hits[LEVELS[-1]])
+                reached(now & ~before)
+                finished = now.reshape(among, -1).all(axis=1)
+                hits = self.hits[LEVELS[-1]].reshape(among, -1)
+                if finished.any() and (among == 1 or self.steps >= 1.5 * np.median(hits[finished], axis=1).min()):
                     return
 
-    def _step(self) -> None:
+    def _shuffle(self) -> None:
+        used = self._per_epoch * BATCH
+        drawn = [order.permutation(len(self._samples.training[0]))[:used] for order in self._orders]
+        self._epoch.copy_(torch.from_numpy(np.stack(drawn)).view(self._epoch.shape))
+        self._place.zero_()
+
+    def _once(self) -> None:
         points, labels = self._samples.training
-        per_epoch = len(points) // BATCH
-        place = self.steps % per_epoch
-        if place == 0:
-            self._epoch = np.stack([order.permutation(len(points)) for order in self._orders])
-        chosen = torch.from_numpy(self._epoch[:, place * BATCH : (place + 1) * BATCH])
+        chosen = self._epoch.index_select(1, self._place)[:, 0]
         logits = self.stack.outputs(points[chosen])[-1]
         loss = F.cross_entropy(logits.flatten(0, 1), labels[chosen].flatten(), reduction="sum") / BATCH
         tensors = self.stack.tensors()
         gradients = torch.autograd.grad(loss, tensors)
-        self.steps += 1
         with torch.no_grad():
+            self._place.add_(1)
+            self._count.add_(1)
             first, second = self._moments
             torch._foreach_lerp_(first, gradients, 1 - _BETAS[0])
             torch._foreach_mul_(second, _BETAS[1])
             torch._foreach_addcmul_(second, gradients, gradients, 1 - _BETAS[1])
-            spread = torch._foreach_div(second, 1 - _BETAS[1] ** self.steps)
+            spread = torch._foreach_div(second, 1 - _BETAS[1] ** self._count)
             torch._foreach_sqrt_(spread)
             torch._foreach_add_(spread, 1e-8)
+            rates = self._rates / (1 - _BETAS[0] ** self._count)
             for tensor, update in zip(tensors, torch._foreach_div(first, spread), strict=True):
-                tensor.sub_(update * (self._rates / (1 - _BETAS[0] ** self.steps)))
+                tensor.sub_(update * rates)
 
     def _test(self) -> None:
         points, labels = self._samples.test
         with torch.no_grad():
             logits = self.stack.outputs(points.expand(len(self.best), *points.shape))[-1]
-        accuracy = (logits.argmax(2) == labels).double().mean(1).numpy()
+        accuracy = (logits.argmax(2) == labels).double().mean(1).cpu().numpy()
         self.best = np.maximum(self.best, accuracy)
         for level, hits in self.hits.items():
             hits[(accuracy >= level) & np.isinf(hits)] = self.steps

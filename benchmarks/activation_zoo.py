@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,67 @@ SMOOTH = ("GELU", "SiLU", "Mish", "tanh")
 """Today's best, against which the bars are set besides ReLU."""
 
 
+LOCAL = 1.5
+"""Ours folds images once, within ± so much of 0."""
+
+
+def _constant(value: float) -> Callable[[tuple[int, ...], tuple[int, ...], torch.Generator], Parameters]:
+    return lambda channels, *_: (torch.full(channels, value),)
+
+
+def _sum(
+    base: Callable[[Tensor], Tensor], added: Callable[[Tensor], Tensor], amplitude: float, name: str
+) -> Activation:
+    return Activation(name=name, call=lambda x, p: base(x) + p[0] * added(x), start=_constant(amplitude))
+
+
+def _tent(inputs: Tensor) -> Tensor:
+    return F.relu(1 - inputs.abs())
+
+
+def _arch(inputs: Tensor, half: float = 1.0) -> Tensor:
+    """One arch of the wave, around 0: a parabola of height 1 that ends at ±half."""
+    place = (inputs / (2 * half) + 0.5).clamp(0, 1)
+    return 4 * place * (1 - place)
+
+
+def _hinge(inputs: Tensor, half: float) -> Tensor:
+    """Hardswish with its bend between ±half instead of ±3."""
+    return inputs * (inputs / (2 * half) + 0.5).clamp(0, 1)
+
+
+def _arched_hinge(half: float, amplitude: float) -> Activation:
+    hinge, arch = partial(_hinge, half=half), partial(_arch, half=half)
+    return _sum(hinge, arch, -amplitude, f"hinge({half:g}) - {amplitude:g} arch({half:g})")
+
+
+_slow = partial(wave, frequency=1.0)
+CANDIDATES = {
+    each.name: each
+    for each in (
+        _sum(F.silu, _slow, 0.25, "silu + 0.25 wave(x)"),
+        _arched_hinge(2.0, 0.25),
+        _arched_hinge(2.0, 0.5),
+        _arched_hinge(1.5, 0.25),
+        _arched_hinge(1.5, 0.5),
+        _arched_hinge(2.0, 0.0),
+        _arched_hinge(3.0, 0.25),
+        _sum(F.silu, _arch, -0.5, "silu - 0.5 arch(1)"),
+        _sum(F.gelu, _arch, -0.25, "gelu - 0.25 arch(1)"),
+        _sum(F.silu, _tent, -0.5, "silu - 0.5 tent(x)"),
+        _sum(F.gelu, _slow, 0.25, "gelu + 0.25 wave(x)"),
+        _sum(F.silu, torch.tanh, 0.25, "silu + 0.25 tanh(x)"),
+    )
+}
+"""What was tried on images, the amplitude always learned; the first is ours as it was before."""
+
+
+def falling(layers: int, share: float) -> list[Activation]:
+    """Ours for each of some layers, the amplitude starting at 1 and in each layer at a share of the one before."""
+    ours = ACTIVATIONS[OURS]
+    return [replace(ours, start=_constant(AMPLITUDE * share**layer)) for layer in range(layers)]
+
+
 class Layer(nn.Module):
     """An activation as a layer of an ordinary network, for inputs (N, C, H, W)."""
 
@@ -91,11 +153,11 @@ class Layer(nn.Module):
         return self._call(inputs, tuple(self.values))
 
 
-def layer(name: str, channels: int, generator: torch.Generator, *, local: float | None = None) -> nn.Module:
-    """A new activation layer; ours is the product's own module, which takes the width of its one arch."""
+def layer(name: str, channels: int, generator: torch.Generator, *, norm: bool = False) -> nn.Module:
+    """A new activation layer for images; ours is the product's own module."""
     if name == OURS:
-        return TopologicalActivation(channels, local=local)
-    return Layer(ACTIVATIONS[name], channels, generator)
+        return TopologicalActivation(channels, local=LOCAL)
+    return Layer({**ACTIVATIONS, **CANDIDATES}[name], channels, generator)
 
 
 def gain(activation: Activation, channels: tuple[int, ...], one: tuple[int, ...]) -> float:

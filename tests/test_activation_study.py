@@ -1,17 +1,23 @@
 """The tools of ``benchmarks.activation``."""
 
 import math
+import tarfile
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from benchmarks.activation import BEGIN, END, insert
-from benchmarks.activation_images import TESTED_AT
+from benchmarks.activation_betti import area, halved, totals_of
+from benchmarks.activation_data import Images, chosen, cifar
+from benchmarks.activation_images import STEPS, moments, network
 from benchmarks.activation_page import reached, spread
+from benchmarks.activation_replay import CPU
+from benchmarks.activation_runs import AVERAGED, BATCH, Runs
 from benchmarks.activation_stack import Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, OURS, gain, layer
+from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, falling, gain, layer
 
 
 def normal(*shape):
@@ -82,9 +88,116 @@ def test_steps_are_summed_up_with_failures_last():
 
 
 def test_the_first_test_that_is_good_enough_counts():
-    rising = np.linspace(0, 1, len(TESTED_AT))
-    assert reached(rising, float(rising[7])) == TESTED_AT[7]
+    tests = moments(STEPS[10])
+    rising = np.linspace(0, 1, len(tests))
+    assert reached(rising, float(rising[7])) == tests[7]
     assert reached(rising, math.inf) is None
+
+
+def test_the_last_three_tests_are_in_the_last_twentieth():
+    for steps in STEPS.values():
+        tests = moments(steps)
+        assert tests[-1] == steps
+        assert tests[-4] < 0.95 * steps < tests[-3]
+
+
+def test_a_stack_takes_an_activation_for_each_layer_and_the_start_of_linear_layers():
+    stack = Stack(falling(2, 0.5), 2, 400, 2, [0], plain=True)
+    assert [float(amplitude.detach().mean()) for (amplitude,) in stack.parameters] == [1.0, 0.5]
+    weights, biases = (each.detach() for each in stack.layers[1])
+    assert float(weights.std()) == pytest.approx(1 / math.sqrt(3 * 400), rel=0.02)
+    assert float(biases.abs().max()) <= 1 / math.sqrt(400)
+
+
+def test_betti_numbers_of_a_network_are_summed_up():
+    network = [[(1, 3), (2, 2)], [(1, 1), (2, 2)], [(1, 0), (1, 0)], [(1, 0), (3, 0)], [(1, 0), (1, 0)]]
+    assert totals_of(network) == [8, 6, 2, 4, 2]
+    assert area(network) == pytest.approx((6 + 2 + 4) / 3 / 8)
+    assert halved(network) == 4
+    assert halved(network[:2]) == 2
+
+
+def pictures(count=200, classes=2):
+    labels = torch.arange(count) % classes
+    pixels = (normal(count, 8, 8, 1) + labels[:, None, None, None]).permute(0, 3, 1, 2)
+    return Images(training=(pixels, labels), test=(pixels[:60], labels[:60]), classes=classes)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_cnns_side_by_side_step_as_torchs_adam_does(norm):
+    images, steps = pictures(), 4
+
+    def make(seed):
+        return network("SiLU", 1, 2, seed, norm=norm, widths=(3, 3, 4, 4))
+
+    runs = Runs(make, 2, images, steps, CPU)
+    runs.begin([5, 6], [0.02, 0.02])
+    for _ in range(steps):
+        runs.step()
+    found = runs.accuracies()
+    assert len(found) == 2
+    pixels, labels = images.training
+    for place, seed in enumerate((5, 6)):
+        model = make(seed)
+        mean = {name: value.clone() for name, value in model.state_dict().items()}
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+        draw = np.random.default_rng([7, seed])
+        batches = [draw.permutation(200)[: 3 * BATCH].reshape(3, BATCH) for _ in range(2)]
+        for batch in np.concatenate(batches)[:steps]:
+            optimiser.zero_grad()
+            F.cross_entropy(model(pixels[batch]), labels[batch]).backward()
+            optimiser.step()
+            for name, value in model.state_dict().items():
+                if value.is_floating_point():
+                    mean[name].lerp_(value, 1 - AVERAGED)
+        model.load_state_dict(mean)
+        with torch.no_grad():
+            right = (model.eval()(images.test[0]).argmax(1) == images.test[1]).double().mean()
+        assert found[place] == pytest.approx(float(right), abs=1 / 60)
+        state = runs._runs[place].averaged.state_dict()
+        for name, value in mean.items():
+            if value.is_floating_point():
+                torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_runs_that_begin_anew_forget_what_they_have_learned():
+    runs = Runs(lambda seed: network("ReLU", 1, 2, seed, norm=True, widths=(3, 3, 4, 4)), 1, pictures(), 3, CPU)
+    kept = []
+    for _ in range(2):
+        runs.begin([1], [0.01])
+        for _ in range(3):
+            runs.step()
+        kept.append([value.clone() for value in runs._runs[0].averaged.state_dict().values()])
+    for first, second in zip(*kept, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_what_was_tried_learns_its_amplitude(name):
+    made = layer(name, 3, torch.Generator())
+    made(normal(2, 3, 4, 4)).sum().backward()
+    assert all(value.grad is not None and value.shape == (3, 1, 1) for value in made.parameters())
+
+
+def test_images_are_read_from_folders_and_from_an_archive(tmp_path):
+    for part, shade in (("train", 40), ("test", 200)):
+        for label in ("cat", "dog", "owl"):
+            folder = tmp_path / "images" / part / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (4, 4), (shade + number, 0, len(label))).save(folder / f"{number}.png")
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        for part in ("train", "test"):
+            archive.add(tmp_path / "images" / part, arcname=part)
+    folder, archived = cifar(tmp_path / "images"), cifar(tmp_path / "images.tar.gz")
+    for part, (pixels, labels) in folder.items():
+        assert pixels.shape == (6, 3, 4, 4)
+        assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert np.array_equal(pixels, archived[part][0])
+    found = chosen(folder, (0, 2), CPU)
+    assert sorted(found.training[1].tolist()) == [0, 0, 1, 1]
+    assert found.training[0].shape == (4, 3, 4, 4)
+    assert float(found.training[0][:, 0].mean()) == pytest.approx(0, abs=1e-5)
 
 
 def test_tables_stand_between_the_marks_of_the_page(tmp_path):
