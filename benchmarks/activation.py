@@ -58,15 +58,13 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the page")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds after which nothing more is begun")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train CNNs")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
     args = parser.parse_args()
-    deadline = time.monotonic() + args.deadline
+    begun = time.time()
+    deadline = begun + args.deadline
     torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = True  # convolutions; the products of the small dense networks stay float32
     results = Results(args.results)
-    if args.device.type == "cuda":
-        results.once("GPU", torch.cuda.get_device_name)
     if args.quick:
         activation_images.STEPS.update({10: QUICK, 2: QUICK})
     folders = {"fashion": args.fashion, "cifar": args.cifar}
@@ -78,13 +76,15 @@ def main() -> None:
         if part == "betti":
             activation_betti.measure(results, args.weights)
         if part in ("candidates", "images"):
-            activation_images.study(results, folders, args.device, deadline, table=part == "images")
+            activation_images.study(
+                results, folders, args.device, deadline, table=part == "images", jobs=args.jobs
+            )
         if part == "cost":
             results.once("cost", activation_cost.measure)
         if part == "show":
             activation_plots.draw(results.rows, args.docs / "images")
             insert(args.docs / "activation.md", activation_page.tables(results.rows))
-        print(f"{part}: {time.monotonic() - deadline + args.deadline:.0f} s since the start", flush=True)
+        print(f"{part}: {time.time() - begun:.0f} s since the start", flush=True)
 
 
 if __name__ == "__main__":

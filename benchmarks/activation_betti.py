@@ -49,7 +49,7 @@ def train(results: Results, weights: Path, *, device: torch.device = CPU, deadli
             row, file = f"betti-networks/{title}/{name}", weights / f"{title}-{_plain(name)}.safetensors"
             if row in results.rows and file.exists():
                 continue
-            if time.monotonic() > deadline:
+            if time.time() > deadline:
                 return
             samples = samples or Samples.of(task.source, device)
             results.rows.pop(row, None)

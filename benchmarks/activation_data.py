@@ -8,7 +8,6 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,7 +42,6 @@ class Images:
     classes: int
 
 
-@cache
 def fashion(folder: Path) -> Raw:
     """Fashion-MNIST from its four gzipped files: part → (images, 1, 28, 28) and labels."""
 
@@ -60,7 +58,6 @@ def fashion(folder: Path) -> Raw:
     }
 
 
-@cache
 def cifar(source: Path) -> Raw:
     """CIFAR-10 as image files in class folders under train/ and test/, unpacked or in one tar archive."""
     files = sorted(_archived(source) if source.is_file() else _unpacked(source))
@@ -90,6 +87,21 @@ def _archived(file: Path) -> Iterator[tuple[str, str, str, bytes]]:
             if member.isfile() and (stream := archive.extractfile(member)) is not None:
                 part, label, name = PurePosixPath(member.name).parts[-3:]
                 yield part, label, name, stream.read()
+
+
+def keep(kind: str, source: Path, folder: Path) -> None:
+    """Read the images of a kind, ``fashion`` or ``cifar``, into a folder, for all processes."""
+    for part, (pixels, labels) in {"fashion": fashion, "cifar": cifar}[kind](source).items():
+        np.save(folder / f"{kind}-{part}-pixels.npy", pixels)
+        np.save(folder / f"{kind}-{part}-labels.npy", labels)
+
+
+def kept(kind: str, folder: Path) -> Raw:
+    """What :func:`keep` has read."""
+    return {
+        part: (np.load(folder / f"{kind}-{part}-pixels.npy", mmap_mode="r"), np.load(folder / f"{kind}-{part}-labels.npy"))
+        for part in PARTS
+    }
 
 
 def chosen(raw: Raw, classes: Sequence[int], device: torch.device) -> Images:

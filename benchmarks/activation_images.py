@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,22 +17,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.activation_data import SETS, Images, Raw, chosen, cifar, fashion
+from benchmarks.activation_data import SETS, Images, chosen, keep, kept
 from benchmarks.activation_runs import Runs
 from benchmarks.activation_zoo import CANDIDATES, OURS, layer
 from benchmarks.topology import Results
 
-NAMES = ("ReLU", "GELU", "SiLU", "Mish", OURS, "leaky ReLU", "tanh")
+NAMES = (OURS, "ReLU", "GELU", "SiLU", "Mish", "tanh", "leaky ReLU")
 KINDS = {"plain": False, "BatchNorm": True}
-RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
-TRIAL_SEEDS, SEEDS = (100, 101), tuple(range(10))
+RATES = (3e-4, 6e-4, 1.25e-3, 2.5e-3, 5e-3, 1e-2)
+TRIAL_SEEDS, SEEDS = (100, 101), tuple(range(12))
 STEPS = {10: 1_000, 2: 500}
 """By the number of classes: a little more than one epoch of all images, and 2.7 of a pair's."""
-TRACKED = 4_000
+TRACKED = 2_500
 """Test images, or all of a pair's, on which a run is tested as it goes; the last three tests are on all."""
-TRIED_ON = ("Fashion-MNIST, 10", "CIFAR-10, cat or dog")
+TRIED_ON = ("Fashion-MNIST, 10", "CIFAR-10", "CIFAR-10, cat or dog")
 """Where settings of ours are tried."""
 WIDTHS, STRIDES = (32, 64, 128, 128), (1, 2, 1, 2)
+
+Task = tuple[str, str, str, bool]
+"""Activation, set, kind of network, and whether the runs that count are wanted or the learning rates alone."""
 
 
 class OutOfTime(Exception):
@@ -40,11 +45,17 @@ class OutOfTime(Exception):
 def moments(steps: int) -> tuple[int, ...]:
     """Every 7 % more steps, and three times within the last twentieth."""
     last = {round(steps * share) for share in (0.96, 0.98, 1)}
-    return tuple(sorted({round(10 * 1.07**power) for power in range(80)} & set(range(round(0.95 * steps))) | last))
+    return tuple(sorted({round(30 * 1.07**power) for power in range(80)} & set(range(round(0.95 * steps))) | last))
 
 
 def study(
-    results: Results, folders: dict[str, Path | None], device: torch.device, deadline: float, *, table: bool
+    results: Results,
+    folders: dict[str, Path | None],
+    device: torch.device,
+    deadline: float,
+    *,
+    table: bool,
+    jobs: int = 1,
 ) -> None:
     """Every activation on every set whose images there are; what is there already is not done again.
 
@@ -52,90 +63,126 @@ def study(
         results: Where they go.
         folders: ``fashion`` and ``cifar`` → where the images lie, or ``None``.
         device: Where the networks are trained.
-        deadline: On the clock of :func:`time.monotonic`; what would end after it is not kept.
+        deadline: On the clock of :func:`time.time`; what would end after it is not kept.
         table: The runs that count; else the trials of what was tried for ours.
+        jobs: Processes, which may share a GPU.
     """
-    names = NAMES if table else CANDIDATES
-    titles = [title for title in SETS if table or title in TRIED_ON]
-    rows = [f"images/{title}/{kind}/{name}/" for name in names for kind in KINDS for title in titles]
-    end = "runs" if table else "trial"
-    if all(row + end in results.rows for row in rows):
+    names = NAMES if table else (*NAMES[1:5], *CANDIDATES)
+    titles = [title for title in SETS if folders[SETS[title][0]] and (table or title in TRIED_ON)]
+    tasks = [(name, title, kind, table) for name, title, kind in itertools.product(names, titles, KINDS)]
+    tasks = [task for task in tasks if row(*task[:3], "runs" if table else "trial") not in results.rows]
+    if not tasks:
         return
-    read = {"fashion": fashion, "cifar": cifar}
-    raw: dict[str, Raw] = {kind: read[kind](folder) for kind, folder in folders.items() if folder is not None}
-    found = {title: chosen(raw[SETS[title][0]], SETS[title][1], device) for title in titles if SETS[title][0] in raw}
-    cells = [Cell(title, found[title], kind, device, deadline) for kind in KINDS for title in found]
+    with tempfile.TemporaryDirectory() as shared:
+        for kind, folder in folders.items():
+            if folder is not None:
+                keep(kind, folder, Path(shared))
+        begin = (shared, str(device), deadline, dict(STEPS))
+        work = [(*task, results.rows.get(row(*task[:3], "trial"))) for task in tasks]
+        for found in _alone(work, begin) if jobs == 1 else _together(work, begin, jobs):
+            for name, measured in found.items():
+                results.once(name, lambda measured=measured: measured)
+                ends = measured.get("final", [f"{score:.4f}" for score in measured.get("scores", ())])
+                print(f"{name}: rate {measured['rate']:g}, {ends}", flush=True)
+
+
+def row(name: str, title: str, kind: str, what: str) -> str:
+    """What a measurement is called in the file of results."""
+    return f"images/{title}/{kind}/{name}/{what}"
+
+
+def _alone(work: Sequence[tuple[Any, ...]], begin: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    _begin(*begin)
+    for task in work:
+        found = _measured(*task)
+        yield found
+        if not found:
+            return
+
+
+def _together(work: Sequence[tuple[Any, ...]], begin: tuple[Any, ...], jobs: int) -> Iterator[dict[str, Any]]:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=begin) as pool:
+        for done in as_completed([pool.submit(_measured, *task) for task in work]):
+            yield done.result()
+
+
+_here: dict[str, Any] = {}
+"""What this process has been told to work with."""
+
+
+def _begin(shared: str, device: str, deadline: float, steps: dict[int, int]) -> None:
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default for convolutions
+    STEPS.update(steps)
+    _here.update(shared=Path(shared), device=torch.device(device), deadline=deadline)
+    _images.cache_clear()
+
+
+@cache
+def _images(title: str) -> Images:
+    kind, classes = SETS[title]
+    return chosen(kept(kind, _here["shared"]), classes, _here["device"])
+
+
+def _measured(name: str, title: str, kind: str, table: bool, trial: Any) -> dict[str, Any]:
+    """Rows of one activation in one cell; none once the deadline has come."""
+    if time.time() > _here["deadline"]:
+        return {}
+    side = _Side(name, _images(title), KINDS[kind])
+    found = {}
     try:
-        for name, cell in itertools.product(names, cells):
-            if table:
-                cell.runs(results, name)
-            else:
-                cell.trial(results, name)
+        if trial is None:
+            found[row(name, title, kind, "trial")] = trial = side.trial()
+        if table:
+            found[row(name, title, kind, "runs")] = side.runs(trial["rate"])
     except OutOfTime:
-        print("the deadline has come", flush=True)
+        print(f"{name}, {title}, {kind}: the deadline has come", flush=True)
+    return found
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One set of images and one kind of network."""
-
-    title: str
-    images: Images
-    kind: str
-    device: torch.device
-    deadline: float
-
-    def trial(self, results: Results, name: str) -> Any:
-        """The learning rates on half the steps, with seeds that count nowhere else."""
-        return self._with(results, name)[0]
-
-    def runs(self, results: Results, name: str) -> None:
-        """The runs that count, at the best rate."""
-        trial, side = self._with(results, name)
-        row = f"images/{self.title}/{self.kind}/{name}/runs"
-        if row not in results.rows:
-            found = results.once(row, partial(_runs, side, trial["rate"]))
-            print(row, f"rate {trial['rate']:g}, final accuracies {found['final']}", flush=True)
-
-    def _with(self, results: Results, name: str) -> tuple[Any, _Side]:
-        side = _Side(name, self)
-        row = f"images/{self.title}/{self.kind}/{name}/trial"
-        if row not in results.rows:
-            found = results.once(row, partial(_trial, side))
-            print(
-                row, [f"{rate:g}: {score:.4f}" for rate, score in zip(RATES, found["scores"], strict=True)], flush=True
-            )
-        return results.rows[row], side
-
-
-@dataclass(frozen=True)
 class _Side:
     """The networks of one cell with one activation, set up when the first of them is trained."""
 
-    name: str
-    cell: Cell
-
-    @property
-    def steps(self) -> int:
-        return STEPS[self.cell.images.classes]
+    def __init__(self, name: str, images: Images, norm: bool) -> None:
+        self._name, self._images, self._norm = name, images, norm
+        self._steps = STEPS[images.classes]
 
     @cached_property
-    def _set_up(self) -> Runs:
-        channels = self.cell.images.training[0].shape[1]
-        make = partial(network, self.name, channels, self.cell.images.classes, norm=KINDS[self.cell.kind])
-        return Runs(lambda seed: make(seed=seed), len(SEEDS), self.cell.images, self.steps, self.cell.device)
+    def _runs(self) -> Runs:
+        channels = self._images.training[0].shape[1]
+        make = partial(network, self._name, channels, self._images.classes, norm=self._norm)
+        return Runs(lambda seed: make(seed=seed), len(SEEDS), self._images, self._steps, _here["device"])
 
-    def train(self, seeds: Sequence[int], rates: Sequence[float], steps: int) -> dict[str, Any]:
+    def trial(self) -> dict[str, Any]:
+        """The rate with the highest mean accuracy over the later half of the tests, in half the steps."""
+        steps = self._steps // 2
+        found = self._train([seed for _ in RATES for seed in TRIAL_SEEDS], np.repeat(RATES, len(TRIAL_SEEDS)), steps)
+        late = np.array(found["accuracy"])[:, len(moments(steps)) // 2 :]
+        scores, ends = (each.mean(1).reshape(len(RATES), -1).mean(1) for each in (late, np.array(found["last"])))
+        return {
+            "rate": RATES[int(scores.argmax())],
+            "scores": scores.round(5).tolist(),
+            "ends": ends.round(5).tolist(),
+            "seconds": found["seconds"],
+        }
+
+    def runs(self, rate: float) -> dict[str, Any]:
+        """The runs that count, at the best rate."""
+        found = self._train(SEEDS, [rate] * len(SEEDS), self._steps)
+        return {"rate": rate, **found, "final": np.round(np.mean(found["last"], 1), 5).tolist()}
+
+    def _train(self, seeds: Sequence[int], rates: Sequence[float], steps: int) -> dict[str, Any]:
         """Accuracy of each run at each test; after the last three also of all test images."""
-        runs = self._set_up
-        runs.begin(seeds, rates)
+        runs = self._runs
+        runs.begin(seeds, [float(rate) for rate in rates])
         tests = moments(steps)
         accuracies, last = [], []
-        started = time.monotonic()
+        started = time.perf_counter()
         for step in range(1, steps + 1):
             runs.step()
             if step in tests:
-                if time.monotonic() > self.cell.deadline:
+                if time.time() > _here["deadline"]:
                     raise OutOfTime
                 accuracies.append(runs.accuracies(TRACKED))
                 if step in tests[-3:]:
@@ -143,22 +190,8 @@ class _Side:
         return {
             "accuracy": np.transpose(accuracies).tolist(),
             "last": np.transpose(last).tolist(),
-            "seconds": time.monotonic() - started,
+            "seconds": round(time.perf_counter() - started, 2),
         }
-
-
-def _trial(side: _Side) -> dict[str, Any]:
-    """The rate with the highest mean accuracy over the later half of the tests, in half the steps."""
-    seeds = [seed for _ in RATES for seed in TRIAL_SEEDS]
-    found = side.train(seeds, [rate for rate in RATES for _ in TRIAL_SEEDS], side.steps // 2)
-    late = np.array(found["accuracy"])[:, len(moments(side.steps // 2)) // 2 :]
-    scores = late.mean(1).reshape(len(RATES), -1).mean(1)
-    return {"rate": RATES[int(scores.argmax())], "scores": scores.tolist(), "seconds": found["seconds"]}
-
-
-def _runs(side: _Side, rate: float) -> dict[str, Any]:
-    found = side.train(SEEDS, [rate] * len(SEEDS), side.steps)
-    return {"rate": rate, **found, "final": np.round(np.mean(found["last"], 1), 5).tolist()}
 
 
 def network(
@@ -170,13 +203,13 @@ def network(
     scale = 1.0
     for width, stride in zip(widths, STRIDES, strict=True):
         conv = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=not norm)
-        activation = layer(name, width, generator, norm=norm)
+        activation = layer(name, width, generator)
         with torch.no_grad():
             conv.weight.normal_(0, scale / math.sqrt(9 * channels), generator=generator)
             if conv.bias is not None:
                 conv.bias.zero_()
         modules += [conv, *([nn.BatchNorm2d(width)] if norm else []), activation]
-        channels, scale = width, _gain(name, norm)
+        channels, scale = width, _gain(name)
     head = nn.Linear(channels, classes)
     with torch.no_grad():
         head.weight.normal_(0, 1 / math.sqrt(channels), generator=generator)
@@ -185,8 +218,8 @@ def network(
 
 
 @cache
-def _gain(name: str, norm: bool) -> float:
+def _gain(name: str) -> float:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        outputs = layer(name, 64, generator, norm=norm)(torch.randn(64, 64, 8, 8, generator=generator))
+        outputs = layer(name, 64, generator)(torch.randn(64, 64, 8, 8, generator=generator))
     return float(outputs.square().mean().rsqrt())

@@ -65,7 +65,7 @@ def study(
             row = f"sets/{task_name}/{name}"
             if f"{row}/runs" in results.rows:
                 continue
-            if time.monotonic() > deadline:
+            if time.time() > deadline:
                 return
             samples = samples or Samples.of(task.source, device)
             run = _Run(task, name, samples)
