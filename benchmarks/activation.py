@@ -76,9 +76,7 @@ def main() -> None:
         if part == "betti":
             activation_betti.measure(results, args.weights)
         if part in ("candidates", "images"):
-            activation_images.study(
-                results, folders, args.device, deadline, table=part == "images", jobs=args.jobs
-            )
+            activation_images.study(results, folders, args.device, deadline, table=part == "images", jobs=args.jobs)
         if part == "cost":
             results.once("cost", activation_cost.measure)
         if part == "show":

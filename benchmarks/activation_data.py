@@ -99,7 +99,10 @@ def keep(kind: str, source: Path, folder: Path) -> None:
 def kept(kind: str, folder: Path) -> Raw:
     """What :func:`keep` has read."""
     return {
-        part: (np.load(folder / f"{kind}-{part}-pixels.npy", mmap_mode="r"), np.load(folder / f"{kind}-{part}-labels.npy"))
+        part: (
+            np.load(folder / f"{kind}-{part}-pixels.npy", mmap_mode="r"),
+            np.load(folder / f"{kind}-{part}-labels.npy"),
+        )
         for part in PARTS
     }
 

@@ -22,8 +22,8 @@ AVERAGED = 0.9
 """Tested is a moving average of the weights: single steps at a constant rate are too noisy to tell runs apart."""
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
-_STREAMS = 5
-_TESTED = 2_500  # images at a time
+_STREAMS = 10
+_TESTED = 2_000  # images at a time
 
 
 class _Run:

@@ -144,13 +144,9 @@ CANDIDATES = {
         folding("gelu", 0.25, "arch", 1.5),
         folding("gelu", 0.5, "arch", 1.5),
         folding("hinge(1)", 0.25, "arch", 1),
-        folding("hinge(1.5)", 0.5, "arch", 1.5),
-        folding("hinge(1.5)", 0.1, "arch", 1.5),
         folding("hinge(1.5)", 0.5, "dip", 1.5),
         folding("silu", 0.5, "dip", 3),
         folding("silu", 0.25, "turn", 3),
-        folding("hinge(3)", 0.5, "arch", 3),
-        _sum(F.silu, partial(wave, frequency=1.0), 0.25, "silu + 0.25 wave(x)"),
         _sum(F.silu, partial(wave, frequency=0.7), 0.5, "silu + 0.5 wave(0.7x)"),
     )
 }
@@ -169,9 +165,9 @@ class Layer(nn.Module):
     def __init__(self, activation: Activation, channels: int, generator: torch.Generator) -> None:
         super().__init__()
         self._call = activation.call
-        # On a GPU in one pass over the numbers each way, as the operators of the others are.
-        self._fused = torch.compile(activation.call, dynamic=False)
         started = activation.start((channels, 1, 1), (1,), generator)
+        # On a GPU in one pass over the numbers each way, as those of a single operator are.
+        self._fused = torch.compile(activation.call, dynamic=False) if started else activation.call
         self.values = nn.ParameterList(nn.Parameter(value) for value in started)
 
     def forward(self, inputs: Tensor) -> Tensor:
