@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import activation_images as images
 from benchmarks.activation_betti import VARIANTS, area, halved, totals_of
 from benchmarks.activation_data import SETS
+from benchmarks.activation_runs import BATCH as IMAGE_BATCH
 from benchmarks.activation_sets import DEPTH, RATES, SEEDS, TASKS
 from benchmarks.activation_stack import BATCH, LEVELS, TRAINING
 from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, SMOOTH
@@ -106,27 +107,65 @@ def _betti(rows: Rows) -> Iterator[str]:
 
 
 def _images(rows: Rows) -> Iterator[str]:
-    for title in SETS:
-        for kind in images.KINDS:
-            entries = {name: rows.get(f"images/{title}/{kind}/{name}/runs") for name in images.NAMES}
-            found = {name: entry for name, entry in entries.items() if entry is not None}
-            if "ReLU" not in found:
-                continue
-            goal = float(np.median([final(run) for run in found["ReLU"]["accuracy"]]))
-            yield f"### {title}, {'with BatchNorm' if kind == 'BatchNorm' else 'without BatchNorm'}\n"
-            yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
-            yield "| activation | rate | steps | failed | final accuracy, median (lowest–highest) |"
-            yield "|---|---:|---:|---:|---:|"
-            for name, entry in found.items():
-                steps = [reached(run, goal) for run in entry["accuracy"]]
-                ends = sorted(entry["final"])
-                yield (
-                    f"| {name} | {entry['rate']:g} | {spread(steps)} | {sum(step is None for step in steps)} | "
-                    f"{100 * np.median(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
-                )
-            if missing := [name for name in images.NAMES if name not in found]:
-                yield f"\nNot run yet: {', '.join(missing)}."
-            yield ""
+    cells = {(title, kind): _cell(rows, title, kind) for title in SETS for kind in images.KINDS}
+    cells = {where: found for where, found in cells.items() if "ReLU" in found}
+    if not cells:
+        return
+    yield "### Images\n"
+    yield (
+        f"Convolutions of {', '.join(map(str, images.WIDTHS))} channels, images of full size; "
+        f"{len(images.SEEDS)} seeds, {images.STEPS[10]:,} steps of {IMAGE_BATCH} for ten classes and {images.STEPS[2]} for two; the best rate of "
+        f"{', '.join(f'{rate:g}' for rate in images.RATES)}, by {len(images.TRIAL_SEEDS)} other seeds.\n"
+    )
+    yield "| images | BatchNorm | steps, ReLU's ÷ ours | final accuracy, ours − best other | best other |"
+    yield "|---|---|---:|---:|---|"
+    for (title, kind), found in cells.items():
+        if OURS not in found or len(found) == 1:
+            continue
+        goal = _goal(found)
+        own, plain = (_quantile(sorted(_steps(found[name], goal)), 0.5) for name in (OURS, "ReLU"))
+        ends = {name: float(np.mean(entry["final"])) for name, entry in found.items() if name != OURS}
+        best = max(ends, key=ends.__getitem__)
+        lead = 100 * (float(np.mean(found[OURS]["final"])) - ends[best])
+        yield (
+            f"| {title} | {'with' if images.KINDS[kind] else 'without'} | "
+            f"{_times(plain, own, images.STEPS[len(SETS[title][1])])} | {lead:+.2f} | {best} |"
+        )
+    yield "\nSteps are medians until ReLU's own final accuracy, accuracies means over the seeds, in points.\n"
+    for (title, kind), found in cells.items():
+        yield from _one(title, kind, found)
+
+
+def _cell(rows: Rows, title: str, kind: str) -> dict[str, Any]:
+    entries = {name: rows.get(images.row(name, title, kind, "runs")) for name in images.NAMES}
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+def _goal(found: Rows) -> float:
+    return float(np.median([final(run) for run in found["ReLU"]["accuracy"]]))
+
+
+def _steps(entry: Rows, goal: float) -> list[float]:
+    steps = [reached(run, goal) for run in entry["accuracy"]]
+    return [math.inf if step is None else step for step in steps]
+
+
+def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
+    goal = _goal(found)
+    yield f"#### {title}, {'with' if images.KINDS[kind] else 'without'} BatchNorm\n"
+    yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
+    yield "| activation | rate | steps | failed | final accuracy, mean (lowest–highest) |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, entry in found.items():
+        steps = _steps(entry, goal)
+        ends = sorted(entry["final"])
+        yield (
+            f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
+            f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
+        )
+    if missing := [name for name in images.NAMES if name not in found]:
+        yield f"\nNot run yet: {', '.join(missing)}."
+    yield ""
 
 
 def final(accuracies: Sequence[float]) -> float:
@@ -144,17 +183,21 @@ def _candidates(rows: Rows) -> Iterator[str]:
     cells = [(title, kind) for kind in images.KINDS for title in images.TRIED_ON]
     found = {}
     for name in (*CANDIDATES, *images.NAMES):
-        scores = [rows.get(f"images/{title}/{kind}/{name}/trial") for title, kind in cells]
-        if all(scores):
-            found[name] = [100 * max(score["scores"]) for score in scores if score]
+        trials = [rows.get(images.row(name, title, kind, "trial")) for title, kind in cells]
+        if all(trials):
+            found[name] = [(100 * max(trial["scores"]), 100 * max(trial["ends"])) for trial in trials if trial]
     if not found:
         return
     yield "### What was tried on images\n"
     yield f"| activation | {' | '.join(f'{title}, {kind}' for title, kind in cells)} | mean |"
     yield f"|---|{'---:|' * (len(cells) + 1)}"
     for name, scores in sorted(found.items(), key=lambda item: -np.mean(item[1])):
-        yield f"| {name} | {' | '.join(f'{score:.2f}' for score in scores)} | {np.mean(scores):.2f} |"
-    yield "\nMean accuracy in % over the later half of a training of half length, at the best rate; two other seeds.\n"
+        means = np.mean(scores, 0)
+        yield f"| {name} | {' | '.join(f'{a:.1f} · {b:.1f}' for a, b in scores)} | {means[0]:.2f} · {means[1]:.2f} |"
+    yield (
+        "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
+        "two seeds that count nowhere else.\n"
+    )
 
 
 def _cost(rows: Rows) -> Iterator[str]:
