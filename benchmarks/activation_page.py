@@ -115,7 +115,8 @@ def _images(rows: Rows) -> Iterator[str]:
     yield (
         f"Convolutions of {', '.join(map(str, images.WIDTHS))} channels, images of full size; "
         f"{len(images.SEEDS)} seeds, {images.STEPS[10]:,} steps of {IMAGE_BATCH} for ten classes and {images.STEPS[2]} "
-        f"for two; the best rate of {', '.join(f'{rate:g}' for rate in images.RATES)}, by {len(images.TRIAL_SEEDS)} other seeds.\n"
+        f"for two; the best rate of {', '.join(f'{rate:g}' for rate in images.RATES)}, "
+        f"by {len(images.TRIAL_SEEDS)} other seeds.\n"
     )
     yield "| images | BatchNorm | steps, ReLU's ÷ ours | final accuracy, ours − best other | best other |"
     yield "|---|---|---:|---:|---|"
