@@ -146,6 +146,24 @@ def test_activations_that_a_network_has_by_itself_are_not_put_on_top_of_each_oth
     assert torch.equal(again(normal(1, 3, 8, 8)), model(normal(1, 3, 8, 8)))
 
 
+def test_activations_of_a_networks_own_that_were_folded_back_stay_away():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        TopologicalActivation(4, local=1.5),
+        nn.Conv2d(4, 2, 3),
+        TopologicalActivation(2, base=nn.Sequential(nn.ReLU())),
+    )
+    again = copy.deepcopy(model)
+    with torch.no_grad():
+        model[3].amplitude.zero_()
+    folded = fold_back(model)
+    restore_waves(again, json.loads(json.dumps(describe_waves(folded))))
+    again.load_state_dict(folded.state_dict())
+    assert isinstance(again[1], TopologicalActivation)
+    assert isinstance(again[3], nn.Sequential)
+    assert torch.equal(again(normal(1, 3, 8, 8)), model(normal(1, 3, 8, 8)))
+
+
 def test_many_names_are_cut_short():
     assert some(["a", "b", "c"]) == "a, b, c"
     assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

@@ -173,15 +173,18 @@ def describe_waves(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Put topological activations around a network's plain ones, in place; their amplitudes are 0.
+    """Give a network the topological activations that are described, and no others, in place; their amplitudes are 0.
 
-    One that the network has by itself is replaced, and its base kept.
+    They go around plain ones. One that the network has by itself is replaced if it is described; if it is not, it had
+    been folded back, and its base is left.
 
     Raises:
         ModelError: The network has no module of such a name.
     """
+    listed: set[str] = set()
     for entry in entries:
         names = [str(name) for name in entry["names"]]
+        listed.update(names)
         try:
             base = model.get_submodule(names[0])
         except AttributeError as error:
@@ -197,6 +200,9 @@ def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> Non
             **{fold: float(entry[fold])},
         )
         _put(model, names, new.train(base.training))
+    for module, own in _waves(model).items():
+        if listed.isdisjoint(own):
+            _put(model, own, module.base.train(module.training))
 
 
 def _waves(model: nn.Module) -> dict[TopologicalActivation, list[str]]:
