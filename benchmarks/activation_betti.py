@@ -51,7 +51,7 @@ def train(results: Results, weights: Path, *, device: torch.device = CPU, deadli
                 continue
             if time.time() > deadline:
                 return
-            samples = samples or Samples.of(task.source, device)
+            samples = samples or Samples.of(task.source, task.training, device)
             results.rows.pop(row, None)
             found = results.once(row, partial(_Networks(task, name, samples).train, file))
             print(row, f"rate {found['rate']:g}, steps to 99 %: {found['steps']}", flush=True)

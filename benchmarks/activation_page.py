@@ -13,7 +13,7 @@ from benchmarks.activation_betti import VARIANTS, area, halved, totals_of
 from benchmarks.activation_data import SETS
 from benchmarks.activation_runs import BATCH as IMAGE_BATCH
 from benchmarks.activation_sets import DEPTH, RATES, SEEDS, TASKS
-from benchmarks.activation_stack import BATCH, LEVELS, TRAINING
+from benchmarks.activation_stack import BATCH, LEVELS
 from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, SMOOTH
 
 Rows = Mapping[str, Any]
@@ -63,7 +63,7 @@ def _sets(rows: Rows) -> Iterator[str]:
             continue
         yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
         yield (
-            f"{DEPTH} hidden layers of {task.width}, {TRAINING:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
+            f"{DEPTH} hidden layers of {task.width}, {task.training:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
             f"seeds, at most {task.steps} steps; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
         )
         yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed |"

@@ -33,12 +33,14 @@ class Task:
         source: The set.
         width: Units of each hidden layer.
         steps: After so many a run counts as failed.
+        training: Points to learn from.
         neighbours: k of the nearest-neighbour graph for Betti numbers through the layers; 0 for none.
     """
 
     source: KnownTopology
     width: int
     steps: int
+    training: int = 50_000
     neighbours: int = 0
 
 
@@ -47,7 +49,7 @@ TASKS = {
     "D-II": Task(source=datasets.linked_tori(), width=32, steps=1500, neighbours=35),
     "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=35),
     "annuli": Task(source=datasets.annuli(7), width=64, steps=1000),
-    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=1000),
+    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=2000, training=200_000),
 }
 
 
@@ -67,7 +69,7 @@ def study(
                 continue
             if time.time() > deadline:
                 return
-            samples = samples or Samples.of(task.source, device)
+            samples = samples or Samples.of(task.source, task.training, device)
             run = _Run(task, name, samples)
             trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps // 2))
             runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else task.steps))

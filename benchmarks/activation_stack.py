@@ -22,7 +22,7 @@ from benchmarks.activation_replay import CPU, replayed
 from benchmarks.activation_zoo import ACTIVATIONS, Activation, Parameters, gain
 from topocompress.datasets import KnownTopology
 
-TRAINING, TEST, BATCH = 50_000, 2_000, 512
+TEST, BATCH = 2_000, 512
 LEVELS = (0.90, 0.95, 0.99)
 _BETAS = (0.9, 0.999)
 _DRAWS = 10  # of an activation's own random parameters, over which its gain is taken
@@ -36,9 +36,9 @@ class Samples:
     test: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, source: KnownTopology, device: torch.device = CPU) -> Samples:
-        """What all runs on a set learn from and are tested on."""
-        drawn = [source.sample(count, seed=seed) for count, seed in ((TRAINING, 1), (TEST, 2))]
+    def of(cls, source: KnownTopology, training: int, device: torch.device = CPU) -> Samples:
+        """What all runs on a set learn from, so many points, and are tested on."""
+        drawn = [source.sample(count, seed=seed) for count, seed in ((training, 1), (TEST, 2))]
         training, test = (
             (torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)) for points, labels in drawn
         )
