@@ -183,7 +183,7 @@ def reached(accuracies: Sequence[float], goal: float) -> float | None:
 def _candidates(rows: Rows) -> Iterator[str]:
     cells = [(title, kind) for kind in images.KINDS for title in images.TRIED_ON]
     found = {}
-    for name in (*CANDIDATES, *images.NAMES):
+    for name in (*CANDIDATES, *images.NAMES[1:]):
         trials = [rows.get(images.row(name, title, kind, "trial")) for title, kind in cells]
         if all(trials):
             found[name] = [(100 * max(trial["scores"]), 100 * max(trial["ends"])) for trial in trials if trial]

@@ -1,5 +1,6 @@
 """The tools of ``benchmarks.activation``."""
 
+import gzip
 import math
 import tarfile
 
@@ -12,12 +13,13 @@ from PIL import Image
 from benchmarks.activation import BEGIN, END, insert
 from benchmarks.activation_betti import area, halved, totals_of
 from benchmarks.activation_data import Images, chosen, cifar
-from benchmarks.activation_images import STEPS, moments, network
-from benchmarks.activation_page import reached, spread
+from benchmarks.activation_images import STEPS, moments, network, row, study
+from benchmarks.activation_page import reached, spread, tables
 from benchmarks.activation_replay import CPU
 from benchmarks.activation_runs import AVERAGED, BATCH, Runs
 from benchmarks.activation_stack import Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, falling, gain, layer
+from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, IMAGE, OURS, falling, gain, layer
+from benchmarks.topology import Results
 
 
 def normal(*shape):
@@ -172,6 +174,18 @@ def test_runs_that_begin_anew_forget_what_they_have_learned():
         torch.testing.assert_close(first, second)
 
 
+def test_ours_on_a_gpu_is_the_products_module():
+    module = layer(OURS, 3, torch.Generator()).module
+    inputs = (3 * normal(2, 3, 4, 4)).requires_grad_()
+    formula = IMAGE.call(inputs, (module.amplitude.view(3, 1, 1),))
+    expected = torch.autograd.grad(formula.square().sum(), [inputs, module.amplitude])
+    outputs = module(inputs)
+    torch.testing.assert_close(outputs, formula)
+    found = torch.autograd.grad(outputs.square().sum(), [inputs, module.amplitude])
+    torch.testing.assert_close(found, expected)
+    assert IMAGE.start((3, 1, 1))[0].tolist() == module.amplitude.view(3, 1, 1).tolist()
+
+
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_what_was_tried_learns_its_amplitude(name):
     made = layer(name, 3, torch.Generator())
@@ -206,3 +220,51 @@ def test_tables_stand_between_the_marks_of_the_page(tmp_path):
     insert(page, "new")
     insert(page, "newer")
     assert page.read_text() == f"before\n{BEGIN}\n\nnewer\n{END}\nafter\n"
+
+
+def test_the_page_says_by_how_much_ours_is_ahead_on_images():
+    tests = len(moments(STEPS[2]))
+
+    def entry(first_half, end):
+        accuracy = [first_half] * (tests // 2) + [end] * (tests - tests // 2)
+        return {"rate": 0.01, "accuracy": [accuracy] * 2, "final": [end] * 2}
+
+    title = "CIFAR-10, cat or dog"
+    rows = {
+        row(OURS, title, "plain", "runs"): entry(0.7, 0.71),
+        row("ReLU", title, "plain", "runs"): entry(0.5, 0.7),
+        row("SiLU", title, "plain", "runs"): entry(0.5, 0.72),
+    }
+    text = tables(rows)
+    first, later = moments(STEPS[2])[0], moments(STEPS[2])[tests // 2]
+    assert f"| {title} | without | {later / first:.1f}× | -1.00 | SiLU |" in text
+    assert f"| ReLU | 0.01 | {later} ({later}–{later}) | 0 | 70.00 % (70.0–70.0) |" in text
+    assert "Not run yet: GELU, Mish, tanh, leaky ReLU." in text
+
+
+def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    for prefix, count in (("train", 800), ("t10k", 50)):
+        for kind, skip, size in (("images-idx3", 16, count * 784), ("labels-idx1", 8, count)):
+            data = generator.integers(0, 10, size, dtype=np.uint8).tobytes()
+            with gzip.open(tmp_path / f"{prefix}-{kind}-ubyte.gz", "wb") as stream:
+                stream.write(bytes(skip) + data)
+    monkeypatch.setitem(STEPS, 10, 2)
+    monkeypatch.setitem(STEPS, 2, 2)
+    results = Results(tmp_path / "results.json")
+    monkeypatch.setattr("benchmarks.activation_images.NAMES", ("ReLU",))
+    folders = {"fashion": tmp_path, "cifar": None}
+    study(results, folders, CPU, math.inf, table=True)
+    found = {name: entry for name, entry in results.rows.items() if name.endswith("/runs")}
+    assert sorted(found) == sorted(
+        row("ReLU", title, kind, "runs")
+        for title in ("Fashion-MNIST, 10", "Fashion-MNIST, T-shirt or shirt")
+        for kind in ("plain", "BatchNorm")
+    )
+    assert all(len(entry["final"]) == 10 for entry in found.values())
+    before = dict(results.rows)
+    study(results, folders, CPU, math.inf, table=True)
+    assert results.rows == before
+    late = Results(tmp_path / "late.json")
+    study(late, folders, CPU, 0.0, table=True)
+    assert late.rows == {}
