@@ -187,7 +187,7 @@ class Ours(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The same shape."""
         if inputs.is_cuda and self.training:
-            return self._fused(inputs, (self.module.amplitude.view(-1, 1, 1),))
+            return self._fused(inputs, (-self.module.amplitude.view(-1, 1, 1),))
         return self.module(inputs)
 
 

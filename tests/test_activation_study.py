@@ -177,13 +177,13 @@ def test_runs_that_begin_anew_forget_what_they_have_learned():
 def test_ours_on_a_gpu_is_the_products_module():
     module = layer(OURS, 3, torch.Generator()).module
     inputs = (3 * normal(2, 3, 4, 4)).requires_grad_()
-    formula = IMAGE.call(inputs, (module.amplitude.view(3, 1, 1),))
+    formula = IMAGE.call(inputs, (-module.amplitude.view(3, 1, 1),))
     expected = torch.autograd.grad(formula.square().sum(), [inputs, module.amplitude])
     outputs = module(inputs)
     torch.testing.assert_close(outputs, formula)
     found = torch.autograd.grad(outputs.square().sum(), [inputs, module.amplitude])
     torch.testing.assert_close(found, expected)
-    assert IMAGE.start((3, 1, 1))[0].tolist() == module.amplitude.view(3, 1, 1).tolist()
+    assert IMAGE.start((3, 1, 1))[0].tolist() == (-module.amplitude.view(3, 1, 1)).tolist()
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
