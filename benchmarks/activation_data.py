@@ -20,8 +20,8 @@ from torch import Tensor
 SETS = {
     "Fashion-MNIST, 10": ("fashion", tuple(range(10))),
     "CIFAR-10": ("cifar", tuple(range(10))),
-    "Fashion-MNIST, T-shirt or shirt": ("fashion", (0, 6)),
     "CIFAR-10, cat or dog": ("cifar", (3, 5)),
+    "Fashion-MNIST, T-shirt or shirt": ("fashion", (0, 6)),
 }
 PARTS = ("train", "test")
 Raw = dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,12 @@ def study(
         table: The runs that count; else the trials of what was tried for ours.
         jobs: Processes, which may share a GPU.
     """
-    names = NAMES if table else (*NAMES[1:5], *CANDIDATES)
     titles = [title for title in SETS if folders[SETS[title][0]] and (table or title in TRIED_ON)]
-    tasks = [(name, title, kind, table) for name, title, kind in itertools.product(names, titles, KINDS)]
+    # First those that matter most, set by set, so that one set's images are in memory at a time.
+    turns = (NAMES[:4], NAMES[4:]) if table else (NAMES[1:5], CANDIDATES)
+    tasks = [
+        (name, title, kind, table) for names in turns for title, kind, name in itertools.product(titles, KINDS, names)
+    ]
     tasks = [task for task in tasks if row(*task[:3], "runs" if table else "trial") not in results.rows]
     if not tasks:
         return
@@ -114,12 +117,13 @@ _here: dict[str, Any] = {}
 def _begin(shared: str, device: str, deadline: float, steps: dict[int, int]) -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = True  # PyTorch's default for convolutions
+    torch._dynamo.config.recompile_limit = 100  # one for each shape
     STEPS.update(steps)
     _here.update(shared=Path(shared), device=torch.device(device), deadline=deadline)
     _images.cache_clear()
 
 
-@cache
+@lru_cache(maxsize=1)
 def _images(title: str) -> Images:
     kind, classes = SETS[title]
     return chosen(kept(kind, _here["shared"]), classes, _here["device"])

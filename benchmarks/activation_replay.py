@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 import torch
@@ -20,6 +21,16 @@ def replayed(step: Callable[[], None], state: Sequence[Tensor], device: torch.de
     """
     if device.type != "cuda":
         return step
+    gc.collect()  # an earlier recording must not be thrown away during this one
+    torch.cuda.empty_cache()
+    gc.disable()
+    try:
+        return _recorded(step, state)
+    finally:
+        gc.enable()
+
+
+def _recorded(step: Callable[[], None], state: Sequence[Tensor]) -> Callable[[], None]:
     kept = [each.detach().clone() for each in state]
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
