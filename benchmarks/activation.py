@@ -79,6 +79,7 @@ def main() -> None:
             activation_images.study(results, folders, args.device, deadline, table=part == "images", jobs=args.jobs)
         if part == "cost":
             results.once("cost", activation_cost.measure)
+            results.once("cost-dense", activation_cost.dense)
         if part == "show":
             activation_plots.draw(results.rows, args.docs / "images")
             insert(args.docs / "activation.md", activation_page.tables(results.rows))

@@ -14,14 +14,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import activation_images
-from benchmarks.activation_zoo import OURS
-from topocompress import export_onnx
+from benchmarks.activation_sets import DEPTH
+from benchmarks.activation_sets import NAMES as DENSE
+from benchmarks.activation_stack import BATCH as DENSE_BATCH
+from benchmarks.activation_zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, OURS, Layer
+from topocompress import TopologicalActivation, export_onnx
 from topocompress.export import open_session, run_session
 
 NAMES = ("ReLU", OURS, "SiLU", "Mish")
-ROUNDS, SERVED = 12, 80
+ROUNDS, DENSE_ROUNDS, SERVED = 12, 300, 80
 SIZES = {"10 classes, as trained": (8, 16, 32, 32), "10 classes, wider": (32, 64, 128, 128)}
 BATCH = 64
+WIDTHS = (32, 64)
 
 
 def measure() -> dict[str, Any]:
@@ -33,17 +37,49 @@ def _one(widths: tuple[int, ...]) -> dict[str, Any]:
     models = {name: activation_images.network(name, 3, 10, 0, norm=True, widths=widths) for name in NAMES}
     images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH) % 10
-    optimisers = {name: torch.optim.Adam(model.parameters()) for name, model in models.items()}
-    steps: dict[str, list[float]] = {name: [] for name in NAMES}
-    for counted in [False] * 3 + [True] * ROUNDS:
-        for name, model in models.items():
-            seconds = _step(model, optimisers[name], images, labels)
-            if counted:
-                steps[name].append(seconds)
     return {
-        "step": {name: 1e3 * _quiet(values) for name, values in steps.items()},
+        "step": _in_turns(models, images, labels, ROUNDS),
         "onnx": {str(batch): _served(models, images[:batch]) for batch in (1, 8)},
     }
+
+
+def dense() -> dict[str, dict[str, float]]:
+    """Width → activation → milliseconds of a step of the networks on points."""
+    points = torch.randn(DENSE_BATCH, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(DENSE_BATCH) % 2
+    return {
+        str(width): _in_turns({name: _network(name, width) for name in DENSE}, points, labels, DENSE_ROUNDS)
+        for width in WIDTHS
+    }
+
+
+def _network(name: str, width: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for place in range(DEPTH):
+        parts += [nn.Linear(width if place else 3, width), _dense_layer(name, width, place)]
+    return nn.Sequential(*parts, nn.Linear(width, 2))
+
+
+def _dense_layer(name: str, width: int, place: int) -> nn.Module:
+    """Ours is the product's own module."""
+    if name == FIRST:
+        return nn.SiLU() if place else TopologicalActivation(width, frequency=FIRST_FREQUENCY)
+    if name == OURS:
+        return TopologicalActivation(width)
+    return Layer(ACTIVATIONS[name], width, torch.Generator().manual_seed(place), axes=0)
+
+
+def _in_turns(
+    models: dict[str, nn.Module], inputs: torch.Tensor, labels: torch.Tensor, rounds: int
+) -> dict[str, float]:
+    optimisers = {name: torch.optim.Adam(model.parameters()) for name, model in models.items()}
+    steps: dict[str, list[float]] = {name: [] for name in models}
+    for counted in [False] * 3 + [True] * rounds:
+        for name, model in models.items():
+            seconds = _step(model, optimisers[name], inputs, labels)
+            if counted:
+                steps[name].append(seconds)
+    return {name: 1e3 * _quiet(values) for name, values in steps.items()}
 
 
 def _quiet(seconds: list[float]) -> float:

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks import activation_images as images
-from benchmarks.activation_betti import VARIANTS, area, halved, totals_of
+from benchmarks.activation_betti import DECAY, POINTS, STEPS, VARIANTS, area, counted, halved, totals_of
 from benchmarks.activation_data import SETS
 from benchmarks.activation_runs import BATCH as IMAGE_BATCH
-from benchmarks.activation_sets import DEPTH, RATES, SEEDS, TASKS
+from benchmarks.activation_sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
 from benchmarks.activation_stack import BATCH, LEVELS
-from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, OURS, SMOOTH
+from benchmarks.activation_zoo import CANDIDATES, OURS, SMOOTH
 
 Rows = Mapping[str, Any]
 
 
 def tables(rows: Rows) -> str:
     """Everything that has been measured so far, in Markdown."""
-    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_candidates(rows), *_cost(rows)]
+    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_candidates(rows), *_cost(rows), *_dense(rows)]
     return "\n".join(parts) + "\n"
 
 
@@ -58,7 +58,7 @@ def _times(other: float, own: float, limit: float) -> str:
 
 def _sets(rows: Rows) -> Iterator[str]:
     for title, task in TASKS.items():
-        found = {name: rows[key] for name in ACTIVATIONS if (key := f"sets/{title}/{name}/runs") in rows}
+        found = {name: rows[key] for name in NAMES if (key := f"sets/{title}/{name}/runs") in rows}
         if OURS not in found:
             continue
         yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
@@ -66,13 +66,14 @@ def _sets(rows: Rows) -> Iterator[str]:
             f"{DEPTH} hidden layers of {task.width}, {task.training:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
             f"seeds, at most {task.steps} steps; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
         )
-        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed |"
-        yield "|---|---:|---:|---:|---:|---:|"
+        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | time to 99 %, relative to ReLU |"
+        yield "|---|---:|---:|---:|---:|---:|---:|"
         for name, entry in found.items():
             steps = [spread(entry["steps"][f"{level:.2f}"]) for level in LEVELS]
             failed = sum(value is None for value in entry["steps"]["0.99"])
-            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} |"
-        if missing := [name for name in ACTIVATIONS if name not in found]:
+            time = _time(rows, task, name, found)
+            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} | {time} |"
+        if missing := [name for name in NAMES if name not in found]:
             yield f"\nNot run yet: {', '.join(missing)}."
         own = _median(found[OURS])
         smooth = {name: _median(found[name]) for name in SMOOTH if name in found}
@@ -82,6 +83,18 @@ def _sets(rows: Rows) -> Iterator[str]:
                 f"\nTo 99 %: **{_times(_median(found['ReLU']), own, task.steps)}** fewer steps than ReLU, "
                 f"**{_times(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
             )
+
+
+def _time(rows: Rows, task: Task, name: str, found: Rows) -> str:
+    """Steps times the time of a step, both relative to ReLU."""
+    steps = rows.get("cost-dense", {}).get(str(task.width))
+    if steps is None or "ReLU" not in found or name not in steps:
+        return "not measured"
+    own, other = _median(found[name]), _median(found["ReLU"])
+    if not math.isfinite(own):
+        return "never"
+    ratio = own / min(other, task.steps) * steps[name] / steps["ReLU"]
+    return f"{ratio:.2f}×" if math.isfinite(other) else f"below {ratio:.2f}×"
 
 
 def _betti(rows: Rows) -> Iterator[str]:
@@ -94,16 +107,33 @@ def _betti(rows: Rows) -> Iterator[str]:
         yield f"| activation | steps | {' | '.join(layers)} | mean share | below half from |"
         yield f"|---|---:|{'---:|' * (len(layers) + 2)}"
         for name, entry in found.items():
-            networks = entry["networks"]
+            trained = rows[f"betti-networks/{title}/{name}"]
+            networks = counted(entry, trained)
             medians = [f"{value:.0f}" for value in np.median([totals_of(network) for network in networks], 0)]
-            steps = spread(rows[f"betti-networks/{title}/{name}"]["steps"][: len(networks)])
             half = np.median([halved(network) for network in networks])
             share = np.median([area(network) for network in networks])
             yield (
-                f"| {name} | {steps} | {' | '.join(medians)} | {share:.2f} | "
-                f"{layers[int(half)] if half < len(layers) else 'never'} |"
+                f"| {name} | {_trained(trained)} | {' | '.join(medians)} | {share:.2f} | "
+                f"{layers[math.ceil(half)] if half < len(layers) else 'never'} |"
             )
-        yield f"\nMedians over {len(networks)} networks, each as it was at its first test at 99 %.\n"
+        yield (
+            f"\nMedians over the networks that came to 99 %, each as it was at its first test at 99 %; where none came "
+            f"there, over all as they were after {STEPS:,} steps. Decay: {DECAY:g}, as AdamW does it. {_seen(title)}\n"
+        )
+
+
+def _trained(row: Rows) -> str:
+    steps = row["steps"]
+    if all(step is None for step in steps):
+        return f"never (best {100 * np.median(row['best']):.1f} %)"
+    failed = sum(step is None for step in steps)
+    return spread(steps) + (f", {failed} of {len(steps)} failed" if failed else "")
+
+
+def _seen(title: str) -> str:
+    task = TASKS[title]
+    points = "the points of a lattice" if task.covered else f"{POINTS:,} random points"
+    return f"Counted on {points}, k = {task.neighbours}."
 
 
 def _images(rows: Rows) -> Iterator[str]:
@@ -199,6 +229,19 @@ def _candidates(rows: Rows) -> Iterator[str]:
         "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
         "two seeds that count nowhere else.\n"
     )
+
+
+def _dense(rows: Rows) -> Iterator[str]:
+    if "cost-dense" not in rows:
+        return
+    widths = rows["cost-dense"]
+    yield "### A training step of the networks on the sets of known topology, as a ratio to ReLU\n"
+    yield f"| activation | {' | '.join(f'{DEPTH} layers of {width}' for width in widths)} |"
+    yield f"|---|{'---:|' * len(widths)}"
+    for name in next(iter(widths.values())):
+        ratios = [steps[name] / steps["ReLU"] for steps in widths.values()]
+        yield f"| {_escaped(name)} | {' | '.join(f'{ratio:.2f}×' for ratio in ratios)} |"
+    yield f"\nBatches of {BATCH}, Adam, one thread of a CPU.\n"
 
 
 def _cost(rows: Rows) -> Iterator[str]:

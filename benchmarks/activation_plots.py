@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.activation_betti import VARIANTS, counted, totals_of
 from benchmarks.activation_page import spread
-from benchmarks.activation_sets import TASKS
-from benchmarks.activation_zoo import ACTIVATIONS
+from benchmarks.activation_sets import NAMES, TASKS
+from benchmarks.activation_zoo import FIRST, OURS
 from topocompress import TopologicalActivation
 from topocompress.datasets import nine_discs
 
 mpl.use("agg")
 _COLOURS = ("#c2410c", "#1d4ed8")
+_STYLES = {", decay": "--", ", larger start": ":", "": "-"}
+_LINES = {FIRST: "#c2410c", OURS: "#f59e0b", "ReLU": "#1d4ed8", "tanh": "#15803d"}
 
 
 def draw(rows: Mapping[str, Any], folder: Path) -> None:
@@ -61,37 +64,45 @@ def _steps(rows: Mapping[str, Any]) -> Figure:
     begun = {title: task for title, task in TASKS.items() if any(key.startswith(f"sets/{title}/") for key in rows)}
     figure = Figure(figsize=(10, 2.6 * len(begun)), layout="constrained")
     for axes, (title, task) in zip(figure.subplots(len(begun), 1, squeeze=False)[:, 0], begun.items(), strict=True):
-        for place, name in enumerate(ACTIVATIONS):
+        for place, name in enumerate(NAMES):
             entry = rows.get(f"sets/{title}/{name}/runs")
             if entry is None:
                 axes.text(place, task.steps, "not run", ha="center", va="top", fontsize=8)
                 continue
             steps = [task.steps if each is None else each for each in entry["steps"]["0.99"]]
             low, median, high = np.quantile(steps, (0.25, 0.5, 0.75))
-            axes.bar(place, median, color=_COLOURS[0] if place == 0 else "#94a3b8")
+            axes.bar(place, median, color=_COLOURS[0] if name.startswith(OURS) else "#94a3b8")
             axes.vlines(place, low, high, color="black")
             axes.text(place, high, spread(entry["steps"]["0.99"]).split(" ")[0], ha="center", va="bottom", fontsize=8)
-        axes.set_xticks(range(len(ACTIVATIONS)), list(ACTIVATIONS), fontsize=8)
+        axes.set_xticks(range(len(NAMES)), [name.replace(", ", ",\n") for name in NAMES], fontsize=7)
         axes.set_yscale("log")
-        axes.set_xlim(-0.6, len(ACTIVATIONS) - 0.4)
+        axes.set_xlim(-0.6, len(NAMES) - 0.4)
         axes.set_ylim(5, 2 * task.steps)
         axes.set_title(f"{title}: steps to 99 %, of {task.steps} at most", fontsize=9)
     return figure
 
 
 def _betti(rows: Mapping[str, Any]) -> Figure:
-    """Sum of the Betti numbers of both classes after each layer, one line per network."""
-    found = {tuple(key.split("/", 2)[1:]): entry for key, entry in rows.items() if key.startswith("betti/")}
-    titles = list(dict.fromkeys(title for title, _ in found))
-    figure = Figure(figsize=(4 * len(titles), 3.4), layout="constrained")
+    """Sum of the Betti numbers of both classes after each layer: medians, and one faint line for each network."""
+    titles = [title for title in TASKS if any(key.startswith(f"betti/{title}/") for key in rows)]
+    figure = Figure(figsize=(4 * len(titles), 4.2), layout="constrained")
     for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
-        for (other, name), entry in found.items():
-            if other == title:
-                totals = np.array([[sum(map(sum, layer)) for layer in network] for network in entry["networks"]])
-                (line,) = axes.plot(np.median(totals, 0), label=name, marker="o", markersize=3)
-                axes.plot(totals.T, color=line.get_color(), alpha=0.25, linewidth=0.8)
-        axes.set_xticks(range(len(entry["layers"])), entry["layers"], fontsize=8)
-        axes.set_title(title)
+        for name in VARIANTS:
+            row, trained = (rows.get(f"{kind}/{title}/{name}") for kind in ("betti", "betti-networks"))
+            if row is None or trained is None:
+                continue
+            kind = next(kind for kind in _STYLES if name.endswith(kind))
+            colour, style = _LINES[name.removesuffix(kind)], _STYLES[kind]
+            failed = all(steps is None for steps in trained["steps"])
+            totals = np.array([totals_of(network) for network in counted(row, trained)])
+            label = f"{name} (below 99 %)" if failed else name
+            axes.plot(np.median(totals, 0), style, color=colour, label=label, marker="o", markersize=3)
+            axes.plot(totals.T, style, color=colour, alpha=0.15, linewidth=0.6)
+            axes.set_xticks(range(len(row["layers"])), row["layers"], fontsize=8)
+        first = TASKS[title].source.total_betti
+        axes.axhline(first / 2, color="#94a3b8", linewidth=0.8, linestyle=":")
+        axes.set_ylim(0, 2.5 * first)
+        axes.set_title(f"{title}: sum of all Betti numbers", fontsize=9)
         axes.set_xlabel("layer")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=7)
     return figure

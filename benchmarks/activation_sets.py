@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.activation_replay import CPU
 from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS
+from benchmarks.activation_zoo import ACTIVATIONS, FIRST, OURS, in_first_layer
 from benchmarks.topology import Results
 from topocompress import datasets
 from topocompress.datasets import KnownTopology
@@ -22,6 +22,7 @@ from topocompress.datasets import KnownTopology
 RATES = (3e-4, 6e-4, 1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 TRIAL_SEEDS, SEEDS = (100, 101), tuple(range(10))
 DEPTH = 6
+NAMES = tuple(dict.fromkeys((OURS, FIRST, *ACTIVATIONS)))
 QUICK = 60
 
 
@@ -35,6 +36,7 @@ class Task:
         steps: After so many a run counts as failed.
         training: Points to learn from.
         neighbours: k of the nearest-neighbour graph for Betti numbers through the layers; 0 for none.
+        covered: They are those of the lattice that covers the set: too few random points lie in its small pieces.
     """
 
     source: KnownTopology
@@ -42,12 +44,13 @@ class Task:
     steps: int
     training: int = 50_000
     neighbours: int = 0
+    covered: bool = False
 
 
 TASKS = {
     "D-I": Task(source=datasets.nine_discs(), width=32, steps=1500, neighbours=14),
     "D-II": Task(source=datasets.linked_tori(), width=32, steps=1500, neighbours=35),
-    "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=35),
+    "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=22, covered=True),
     "annuli": Task(source=datasets.annuli(7), width=64, steps=1000),
     "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=2000, training=200_000),
 }
@@ -63,7 +66,7 @@ def study(
     """Every activation on every set; what is there already is not done again, and nothing begins after the deadline."""
     for task_name, task in TASKS.items():
         samples: Samples | None = None
-        for name in ACTIVATIONS:
+        for name in NAMES:
             row = f"sets/{task_name}/{name}"
             if f"{row}/runs" in results.rows:
                 continue
@@ -101,7 +104,8 @@ class _Run:
     def training(self, seeds: Sequence[int], rates: Sequence[float]) -> Training:
         """Networks with such seeds, ready to be trained at such rates."""
         inputs, device = len(self.task.source.corner), self.samples.training[0].device
-        stack = Stack(self.name, inputs, self.task.width, DEPTH, seeds, device=device)
+        activation = in_first_layer(DEPTH) if self.name == FIRST else self.name
+        stack = Stack(activation, inputs, self.task.width, DEPTH, seeds, device=device)
         return Training(stack, self.samples, rates, seeds)
 
 

@@ -115,10 +115,20 @@ def checkpoints(steps: int) -> list[int]:
 
 
 class Training:
-    """Adam at constant rates on cross-entropy, until all is reached or the steps are used up."""
+    """Adam at constant rates on cross-entropy, until all is reached or the steps are used up.
 
-    def __init__(self, stack: Stack, samples: Samples, rates: Sequence[float], seeds: Sequence[int]) -> None:
-        self.stack, self._samples = stack, samples
+    Args:
+        stack: The networks.
+        samples: What they learn from and are tested on.
+        rates: One for each network.
+        seeds: One for each network, for the order of the samples.
+        decay: Of the matrices, as AdamW does it; biases and amplitudes do not decay.
+    """
+
+    def __init__(
+        self, stack: Stack, samples: Samples, rates: Sequence[float], seeds: Sequence[int], *, decay: float = 0.0
+    ) -> None:
+        self.stack, self._samples, self._decay = stack, samples, decay
         points, _ = samples.training
         device = points.device
         self._rates = torch.tensor(rates, device=device)[:, None, None]
@@ -186,6 +196,9 @@ class Training:
             spread = torch._foreach_div(second, 1 - _BETAS[1] ** self._count)
             torch._foreach_sqrt_(spread)
             torch._foreach_add_(spread, 1e-8)
+            if self._decay:
+                for weights, _ in self.stack.layers:
+                    weights.mul_(1 - self._decay * self._rates)
             rates = self._rates / (1 - _BETAS[0] ** self._count)
             for tensor, update in zip(tensors, torch._foreach_div(first, spread), strict=True):
                 tensor.sub_(update * rates)

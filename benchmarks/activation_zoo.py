@@ -159,13 +159,23 @@ def falling(layers: int, share: float) -> list[Activation]:
     return [replace(ours, start=_constant(AMPLITUDE * share**layer)) for layer in range(layers)]
 
 
-class Layer(nn.Module):
-    """An activation as a layer of an ordinary network, for inputs (N, C, H, W)."""
+FIRST = f"{OURS}, in the first layer"
+FIRST_FREQUENCY = 4.0
 
-    def __init__(self, activation: Activation, channels: int, generator: torch.Generator) -> None:
+
+def in_first_layer(layers: int) -> list[Activation]:
+    """Ours in the first of some layers, at twice its usual frequency, and SiLU in the others."""
+    call = partial(wave, frequency=FIRST_FREQUENCY)
+    return [_sum(F.silu, call, AMPLITUDE, FIRST), *[ACTIVATIONS["SiLU"]] * (layers - 1)]
+
+
+class Layer(nn.Module):
+    """An activation as a layer of an ordinary network, for inputs (N, C, H, W), or (N, C) with no axes after C."""
+
+    def __init__(self, activation: Activation, channels: int, generator: torch.Generator, *, axes: int = 2) -> None:
         super().__init__()
         self._call = activation.call
-        started = activation.start((channels, 1, 1), (1,), generator)
+        started = activation.start((channels, *[1] * axes), (1,), generator)
         # On a GPU in one pass over the numbers each way, as those of a single operator are.
         self._fused = torch.compile(activation.call, dynamic=False) if started else activation.call
         self.values = nn.ParameterList(nn.Parameter(value) for value in started)

@@ -11,15 +11,19 @@ import torch.nn.functional as F
 from PIL import Image
 
 from benchmarks.activation import BEGIN, END, insert
-from benchmarks.activation_betti import area, halved, totals_of
+from benchmarks.activation_betti import VARIANTS, area, counted, halved, points_of, totals_of
 from benchmarks.activation_data import Images, chosen, cifar
 from benchmarks.activation_images import STEPS, moments, network, row, study
 from benchmarks.activation_page import reached, spread, tables
+from benchmarks.activation_plots import draw
 from benchmarks.activation_replay import CPU
 from benchmarks.activation_runs import AVERAGED, BATCH, Runs
+from benchmarks.activation_sets import DEPTH, TASKS
 from benchmarks.activation_stack import Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, IMAGE, OURS, falling, gain, layer
+from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, FIRST, IMAGE, OURS, falling, gain, in_first_layer, layer
 from benchmarks.topology import Results
+from topocompress import TopologicalActivation
+from topocompress.topology.layers import class_bettis
 
 
 def normal(*shape):
@@ -48,17 +52,20 @@ def test_a_run_in_a_stack_is_what_it_would_be_alone(samples, name):
             torch.testing.assert_close(mine[place : place + 1], alone, rtol=1e-3, atol=1e-5)
 
 
-def test_a_stack_steps_as_torchs_adam_does(samples):
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_stack_steps_as_torchs_adam_does(samples, decay):
     stack = Stack("ReLU", 2, 4, 1, [5])
     copies = [tensor.detach().clone().requires_grad_() for tensor in stack.tensors()]
-    optimiser = torch.optim.Adam(copies, lr=0.01)
+    matrices, biases = copies[::2], copies[1::2]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=0.01)
     points, labels = samples.training
     chosen = torch.from_numpy(np.random.default_rng([7, 5]).permutation(600)[:512])
     first, second, third, fourth = copies
     logits = F.relu(points[chosen] @ first[0] + second[0]) @ third[0] + fourth[0]
     F.cross_entropy(logits, labels[chosen]).backward()
     optimiser.step()
-    Training(stack, samples, [0.01], [5]).run(1)
+    Training(stack, samples, [0.01], [5], decay=decay).run(1)
     for found, expected in zip(stack.tensors(), copies, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -117,6 +124,61 @@ def test_betti_numbers_of_a_network_are_summed_up():
     assert area(network) == pytest.approx((6 + 2 + 4) / 3 / 8)
     assert halved(network) == 4
     assert halved(network[:2]) == 2
+
+
+def test_networks_that_failed_count_only_where_all_did():
+    row = {"networks": ["first", "second", "third"]}
+    assert counted(row, {"steps": [10.0, None, 30.0]}) == ["first", "third"]
+    assert counted(row, {"steps": [None, None, None]}) == ["first", "second", "third"]
+
+
+def test_ours_in_the_first_layer_is_the_module_there_and_silu_behind_it():
+    inputs = normal(5, 7)
+    leading, *others = in_first_layer(3)
+    module = TopologicalActivation(7, frequency=4.0)
+    torch.testing.assert_close(leading.call(inputs, leading.start((7,), (1,), None)), module(inputs))
+    assert len(others) == 2
+    for other in others:
+        torch.testing.assert_close(other.call(inputs, ()), F.silu(inputs))
+
+
+@pytest.mark.parametrize("title", ["D-I", "D-II", "D-III"])
+def test_the_betti_numbers_of_a_set_are_recovered_at_the_input(title):
+    task = TASKS[title]
+    points, labels = points_of(task)
+    dimensions = tuple(range(len(task.source.betti[0])))
+    found = class_bettis(points, labels, neighbours=task.neighbours, dimensions=dimensions)
+    assert tuple(found.values()) == task.source.betti
+
+
+def measured():
+    """Made-up results of the study on one set."""
+    steps = {level: [10.0] * 10 for level in ("0.90", "0.95", "0.99")}
+    rows = {f"sets/D-I/{name}/runs": {"rate": 0.01, "steps": steps} for name in (OURS, "SiLU")}
+    rows["sets/D-I/ReLU/runs"] = {"rate": 0.01, "steps": {level: [40.0] * 10 for level in steps}}
+    rows["cost-dense"] = {"32": {OURS: 6.0, "ReLU": 3.0, "SiLU": 4.5}}
+    network = [[[9, 0], [1, 9]], *[[[3, 0], [1, 1]]] * DEPTH, [[1, 0], [1, 0]]]
+    layers = ["input", *map(str, range(1, DEPTH + 1)), "logits"]
+    for name in VARIANTS:
+        rows[f"betti/D-I/{name}"] = {"layers": layers, "networks": [network] * 3}
+        hits = [None] * 3 if name == "tanh" else [50.0, 50.0, None]
+        rows[f"betti-networks/D-I/{name}"] = {"steps": hits, "best": [0.9] * 3}
+    return rows
+
+
+def test_the_page_shows_time_beside_steps_and_failures_beside_betti_numbers():
+    page = tables(measured())
+    assert f"| {OURS} | 0.01 | 10 (10–10) | 10 (10–10) | 10 (10–10) | 0 | 0.50× |" in page
+    assert "| ReLU | 0.01 | 40 (40–40) | 40 (40–40) | 40 (40–40) | 0 | 1.00× |" in page
+    assert f"| {FIRST} | 50 (50–never), 1 of 3 failed | 19 | 5 | 5 | 5 | 5 | 5 | 5 | 2 | 0.26 | 1 |" in page
+    assert "| tanh | never (best 90.0 %) | 19 |" in page
+
+
+def test_the_pictures_are_drawn(tmp_path):
+    draw(measured(), tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"activation-{name}.png" for name in ("fold", "steps", "betti")
+    }
 
 
 def pictures(count=200, classes=2):
