@@ -64,7 +64,7 @@ def _sets(rows: Rows) -> Iterator[str]:
         yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
         yield (
             f"{DEPTH} hidden layers of {task.width}, {task.training:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
-            f"seeds, at most {task.steps} steps; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
+            f"seeds, at most {task.steps} steps{f' (ReLU {task.longer})' if task.longer else ''}; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
         )
         yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | time to 99 %, relative to ReLU |"
         yield "|---|---:|---:|---:|---:|---:|---:|"
@@ -80,7 +80,7 @@ def _sets(rows: Rows) -> Iterator[str]:
         if "ReLU" in found and smooth:
             best = min(smooth, key=smooth.__getitem__)
             yield (
-                f"\nTo 99 %: **{_times(_median(found['ReLU']), own, task.steps)}** fewer steps than ReLU, "
+                f"\nTo 99 %: **{_times(_median(found['ReLU']), own, task.longer or task.steps)}** fewer steps than ReLU, "
                 f"**{_times(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
             )
 
@@ -93,7 +93,7 @@ def _time(rows: Rows, task: Task, name: str, found: Rows) -> str:
     own, other = _median(found[name]), _median(found["ReLU"])
     if not math.isfinite(own):
         return "never"
-    ratio = own / min(other, task.steps) * steps[name] / steps["ReLU"]
+    ratio = own / min(other, task.longer or task.steps) * steps[name] / steps["ReLU"]
     return f"{ratio:.2f}×" if math.isfinite(other) else f"below {ratio:.2f}×"
 
 

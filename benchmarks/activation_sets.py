@@ -35,6 +35,7 @@ class Task:
         width: Units of each hidden layer.
         steps: After so many a run counts as failed.
         training: Points to learn from.
+        longer: So many steps ReLU's runs are given, if not 0: how long it has tried says by how much it is slower.
         neighbours: k of the nearest-neighbour graph for Betti numbers through the layers; 0 for none.
         covered: They are those of the lattice that covers the set: too few random points lie in its small pieces.
     """
@@ -43,6 +44,7 @@ class Task:
     width: int
     steps: int
     training: int = 50_000
+    longer: int = 0
     neighbours: int = 0
     covered: bool = False
 
@@ -52,7 +54,7 @@ TASKS = {
     "D-II": Task(source=datasets.linked_tori(), width=32, steps=1500, neighbours=35),
     "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=22, covered=True),
     "annuli": Task(source=datasets.annuli(7), width=64, steps=1000),
-    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=2000, training=200_000),
+    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=2000, training=200_000, longer=3000),
 }
 
 
@@ -75,7 +77,8 @@ def study(
             samples = samples or Samples.of(task.source, task.training, device)
             run = _Run(task, name, samples)
             trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps // 2))
-            runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else task.steps))
+            steps = task.longer if name == "ReLU" and task.longer else task.steps
+            runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else steps))
             print(row, f"rate {runs['rate']:g}, steps to 99 %: {runs['steps']['0.99']}", flush=True)
 
 
