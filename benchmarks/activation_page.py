@@ -62,9 +62,10 @@ def _sets(rows: Rows) -> Iterator[str]:
         if OURS not in found:
             continue
         yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
+        most = f"{task.steps} steps" + (f" (ReLU {task.longer})" if task.longer else "")
         yield (
             f"{DEPTH} hidden layers of {task.width}, {task.training:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
-            f"seeds, at most {task.steps} steps{f' (ReLU {task.longer})' if task.longer else ''}; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
+            f"seeds, at most {most}; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
         )
         yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | time to 99 %, relative to ReLU |"
         yield "|---|---:|---:|---:|---:|---:|---:|"
@@ -79,8 +80,9 @@ def _sets(rows: Rows) -> Iterator[str]:
         smooth = {name: _median(found[name]) for name in SMOOTH if name in found}
         if "ReLU" in found and smooth:
             best = min(smooth, key=smooth.__getitem__)
+            plain = _times(_median(found["ReLU"]), own, task.longer or task.steps)
             yield (
-                f"\nTo 99 %: **{_times(_median(found['ReLU']), own, task.longer or task.steps)}** fewer steps than ReLU, "
+                f"\nTo 99 %: **{plain}** fewer steps than ReLU, "
                 f"**{_times(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
             )
 
