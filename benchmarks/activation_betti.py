@@ -41,6 +41,7 @@ DECAY = 0.1
 VARIANTS = {
     FIRST: Variant(activation=in_first_layer(DEPTH)),
     f"{FIRST}, decay": Variant(activation=in_first_layer(DEPTH), decay=DECAY),
+    "SiLU, decay": Variant(activation="SiLU", decay=DECAY),
     "ReLU": Variant(activation="ReLU"),
     "ReLU, decay": Variant(activation="ReLU", decay=DECAY),
     "tanh": Variant(activation="tanh"),
@@ -119,7 +120,7 @@ class _Networks:
     samples: Samples
 
     def train(self, file: Path) -> dict[str, Any]:
-        trial = best_rate(self._training, TRIAL_STEPS)
+        trial = best_rate(self._training, 2 * TRIAL_STEPS)
         seeds = SEEDS[:NETWORKS]
         training = self._training(seeds, [trial["rate"]] * len(seeds))
         tensors = training.stack.tensors()

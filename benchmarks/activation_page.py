@@ -118,6 +118,8 @@ def _betti(rows: Rows) -> Iterator[str]:
                 f"| {name} | {_trained(trained)} | {' | '.join(medians)} | {share:.2f} | "
                 f"{layers[math.ceil(half)] if half < len(layers) else 'never'} |"
             )
+        if missing := [name for name in VARIANTS if name not in found]:
+            yield f"\nNot counted yet: {'; '.join(missing)}."
         yield (
             f"\nMedians over the networks that came to 99 %, each as it was at its first test at 99 %; where none came "
             f"there, over all as they were after {STEPS:,} steps. Decay: {DECAY:g}, as AdamW does it. {_seen(title)}\n"

@@ -104,5 +104,5 @@ def _betti(rows: Mapping[str, Any]) -> Figure:
         axes.set_ylim(0, 2.5 * first)
         axes.set_title(f"{title}: sum of all Betti numbers", fontsize=9)
         axes.set_xlabel("layer")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, handlelength=4)
     return figure

@@ -76,7 +76,7 @@ def study(
                 return
             samples = samples or Samples.of(task.source, task.training, device)
             run = _Run(task, name, samples)
-            trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps // 2))
+            trial = results.once(f"{row}/trial", partial(run.trial, QUICK if quick else task.steps))
             steps = task.longer if name == "ReLU" and task.longer else task.steps
             runs = results.once(f"{row}/runs", partial(run.seeds, trial["rate"], QUICK if quick else steps))
             print(row, f"rate {runs['rate']:g}, steps to 99 %: {runs['steps']['0.99']}", flush=True)
@@ -113,10 +113,15 @@ class _Run:
 
 
 def best_rate(training_of: Callable[[Sequence[int], Sequence[float]], Training], steps: int) -> dict[str, Any]:
-    """The learning rate with the fewest steps to the last level, else with the highest accuracy, by the trial seeds."""
+    """The learning rate with the fewest steps to the last level, else with the highest accuracy, by the trial seeds.
+
+    Where no run gets there in half the steps, all are given the other half too.
+    """
     seeds = [seed for _ in RATES for seed in TRIAL_SEEDS]
     training = training_of(seeds, [rate for rate in RATES for _ in TRIAL_SEEDS])
-    training.run(steps, among=len(RATES))
+    training.run(steps // 2, among=len(RATES))
+    if not np.isfinite(training.hits[LEVELS[-1]]).any():
+        training.run(steps, among=len(RATES))
     reached = np.minimum(training.hits[LEVELS[-1]], 2 * steps).reshape(len(RATES), -1).mean(1)
     best = training.best.reshape(len(RATES), -1).mean(1)
     chosen = min(range(len(RATES)), key=lambda index: (reached[index], -best[index]))
