@@ -23,7 +23,7 @@ from topocompress.export import open_session, run_session
 
 NAMES = ("ReLU", OURS, "SiLU", "Mish")
 ROUNDS, DENSE_ROUNDS, SERVED = 12, 300, 80
-SIZES = {"10 classes, as trained": (8, 16, 32, 32), "10 classes, wider": (32, 64, 128, 128)}
+SIZES = {"10 classes, as trained": (32, 64, 128, 128), "10 classes, a quarter of the width": (8, 16, 32, 32)}
 BATCH = 64
 WIDTHS = (32, 64)
 
