@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arena_rows import BASELINES, CAREFUL, EPOCHS, GLOBALS, ORACLE_ONLY, OURS, VARIANTS, inner_layers
 from benchmarks.arena_scores import read_scores
 from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
-from benchmarks.arena_work import BASELINES, EPOCHS, GLOBALS, ORACLE_ONLY, OURS, VARIANTS, Results, inner_layers
+from benchmarks.arena_work import Results
 from benchmarks.oracle import correlations
 from topocompress.arena import GLOBAL
 from topocompress.files import atomic_file
@@ -18,7 +19,7 @@ from topocompress.files import atomic_file
 Rows = Mapping[str, Any]
 END = "<!-- end -->"
 PLACES = {0.25: "25 %", 0.375: "37.5 %", 0.5: "50 %"}
-UNIFORM = (OURS, *BASELINES, *VARIANTS)
+UNIFORM = (OURS, *BASELINES, *VARIANTS, *CAREFUL)
 
 
 def write(rows: Rows, page: Path) -> None:
@@ -132,7 +133,7 @@ def rank(results: Results, setting: Setting) -> None:
         if not all(asked):
             continue
         truths = [[np.array(values)[:, column] for values in asked] for column in (0, 1)]
-        for name in (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY):
+        for name in (OURS, *BASELINES, *VARIANTS, *CAREFUL, *ORACLE_ONLY):
             for seed in range(SEEDS):
                 file, key = setting.scores_file(network, name, seed), f"rank/{network}/{name}/{seed}"
                 if key in results.rows or not file.exists():
@@ -148,7 +149,7 @@ def rank(results: Results, setting: Setting) -> None:
 def oracle(rows: Rows, network: str) -> str:
     """Rank correlation with what each filter does alone."""
     lines = []
-    for name in (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY):
+    for name in (OURS, *BASELINES, *VARIANTS, *CAREFUL, *ORACLE_ONLY):
         found = [rows[key] for seed in range(SEEDS) if (key := f"rank/{network}/{name}/{seed}") in rows]
         if found:
             columns = zip(np.mean(found, axis=0), np.std(found, axis=0), strict=True)

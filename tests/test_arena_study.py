@@ -12,13 +12,11 @@ from torch.utils.data import TensorDataset
 
 from benchmarks import arena_study, arena_work
 from benchmarks.arena_page import free, lasting, oracle, tuned, write
-from benchmarks.arena_scores import read_scores, write_scores
-from benchmarks.arena_study import NETWORKS, Setting, Subject
-from benchmarks.arena_work import (
+from benchmarks.arena_rows import (
     BASELINES,
     EPOCHS,
     OURS,
-    Worker,
+    aimed,
     cells,
     heavy,
     inner_layers,
@@ -26,8 +24,10 @@ from benchmarks.arena_work import (
     light,
     name_of,
     scored_first,
-    share_out,
 )
+from benchmarks.arena_scores import read_scores, write_scores
+from benchmarks.arena_study import NETWORKS, Setting, Subject
+from benchmarks.arena_work import Worker, share_out
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from benchmarks.oracle import blocks, consult
 from topocompress.arena import compare
@@ -187,6 +187,15 @@ def test_every_row_has_a_name_of_its_own_and_the_bar_comes_first():
         assert set(cells(network, (OURS, *BASELINES), EPOCHS)) <= set(heavy())
     assert heavy()[:90] == list(cells("resnet20", (OURS, *BASELINES), EPOCHS))
     assert name_of(heavy()[0]) == "cell/resnet20/persistence/0.25/0/2"
+
+
+def test_a_run_can_be_aimed():
+    found = aimed(["l1", "fashion/persistence+own=2", "l1"], ["resnet20", "fashion"], 0)
+
+    assert len(found) == len(set(found)) == 27
+    assert found[0] == ("cell", "resnet20", "l1", "0.5", "0", "0")  # what removes most comes first
+    assert {row[1:3] for row in found} == {("resnet20", "l1"), ("fashion", "l1"), ("fashion", "persistence+own=2")}
+    assert not aimed(["resnet56/l1"], ["fashion"], 2)
 
 
 def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):

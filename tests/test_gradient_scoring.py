@@ -247,8 +247,8 @@ def chain(*, norms):
 def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
     net, drifts, gone = seeded(lambda: chain(norms=True)), [], []
 
-    def watched(effects, alive, drift, count):
-        found = least_joint(effects, alive, drift, count)
+    def watched(effects, alive, drift, count, extra):
+        found = least_joint(effects, alive, drift, count, extra)
         drifts.append(drift.copy())
         gone.append(found)
         return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from topocompress.detectors import POOLED, is_detector, judged
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.gates import Switches, gated
 from topocompress.inference import main_output
-from topocompress.joint import Removal, least_joint
+from topocompress.joint import Removal, extra_cost, least_joint
 from topocompress.map_scoring import Constancy, check_maps
 from topocompress.memory_layout import fast_layout
 from topocompress.resources import Resources
@@ -54,9 +56,10 @@ def score_gradients(
             removals = [Removal(alone=work.alone(group, each)) for group, each in zip(work.groups, found, strict=True)]
         if criterion.rounds == 1:
             break
-        for removal, effects in zip(removals, found, strict=True):
+        for removal, effects, norms in zip(removals, found, work.norms, strict=True):
             each = effects.astype(np.float64)
-            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds))
+            extra = extra_cost(each, norms, removal.on, own=criterion.own, weights=criterion.weights)
+            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds), extra)
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
     values = {name: np.zeros(count) for name, count in work.widths.items()}
@@ -145,6 +148,19 @@ class _Work:
             layout=layout,
             progress=progress,
         )
+
+    @functools.cached_property
+    def norms(self) -> list[NDArray[np.float64]]:
+        """(units,) for each group: L1 norm of a unit's weights, in means of their layers, added up."""
+        found = []
+        for group in self.groups:
+            total = np.zeros(len(next(iter(group.values()))))
+            for layer, units in group.items():
+                weight: Any = self.model.get_submodule(layer).weight
+                norms = weight.detach().double().flatten(1).abs().sum(dim=1).cpu().numpy()
+                total += [norms[list(channels)].sum() / max(norms.mean(), np.finfo(float).tiny) for channels in units]
+            found.append(total)
+        return found
 
     @property
     def samples(self) -> int:

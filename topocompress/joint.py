@@ -12,24 +12,29 @@ SHARE = 0.625
 
 
 def least_joint(
-    effects: NDArray[np.float64], alive: NDArray[np.bool_], drift: NDArray[np.float64], count: int
+    effects: NDArray[np.float64],
+    alive: NDArray[np.bool_],
+    drift: NDArray[np.float64],
+    count: int,
+    extra: NDArray[np.float64] | float = 0.0,
 ) -> list[int]:
     """The ``count`` filters to switch off next, one after the other, each the one that leaves the least change.
 
     To first order the outputs that have changed by ``drift`` change by minus a filter's effects when it goes. Chosen is
-    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows.
+    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows, plus ``extra`` of f.
 
     Args:
         effects: (rows, filters).
         alive: (filters,) which may go.
         drift: (rows,) change so far.
         count: How many go.
+        extra: (filters,) what it costs besides if a filter goes; see :func:`extra_cost`.
 
     Returns:
         Filters in the order in which they go.
     """
     products = effects.T @ effects
-    cost = np.diag(products) - 2 * (drift @ effects)
+    cost = np.diag(products) - 2 * (drift @ effects) + extra
     left, gone = alive.copy(), []
     for _ in range(min(count, int(alive.sum()))):
         chosen = int(np.argmin(np.where(left, cost, np.inf)))
@@ -37,6 +42,36 @@ def least_joint(
         gone.append(chosen)
         cost = cost + 2 * products[chosen]
     return gone
+
+
+def extra_cost(
+    effects: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    alive: NDArray[np.bool_],
+    *,
+    own: float = 0.0,
+    weights: float = 0.0,
+) -> NDArray[np.float64]:
+    """What a filter costs besides the joint change: its own effect and the norm of its weights.
+
+    In units of the mean over the filters that are left, E of the sums c² = Σ effects², N of the norms n:
+    ``own`` · c² + ``weights`` · E · (n / N)².
+
+    Args:
+        effects: (rows, filters).
+        norms: (filters,) of their weights.
+        alive: (filters,) which are left.
+        own: How much a filter's own effect counts.
+        weights: How much the norm of its weights counts.
+
+    Returns:
+        (filters,)
+    """
+    alone: NDArray[np.float64] = np.square(effects).sum(axis=0)
+    found = own * alone
+    if weights and alive.any() and (mean := norms[alive].mean()) > 0:
+        found = found + weights * alone[alive].mean() * np.square(norms / mean)
+    return found
 
 
 @dataclass

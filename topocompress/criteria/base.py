@@ -107,11 +107,16 @@ class GradientCriterion(Criterion):
             go in equal steps; see :mod:`topocompress.joint`.
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
+        own: How much a filter's own effect counts besides the joint one when filters are switched off; 0: not at all,
+            so that large effects that happen to cancel may go.
+        weights: Likewise the L1 norm of its weights.
     """
 
     needs_labels: bool = False
     rounds: int = 1
     settled: bool = False
+    own: float = 0.0
+    weights: float = 0.0
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

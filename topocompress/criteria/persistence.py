@@ -61,6 +61,8 @@ class Persistence(GradientCriterion):
         draws: int = 2,
         rounds: int = 9,
         settled: bool = False,
+        own: float = 0.0,
+        weights: float = 0.0,
         seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
@@ -68,11 +70,14 @@ class Persistence(GradientCriterion):
                 f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
             )
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
-        self.rounds, self.settled = checked_rounds(rounds), settled
+        if not (0 <= own < float("inf") and 0 <= weights < float("inf")):
+            raise CriterionError(f"persistence with own {own}, weights {weights}", hint="Give numbers from 0 on.")
+        self.rounds, self.settled, self.own, self.weights = checked_rounds(rounds), settled, own, weights
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        return {name: getattr(self, name) for name in ("batch", "draws", "rounds", "seed", "settled", "signed")}
+        names = ("batch", "draws", "own", "rounds", "seed", "settled", "signed", "weights")
+        return {name: getattr(self, name) for name in names}
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
         """∂T/∂z for each draw, (draws, *outputs.shape)."""

@@ -1,0 +1,136 @@
+"""Which rows the study behind docs/criteria.md has, and in what order they are measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
+from topocompress.arena import GLOBAL
+
+EPOCHS = 2
+OURS = "persistence"
+BASELINES = ("taylor", "l1", "l2", "bn-scale", "chip", "fpgm", "hrank", "random", "betti")
+SETTLED = "persistence+settled=true"
+FIRST_ORDER = "persistence+rounds=1"
+VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
+"""Not in the bar."""
+CAREFUL = tuple(
+    f"{OURS}+{setting}"
+    for setting in (
+        "own=3+weights=3",
+        "weights=3",
+        "own=10+weights=10",
+        "own=3",
+        "weights=10",
+        "own=1+weights=1",
+        "own=10",
+    )
+)
+"""Joint removal in which a filter's own effect and weights count besides."""
+TRIED = {"resnet20": CAREFUL, "fashion": CAREFUL[:5], "resnet56": CAREFUL[:3]}
+"""On which network; not in the bar either."""
+ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
+GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
+STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
+"""Without fine-tuning."""
+ORDER = ("resnet20", "fashion", "resnet56")
+"""In which the networks' turns come."""
+Row = tuple[str, ...]
+"""``original NETWORK``, ``cell NETWORK CRITERION RATIO SET EPOCHS``, ``oracle NETWORK LAYER``,
+``scores NETWORK CRITERION SET``, and how a GPU compares: ``recording NETWORK``, ``scored NETWORK CRITERION``."""
+
+
+def name_of(row: Row) -> str:
+    """The name under which a row is kept."""
+    return "/".join(row)
+
+
+def cells(network: str, names: Sequence[str], epochs: int, *, ratios: Sequence[float] = RATIOS) -> Iterator[Row]:
+    """Criterion by criterion."""
+    for name, ratio, seed in itertools.product(names, ratios, range(SEEDS)):
+        yield ("cell", network, name, f"{ratio:g}", str(seed), str(epochs))
+
+
+def heavy() -> list[Row]:
+    """Cells with fine-tuning, those that count most first."""
+    found = [
+        *cells("resnet20", (OURS, *BASELINES), EPOCHS),
+        *cells("resnet20", (FIRST_ORDER,), EPOCHS),
+        *tried("resnet20"),
+        *cells("fashion", (OURS, FIRST_ORDER, *STRONGEST), EPOCHS),
+        *cells("resnet56", (OURS, FIRST_ORDER, *STRONGEST), EPOCHS, ratios=RATIOS[-1:]),
+        *tried("fashion"),
+        *cells("fashion", WEAKER, EPOCHS),
+        *cells("resnet20", (*GLOBALS, SETTLED), EPOCHS),
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS), EPOCHS),
+        *tried("resnet56"),
+        *cells("resnet56", (*WEAKER, SETTLED), EPOCHS),
+        *cells("fashion", (SETTLED,), EPOCHS),
+        *cells("resnet20", VARIANTS[1:], EPOCHS),
+        *cells("fashion", VARIANTS[1:], EPOCHS),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def tried(network: str, epochs: int = EPOCHS) -> list[Row]:
+    """Cells of what was tried, those that remove most first: there the criteria differ most."""
+    return [row for ratio in reversed(RATIOS) for row in cells(network, TRIED[network], epochs, ratios=(ratio,))]
+
+
+def aimed(only: Sequence[str], networks: Sequence[str], epochs: int) -> list[Row]:
+    """Cells of some criteria alone, whether the study has them or not.
+
+    Args:
+        only: Names, each with ``NETWORK/`` before it if it is for one network alone.
+        networks: Which take part.
+        epochs: Of fine-tuning.
+    """
+    found: list[Row] = []
+    for text in only:
+        network, slash, name = text.partition("/")
+        for each in (network,) if slash else networks:
+            found += cells(each, (name if slash else text,), epochs) if each in networks else []
+    return sorted(dict.fromkeys(found), key=lambda row: -float(row[3]))
+
+
+def scored_first(setting: Setting) -> list[Row]:
+    """Scores that are not there yet, made once before several cells ask for them."""
+    found = []
+    for network, name in itertools.product(ORDER, (OURS, *BASELINES, *VARIANTS, *CAREFUL, *ORACLE_ONLY)):
+        if (name in ORACLE_ONLY and network == "fashion") or (name in CAREFUL and name not in TRIED[network]):
+            continue
+        missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
+        found += [("scores", network, name, str(seed)) for seed in missing]
+    return found
+
+
+def light(device: str) -> list[Row]:
+    """Cells that do not come early with fine-tuning, the oracles, and how the device does."""
+    there = [("recording", "resnet20")] if device != "cpu" else []
+    scored = [("scored", "resnet20", name) for name in ("persistence+rounds=1", "taylor", "chip", "betti", OURS)]
+    return [
+        *(("original", network) for network in NETWORKS),
+        *there,
+        *cells("resnet56", (*WEAKER, *VARIANTS[1:]), 0),
+        *cells("resnet20", VARIANTS[1:], 0),
+        *cells("fashion", VARIANTS, 0),
+        *(("oracle", network, layer) for network in ("resnet56", "resnet20") for layer in inner_layers(network)),
+        *(scored if device != "cpu" else []),
+    ]
+
+
+def last() -> list[Row]:
+    """Cells that come with fine-tuning if there is time for it, and without if not."""
+    return [
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), 0),
+        *cells("resnet20", (*GLOBALS, SETTLED), 0),
+        *cells("fashion", (OURS, *BASELINES), 0),
+        *(row for network in ORDER for row in tried(network, 0)),
+    ]
+
+
+def inner_layers(network: str) -> list[str]:
+    """Names of the inner layers of a ResNet, in the order in which they run."""
+    each = {"resnet20": 3, "resnet56": 9}[network]
+    return [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(each)]
