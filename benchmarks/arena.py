@@ -51,18 +51,18 @@ def run(args: argparse.Namespace, until: float) -> None:
     results.rows["run on"] = {**environment.describe(), "jobs": args.jobs, "device": args.device}
 
     def missing(rows: list[arena_rows.Row]) -> list[arena_rows.Row]:
-        left = [row for row in rows if row[1] in networks and arena_rows.name_of(row) not in results.rows]
+        left = [row for row in rows if row[1] in networks and not arena_rows.known(row, results.rows)]
         return [row for row in left if not args.quick or row[0] != "cell" or int(row[4]) < args.sets]
 
     heavy, light, last = (
         missing(rows) for rows in (arena_rows.heavy(), arena_rows.light(args.device), arena_rows.last())
     )
-    light = [*missing(arena_rows.scored_first(setting)), *light]
     if args.only:
         epochs = 0 if args.plain else arena_rows.EPOCHS
         heavy, light, last = [], [], missing(arena_rows.aimed(split_names(args.only), networks, epochs))
     elif args.plain:
         heavy, light = [], []
+    light = [*missing(arena_rows.scored_first(setting, [*heavy, *light, *last])), *light]
     first = max(1, args.jobs // 3)
     rows = [[*light, *last, *heavy] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
     tuned = sum(row[0] == "cell" and row[-1] != "0" for row in [*heavy, *last])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
 from topocompress.arena import GLOBAL
@@ -16,18 +16,20 @@ FIRST_ORDER = "persistence+rounds=1"
 VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
 """Not in the bar."""
 CAREFUL = tuple(
-    f"{OURS}+{setting}"
-    for setting in (
+    f"{OURS}+{settings}"
+    for settings in (
         "own=3+weights=3",
         "weights=3",
         "own=10+weights=10",
-        "own=3",
+        "rounds=1+weights=1",
         "weights=10",
+        "own=3",
         "own=1+weights=1",
         "own=10",
+        "rounds=1+weights=4",
     )
 )
-"""Joint removal in which a filter's own effect and weights count besides."""
+"""Removal in which a filter's own effect and its weights count besides the joint change."""
 TRIED = {"resnet20": CAREFUL, "fashion": CAREFUL[:5], "resnet56": CAREFUL[:3]}
 """On which network; not in the bar either."""
 ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
@@ -44,6 +46,12 @@ Row = tuple[str, ...]
 def name_of(row: Row) -> str:
     """The name under which a row is kept."""
     return "/".join(row)
+
+
+def known(row: Row, results: Container[str]) -> bool:
+    """Whether a row is among the results; a cell with fine-tuning says what one without would."""
+    tuned = (*row[:-1], str(EPOCHS)) if row[0] == "cell" else row
+    return name_of(row) in results or name_of(tuned) in results
 
 
 def cells(network: str, names: Sequence[str], epochs: int, *, ratios: Sequence[float] = RATIOS) -> Iterator[Row]:
@@ -94,12 +102,12 @@ def aimed(only: Sequence[str], networks: Sequence[str], epochs: int) -> list[Row
     return sorted(dict.fromkeys(found), key=lambda row: -float(row[3]))
 
 
-def scored_first(setting: Setting) -> list[Row]:
-    """Scores that are not there yet, made once before several cells ask for them."""
+def scored_first(setting: Setting, asked: Sequence[Row]) -> list[Row]:
+    """Scores that rows ask for and that are not there yet, made once before several cells need them."""
+    wanted = [(row[1], row[2]) for row in asked if row[0] == "cell"]
+    wanted += [(row[1], name) for row in asked if row[0] == "oracle" for name in ORACLE_ONLY]
     found = []
-    for network, name in itertools.product(ORDER, (OURS, *BASELINES, *VARIANTS, *CAREFUL, *ORACLE_ONLY)):
-        if (name in ORACLE_ONLY and network == "fashion") or (name in CAREFUL and name not in TRIED[network]):
-            continue
+    for network, name in dict.fromkeys((network, name.removesuffix(GLOBAL)) for network, name in wanted):
         missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
         found += [("scores", network, name, str(seed)) for seed in missing]
     return found

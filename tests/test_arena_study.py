@@ -20,6 +20,7 @@ from benchmarks.arena_rows import (
     cells,
     heavy,
     inner_layers,
+    known,
     last,
     light,
     name_of,
@@ -199,12 +200,23 @@ def test_a_run_can_be_aimed():
 
 
 def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):
-    missing = scored_first(setting)
+    asked = [*cells("resnet20", ("taylor", "l2@global", "l2"), 0), ("oracle", "resnet20", "layer1.0.conv1")]
+    missing = scored_first(setting, asked)
 
     assert ("scores", "resnet20", "taylor", "0") in missing
-    assert len(missing) == len(set(missing))
+    assert ("scores", "resnet20", "persistence+rounds=1+signed=false", "1") in missing
+    assert len(missing) == len(set(missing)) == 9
     assert Worker(setting).measured(("scores", "resnet20", "l2", "2")) == 9
-    assert set(missing) - set(scored_first(setting)) == {("scores", "resnet20", "l2", "2")}
+    assert set(missing) - set(scored_first(setting, asked)) == {("scores", "resnet20", "l2", "2")}
+
+
+def test_a_cell_with_fine_tuning_says_what_one_without_would():
+    there = {"cell/resnet20/l1/0.5/0/2", "cell/resnet20/l2/0.5/0/0", "original/resnet20"}
+
+    assert known(("cell", "resnet20", "l1", "0.5", "0", "0"), there)
+    assert known(("original", "resnet20"), there)
+    assert not known(("cell", "resnet20", "l2", "0.5", "0", "2"), there)
+    assert not known(("original", "resnet56"), there)
 
 
 def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):

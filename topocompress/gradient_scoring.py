@@ -54,11 +54,12 @@ def score_gradients(
         found, drift = work.effects(number, removals)
         if not removals:
             removals = [Removal(alone=work.alone(group, each)) for group, each in zip(work.groups, found, strict=True)]
-        if criterion.rounds == 1:
-            break
         for removal, effects, norms in zip(removals, found, work.norms, strict=True):
             each = effects.astype(np.float64)
             extra = extra_cost(each, norms, removal.on, own=criterion.own, weights=criterion.weights)
+            if criterion.rounds == 1:
+                removal.alone = np.hypot(removal.alone, np.sqrt(extra / work.rows)) if extra.any() else removal.alone
+                continue
             gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds), extra)
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
