@@ -16,25 +16,26 @@ def least_joint(
     alive: NDArray[np.bool_],
     drift: NDArray[np.float64],
     count: int,
-    extra: NDArray[np.float64] | float = 0.0,
+    worth: NDArray[np.float64] | float = 0.0,
 ) -> list[int]:
     """The ``count`` filters to switch off next, one after the other, each the one that leaves the least change.
 
     To first order the outputs that have changed by ``drift`` change by minus a filter's effects when it goes. Chosen is
-    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows, plus ``extra`` of f.
+    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows; its ``worth`` is added.
 
     Args:
         effects: (rows, filters).
         alive: (filters,) which may go.
         drift: (rows,) change so far.
         count: How many go.
-        extra: (filters,) what it costs besides if a filter goes; see :func:`extra_cost`.
+        worth: (filters,) of each by itself, in units of the mean of Σ effects² over those that may go.
 
     Returns:
         Filters in the order in which they go.
     """
     products = effects.T @ effects
-    cost = np.diag(products) - 2 * (drift @ effects) + extra
+    own = np.diag(products)
+    cost = own - 2 * (drift @ effects) + worth * own.mean(where=alive if alive.any() else True)
     left, gone = alive.copy(), []
     for _ in range(min(count, int(alive.sum()))):
         chosen = int(np.argmin(np.where(left, cost, np.inf)))
@@ -44,33 +45,19 @@ def least_joint(
     return gone
 
 
-def extra_cost(
-    effects: NDArray[np.float64],
-    norms: NDArray[np.float64],
-    alive: NDArray[np.bool_],
-    *,
-    own: float = 0.0,
-    weights: float = 0.0,
-) -> NDArray[np.float64]:
-    """What a filter costs besides the joint change: its own effect and the norm of its weights.
-
-    In units of the mean over the filters that are left, E of the sums c² = Σ effects², N of the norms n:
-    ``own`` · c² + ``weights`` · E · (n / N)².
+def worth_alone(alone: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What filters are worth by themselves: their effect alone and the norm of their weights, half and half.
 
     Args:
-        effects: (rows, filters).
+        alone: (filters,) each filter judged alone, in the whole network.
         norms: (filters,) of their weights.
-        alive: (filters,) which are left.
-        own: How much a filter's own effect counts.
-        weights: How much the norm of its weights counts.
 
     Returns:
-        (filters,)
+        (filters,) of mean 1: (alone² / mean of alone² + norms² / mean of norms²) / 2. What is 0 for all filters says
+        nothing, and the other counts alone.
     """
-    alone: NDArray[np.float64] = np.square(effects).sum(axis=0)
-    found = own * alone
-    if weights and alive.any() and (mean := norms[alive].mean()) > 0:
-        found = found + weights * alone[alive].mean() * np.square(norms / mean)
+    parts = [np.square(values) / square for values in (alone, norms) if (square := np.square(values).mean()) > 0]
+    found: NDArray[np.float64] = np.mean(parts, axis=0) if parts else np.zeros_like(alone)
     return found
 
 
@@ -80,10 +67,12 @@ class Removal:
 
     Attributes:
         alone: (filters,) each filter judged alone, in the whole network.
+        worth: (filters,) what each costs besides the joint change, as :func:`least_joint` takes it.
         order: Filters in the order in which they went.
     """
 
     alone: NDArray[np.float64]
+    worth: NDArray[np.float64] | float = 0.0
     order: list[int] = field(default_factory=list)
 
     @property

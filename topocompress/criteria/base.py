@@ -107,16 +107,15 @@ class GradientCriterion(Criterion):
             go in equal steps; see :mod:`topocompress.joint`.
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
-        own: How much a filter's own effect counts besides the joint one when filters are switched off; 0: not at all,
-            so that large effects that happen to cancel may go.
-        weights: Likewise the L1 norm of its weights.
+        alone: How much what a filter is worth by itself counts besides the joint change when filters are switched off:
+            its effect in the whole network and the L1 norm of its weights, half and half. At 0 large effects that
+            happen to cancel may go; the larger it is, the nearer the order is to that of filters judged alone.
     """
 
     needs_labels: bool = False
     rounds: int = 1
     settled: bool = False
-    own: float = 0.0
-    weights: float = 0.0
+    alone: float = 0.0
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

@@ -61,8 +61,7 @@ class Persistence(GradientCriterion):
         draws: int = 2,
         rounds: int = 9,
         settled: bool = False,
-        own: float = 0.0,
-        weights: float = 0.0,
+        alone: float = 0.0,
         seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
@@ -70,13 +69,13 @@ class Persistence(GradientCriterion):
                 f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
             )
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
-        if not (0 <= own < float("inf") and 0 <= weights < float("inf")):
-            raise CriterionError(f"persistence with own {own}, weights {weights}", hint="Give numbers from 0 on.")
-        self.rounds, self.settled, self.own, self.weights = checked_rounds(rounds), settled, own, weights
+        if not 0 <= alone < float("inf"):
+            raise CriterionError(f"persistence with alone {alone}", hint="Give a number from 0 on.")
+        self.rounds, self.settled, self.alone = checked_rounds(rounds), settled, alone
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        names = ("batch", "draws", "own", "rounds", "seed", "settled", "signed", "weights")
+        names = ("alone", "batch", "draws", "rounds", "seed", "settled", "signed")
         return {name: getattr(self, name) for name in names}
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
