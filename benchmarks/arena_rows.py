@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterator, Sequence
 
+from benchmarks.arena_scores import scored_as
 from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
 from topocompress.arena import GLOBAL
 
@@ -15,10 +16,13 @@ SETTLED = "persistence+settled=true"
 FIRST_ORDER = "persistence+rounds=1"
 VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
 """Not in the bar."""
-CAREFUL = tuple(f"{OURS}+alone={weight}" for weight in (10, 3, 30, 1))
-"""Joint removal in which what a filter is worth by itself counts besides."""
-TRIED = {"resnet20": CAREFUL, "fashion": CAREFUL, "resnet56": CAREFUL[:2]}
-"""On which network; not in the bar either."""
+AS_TUNED = f"{OURS}+alone=30"
+"""What it is where fine-tuning follows, without fine-tuning."""
+PLAIN, FIRST_PLAIN = f"{OURS}+alone=0", f"{FIRST_ORDER}+alone=0"
+"""What they are without fine-tuning, fine-tuned."""
+BETWEEN = (f"{OURS}+alone=3", f"{OURS}+alone=10")
+TRIED = {"resnet20": (PLAIN, *BETWEEN, FIRST_PLAIN), "fashion": (PLAIN, *BETWEEN), "resnet56": (PLAIN,)}
+"""Fine-tuned, on which network; not in the bar either."""
 ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
 GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
 STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
@@ -36,9 +40,15 @@ def name_of(row: Row) -> str:
 
 
 def known(row: Row, results: Container[str]) -> bool:
-    """Whether a row is among the results; a cell with fine-tuning says what one without would."""
-    tuned = (*row[:-1], str(EPOCHS)) if row[0] == "cell" else row
-    return name_of(row) in results or name_of(tuned) in results
+    """Whether a row is among the results, or another that says all of it."""
+    return name_of(row) in results or (row[0] == "cell" and name_of(with_tuning(row)) in results)
+
+
+def with_tuning(row: Row) -> Row:
+    """The cell with fine-tuning that says what this one says; itself if its criterion does otherwise then."""
+    if scored_as(row[2], 0) != scored_as(row[2], EPOCHS):
+        return row
+    return (*row[:-1], str(EPOCHS))
 
 
 def cells(network: str, names: Sequence[str], epochs: int, *, ratios: Sequence[float] = RATIOS) -> Iterator[Row]:
@@ -68,9 +78,9 @@ def heavy() -> list[Row]:
     return list(dict.fromkeys(found))
 
 
-def tried(network: str, epochs: int = EPOCHS) -> list[Row]:
+def tried(network: str) -> list[Row]:
     """Cells of what was tried, those that remove most first: there the criteria differ most."""
-    return [row for ratio in reversed(RATIOS) for row in cells(network, TRIED[network], epochs, ratios=(ratio,))]
+    return [row for ratio in reversed(RATIOS) for row in cells(network, TRIED[network], EPOCHS, ratios=(ratio,))]
 
 
 def aimed(only: Sequence[str], networks: Sequence[str], epochs: int) -> list[Row]:
@@ -91,10 +101,10 @@ def aimed(only: Sequence[str], networks: Sequence[str], epochs: int) -> list[Row
 
 def scored_first(setting: Setting, asked: Sequence[Row]) -> list[Row]:
     """Scores that rows ask for and that are not there yet, made once before several cells need them."""
-    wanted = [(row[1], row[2]) for row in asked if row[0] == "cell"]
+    wanted = [(row[1], scored_as(row[2], int(row[-1]))) for row in asked if row[0] == "cell"]
     wanted += [(row[1], name) for row in asked if row[0] == "oracle" for name in ORACLE_ONLY]
     found = []
-    for network, name in dict.fromkeys((network, name.removesuffix(GLOBAL)) for network, name in wanted):
+    for network, name in dict.fromkeys(wanted):
         missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
         found += [("scores", network, name, str(seed)) for seed in missing]
     return found
@@ -118,10 +128,9 @@ def light(device: str) -> list[Row]:
 def last() -> list[Row]:
     """Cells that come with fine-tuning if there is time for it, and without if not."""
     return [
-        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), 0),
-        *cells("resnet20", (*GLOBALS, SETTLED), 0),
-        *cells("fashion", (OURS, *BASELINES), 0),
-        *(row for network in ORDER for row in tried(network, 0)),
+        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED, AS_TUNED), 0),
+        *cells("resnet20", (OURS, *GLOBALS, SETTLED, AS_TUNED), 0),
+        *cells("fashion", (OURS, *BASELINES, AS_TUNED), 0),
     ]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.arena_rows import BASELINES, EPOCHS, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of
+from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, with_tuning
 from benchmarks.arena_study import SEEDS, Setting, Subject
 from benchmarks.oracle import consult
 from topocompress.errors import TopocompressError
@@ -89,7 +89,7 @@ class Worker:
         return self._subjects[network]
 
     def _take(self, row: Row) -> bool:
-        if row[0] == "cell" and self._file((*row[:-1], str(EPOCHS)), "done").exists():
+        if row[0] == "cell" and self._file(with_tuning(row), "done").exists():
             return False  # with fine-tuning it says all of it
         claim = self._file(row, "taken")
         claim.parent.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,17 @@ def test_settings_out_of_range_are_refused(options):
         Persistence(**options)
 
 
+def test_fine_tuning_changes_a_setting_that_was_not_given():
+    tuned = Persistence(rounds=3, seed=5).before_tuning()
+
+    assert tuned.settings() == {**Persistence(rounds=3, seed=5).settings(), "alone": 30.0}
+    assert tuned.before_tuning().settings() == tuned.settings()
+    assert Persistence(alone=0).before_tuning().settings() == Persistence().settings()
+    assert create("persistence+alone=2.5").before_tuning().settings()["alone"] == 2.5
+    taylor = Taylor()
+    assert taylor.before_tuning() is taylor
+
+
 def test_directions_of_taylor_are_the_gradient_of_cross_entropy():
     outputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])

@@ -193,6 +193,8 @@ class _Arena:
         """The results of one criterion and one set of samples, from files where they are there."""
         options = {"seed": seed} if name == "random" else {}
         criterion = create(name.removesuffix(GLOBAL), **options)
+        if self.recipe.epochs:
+            criterion = criterion.before_tuning()
         scores: Scores | None = None
         found = []
         for ratio in ratios:

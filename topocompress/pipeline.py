@@ -157,6 +157,7 @@ def compress(
     if isinstance(chosen, CloudCriterion):
         check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
     epochs = finetune if isinstance(finetune, int) else finetune.epochs
+    chosen = chosen.before_tuning() if epochs else chosen
     check_activation(activation, epochs)
     check_rounds(rounds, rule, epochs)
     check_quantize(quantize)
