@@ -23,7 +23,7 @@ from benchmarks.arena_rows import (
     name_of,
     with_tuning,
 )
-from benchmarks.arena_scores import read_scores
+from benchmarks.arena_scores import read_scores, scored_as
 from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
 from benchmarks.arena_work import Results
 from benchmarks.oracle import correlations
@@ -58,14 +58,16 @@ def write(rows: Rows, page: Path) -> None:
 def of(rows: Rows, network: str, name: str, ratio: float, epochs: int = 0) -> list[dict[str, Any]]:
     """The results of a criterion at a ratio, one for each set that has one.
 
-    Without ``epochs`` those with fine-tuning count as well where they say the same of the stages before it.
+    Without ``epochs`` those with fine-tuning count as well where they say the same of the stages before it; with them
+    those under the name that spells the setting out.
     """
     found = []
+    spelled = scored_as(name, epochs) + GLOBAL * name.endswith(GLOBAL)
     for seed in range(SEEDS):
-        row = ("cell", network, name, f"{ratio:g}", str(seed), str(epochs))
-        result = rows.get(name_of(with_tuning(row)), rows.get(name_of(row)))
-        if result is not None:
-            found.append(result)
+        row, other = (("cell", network, each, f"{ratio:g}", str(seed), str(epochs)) for each in (name, spelled))
+        keys = [name_of(each) for each in (with_tuning(row), row, other)]
+        if there := [rows[key] for key in keys if key in rows]:
+            found.append(there[0])
     return found
 
 
