@@ -7,8 +7,9 @@
 ``--weights`` holds resnet20-cifar10.safetensors, resnet56-cifar10.safetensors and fashion.safetensors, the checkpoint
 that examples/fashion_mnist.py leaves. ``--cifar`` has train/ and test/ with a folder of images for each class,
 ``--fashion`` the folder FashionMNIST/raw. Scores and images are kept in ``--work``, every finished cell goes into
-``--results``, and nothing is done twice; ``--deadline`` ends a run after so many seconds. ``--device cuda`` trains on a
-GPU, by recorded steps with ``--recorded``; scores are always made on the CPU, by ``run`` where ``scores`` has not.
+``--results``, and nothing is done twice. ``--deadline`` ends a run after so many seconds, ``--only`` aims it at some
+criteria, of the study or not. ``--device cuda`` trains on a GPU, by recorded steps with ``--recorded``; scores are
+always made on the CPU, by ``run`` where ``scores`` has not.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import arena_page, arena_work
+from benchmarks import arena_page, arena_rows, arena_work
 from benchmarks.arena_study import NETWORKS, SEEDS, Setting, prepare_images
 from topocompress import environment
+from topocompress.criteria.registry import split_names
 
 
 def setting_of(args: argparse.Namespace) -> Setting:
@@ -48,19 +50,23 @@ def run(args: argparse.Namespace, until: float) -> None:
     print(f"images: {time.time() - begun:.1f} s", flush=True)
     results.rows["run on"] = {**environment.describe(), "jobs": args.jobs, "device": args.device}
 
-    def missing(rows: list[arena_work.Row]) -> list[arena_work.Row]:
-        left = [row for row in rows if row[1] in networks and arena_work.name_of(row) not in results.rows]
+    def missing(rows: list[arena_rows.Row]) -> list[arena_rows.Row]:
+        left = [row for row in rows if row[1] in networks and not arena_rows.known(row, results.rows)]
         return [row for row in left if not args.quick or row[0] != "cell" or int(row[4]) < args.sets]
 
     heavy, light, last = (
-        missing(rows) for rows in (arena_work.heavy(), arena_work.light(args.device), arena_work.last())
+        missing(rows) for rows in (arena_rows.heavy(), arena_rows.light(args.device), arena_rows.last())
     )
-    light = [*missing(arena_work.scored_first(setting)), *light]
-    if args.plain:
+    if args.only:
+        epochs = 0 if args.plain else arena_rows.EPOCHS
+        heavy, light, last = [], [], missing(arena_rows.aimed(split_names(args.only), networks, epochs))
+    elif args.plain:
         heavy, light = [], []
+    light = [*missing(arena_rows.scored_first(setting, [*heavy, *light, *last])), *light]
     first = max(1, args.jobs // 3)
     rows = [[*light, *last, *heavy] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
-    print(f"{len(heavy)} cells with fine-tuning, {len(light) + len(last)} other rows", flush=True)
+    tuned = sum(row[0] == "cell" and row[-1] != "0" for row in [*heavy, *last])
+    print(f"{tuned} cells with fine-tuning, {len(heavy) + len(light) + len(last) - tuned} other rows", flush=True)
     command = [sys.executable, "-m", "benchmarks.arena", "work", *sys.argv[2:], "--until", str(until), "--rows"]
 
     def collect() -> int:
@@ -91,6 +97,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recorded", action="store_true", help="train by recorded steps (CUDA graphs)")
     parser.add_argument("--plain", action="store_true", help="cells without fine-tuning alone")
+    parser.add_argument("--only", metavar="NAME,...", help="cells of these criteria alone; NETWORK/NAME on one network")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds after which no more is done")
     parser.add_argument("--quick", action="store_true", help="a few images of everything, to see that it runs")

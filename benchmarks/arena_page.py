@@ -8,9 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena_scores import read_scores
+from benchmarks.arena_rows import (
+    AS_TUNED,
+    BASELINES,
+    BETWEEN,
+    EPOCHS,
+    FIRST_PLAIN,
+    GLOBALS,
+    ORACLE_ONLY,
+    OURS,
+    PLAIN,
+    VARIANTS,
+    inner_layers,
+    name_of,
+    with_tuning,
+)
+from benchmarks.arena_scores import read_scores, scored_as
 from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
-from benchmarks.arena_work import BASELINES, EPOCHS, GLOBALS, ORACLE_ONLY, OURS, VARIANTS, Results, inner_layers
+from benchmarks.arena_work import Results
 from benchmarks.oracle import correlations
 from topocompress.arena import GLOBAL
 from topocompress.files import atomic_file
@@ -18,7 +33,7 @@ from topocompress.files import atomic_file
 Rows = Mapping[str, Any]
 END = "<!-- end -->"
 PLACES = {0.25: "25 %", 0.375: "37.5 %", 0.5: "50 %"}
-UNIFORM = (OURS, *BASELINES, *VARIANTS)
+UNIFORM = (OURS, *BASELINES, *VARIANTS, *BETWEEN)
 
 
 def write(rows: Rows, page: Path) -> None:
@@ -40,14 +55,19 @@ def write(rows: Rows, page: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def of(rows: Rows, network: str, name: str, ratio: float) -> list[dict[str, Any]]:
-    """The results of a criterion at a ratio, one for each set that has one; with fine-tuning where there is."""
+def of(rows: Rows, network: str, name: str, ratio: float, epochs: int = 0) -> list[dict[str, Any]]:
+    """The results of a criterion at a ratio, one for each set that has one.
+
+    Without ``epochs`` those with fine-tuning count as well where they say the same of the stages before it; with them
+    those under the name that spells the setting out.
+    """
     found = []
+    spelled = scored_as(name, epochs) + GLOBAL * name.endswith(GLOBAL)
     for seed in range(SEEDS):
-        key = f"cell/{network}/{name}/{ratio:g}/{seed}"
-        row = rows.get(f"{key}/{EPOCHS}") or rows.get(f"{key}/0")
-        if row is not None:
-            found.append(row)
+        row, other = (("cell", network, each, f"{ratio:g}", str(seed), str(epochs)) for each in (name, spelled))
+        keys = [name_of(each) for each in (with_tuning(row), row, other)]
+        if there := [rows[key] for key in keys if key in rows]:
+            found.append(there[0])
     return found
 
 
@@ -74,17 +94,20 @@ def lasting(rows: Rows, network: str) -> str:
         settled = mean(cells, "settled")
         return spread(cells, "removed") if settled is None else f"{spread(cells, 'removed')} → {settled:.1f}"
 
-    return "\n".join(_table(rows, network, "removed", text))
+    found = {name: [of(rows, network, name, ratio) for ratio in RATIOS] for name in (*UNIFORM, AS_TUNED)}
+    return "\n".join(_table(found, "removed", text))
 
 
 def tuned(rows: Rows, network: str) -> str:
     """What is left after fine-tuning, and by how much ``persistence`` is ahead of the best baseline."""
-    lines = list(_table(rows, network, "tuned", lambda cells: spread(cells, "tuned")))
+    names = (*UNIFORM, PLAIN, FIRST_PLAIN)
+    found = {name: [of(rows, network, name, ratio, EPOCHS) for ratio in RATIOS] for name in names}
+    lines = list(_table(found, "tuned", lambda cells: spread(cells, "tuned")))
     ahead = []
-    for ratio in RATIOS:
-        own = mean(of(rows, network, OURS, ratio), "tuned")
-        found = {name: mean(of(rows, network, name, ratio), "tuned") for name in BASELINES}
-        others = {name: value for name, value in found.items() if value is not None}
+    for column, ratio in enumerate(RATIOS):
+        own = mean(found[OURS][column], "tuned")
+        means = {name: mean(found[name][column], "tuned") for name in BASELINES}
+        others = {name: value for name, value in means.items() if value is not None}
         if own is not None and others:
             best = max(others, key=lambda name: others[name])
             ahead.append(f"{own - others[best]:+.2f} points at {PLACES[ratio]} (`{best}`)")
@@ -93,8 +116,7 @@ def tuned(rows: Rows, network: str) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: Rows, network: str, stage: str, text: Any) -> Iterator[str]:
-    found = {name: [of(rows, network, name, ratio) for ratio in RATIOS] for name in UNIFORM}
+def _table(found: Mapping[str, list[list[dict[str, Any]]]], stage: str, text: Any) -> Iterator[str]:
     order = {name: [mean(cells, stage) for cells in columns] for name, columns in found.items()}
     known = {name: [value for value in values if value is not None] for name, values in order.items()}
     names = sorted((name for name in found if known[name]), key=lambda name: (-len(known[name]), -np.mean(known[name])))
@@ -110,12 +132,12 @@ def free(rows: Rows, network: str) -> str:
     """Uniform widths against those that the criterion chooses, at the same multiply-accumulates."""
     lines = []
     for name in [each for free in GLOBALS for each in (free.removesuffix(GLOBAL), free)]:
-        columns = [of(rows, network, name, ratio) for ratio in RATIOS]
-        if not any(columns):
+        columns = [[of(rows, network, name, ratio, epochs) for epochs in (0, EPOCHS)] for ratio in RATIOS]
+        if not any(plain or tuned for plain, tuned in columns):
             continue
         parts = []
-        for cells in columns:
-            stages = [mean(cells, stage) for stage in ("removed", "settled", "tuned")]
+        for plain, tuned in columns:
+            stages = [mean(plain, "removed"), mean(plain, "settled"), mean(tuned, "tuned")]
             parts.append(" → ".join(f"{value:.1f}" for value in stages if value is not None) or "–")
         lines.append(f"| `{name}` | {' | '.join(parts)} |")
     if not any(GLOBAL in line for line in lines):

@@ -1,7 +1,8 @@
-"""Scores kept in a file, so that they are made once and used by many cells."""
+"""Scores kept in a file, so that they are made once and used by many cells, and the name they are kept by."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from dataclasses import asdict
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from topocompress.arena import GLOBAL
+from topocompress.criteria.registry import create
+from topocompress.errors import CriterionError
 from topocompress.files import atomic_file
 from topocompress.types import LayerScores, Scores
 
@@ -31,3 +35,22 @@ def read_scores(file: Path) -> Scores:
         for layer, each in content.pop("layers").items()
     }
     return Scores(layers=layers, **content)
+
+
+@functools.cache
+def scored_as(name: str, epochs: int) -> str:
+    """The criterion behind a cell, with the settings that it has where fine-tuning follows; they cut alike anywhere.
+
+    Args:
+        name: As in :func:`topocompress.arena.compare`.
+        epochs: Of fine-tuning.
+    """
+    bare = name.removesuffix(GLOBAL)
+    try:
+        criterion = create(bare)
+    except CriterionError:  # of a package that is not here; its scores may be
+        return bare
+    if not epochs:
+        return bare
+    before, after = criterion.settings(), criterion.before_tuning().settings()
+    return "+".join([bare, *(f"{key}={value:g}" for key, value in after.items() if value != before[key])])

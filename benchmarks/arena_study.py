@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from benchmarks.arena_scores import read_scores, write_scores
+from benchmarks.arena_scores import read_scores, scored_as, write_scores
 from benchmarks.cifar_resnet import INNER_ONLY
 from benchmarks.recorded import recorded_steps
 from topocompress.arena import GLOBAL, contestant
@@ -209,7 +209,7 @@ class Subject:
         return TensorDataset(images[part], labels[part])
 
     def scores(self, name: str, seed: int) -> Scores:
-        """A criterion's scores, from their file if they are there."""
+        """A criterion's scores, from their file if they are there; see :func:`scored_as` for the name."""
         file = self.setting.scores_file(self.name, name, seed)
         if file.exists():
             return read_scores(file)
@@ -231,9 +231,8 @@ class Subject:
 
     def cell(self, name: str, ratio: float, seed: int, epochs: int) -> dict[str, Any]:
         """One cell of the arena; accuracies in 0..1, multiply-accumulates as the share that is left."""
-        plan = contestant(
-            name, self.scores(name, seed), self.groups, self.costs, ratio=ratio, limits=Limits(round_to=1)
-        )
+        scores, limits = self.scores(scored_as(name, epochs), seed), Limits(round_to=1)
+        plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=limits)
         bare = apply(self.loaded.module, plan, example=self.example).to(self.device)
         cut = self._job(seed).recalibrated(bare, plan).model
         found: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which cells of the study there are, in what order, and the processes that share them."""
+"""The processes that share the rows of the study, and what they have found."""
 
 from __future__ import annotations
 
@@ -12,109 +12,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting, Subject
+from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, with_tuning
+from benchmarks.arena_study import SEEDS, Setting, Subject
 from benchmarks.oracle import consult
-from topocompress.arena import GLOBAL
 from topocompress.errors import TopocompressError
 from topocompress.files import atomic_file
 
-EPOCHS = 2
-OURS = "persistence"
-BASELINES = ("taylor", "l1", "l2", "bn-scale", "chip", "fpgm", "hrank", "random", "betti")
-SETTLED = "persistence+settled=true"
-FIRST_ORDER = "persistence+rounds=1"
-VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
-"""Not in the bar."""
-ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
-GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
-STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
-"""Without fine-tuning."""
-ORDER = ("resnet20", "fashion", "resnet56")
-"""In which the networks' turns come."""
 POLL = 2.0
 FAILURES = (
     TopocompressError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
 )  # fmt: skip
-
-Row = tuple[str, ...]
-"""``original NETWORK``, ``cell NETWORK CRITERION RATIO SET EPOCHS``, ``oracle NETWORK LAYER``,
-``scores NETWORK CRITERION SET``, and how a GPU compares: ``recording NETWORK``, ``scored NETWORK CRITERION``."""
-
-
-def name_of(row: Row) -> str:
-    """The name under which a row is kept."""
-    return "/".join(row)
-
-
-def cells(network: str, names: Sequence[str], epochs: int, *, ratios: Sequence[float] = RATIOS) -> Iterator[Row]:
-    """Criterion by criterion."""
-    for name, ratio, seed in itertools.product(names, ratios, range(SEEDS)):
-        yield ("cell", network, name, f"{ratio:g}", str(seed), str(epochs))
-
-
-def heavy() -> list[Row]:
-    """Cells with fine-tuning, those that count most first."""
-    found = [
-        *cells("resnet20", (OURS, *BASELINES), EPOCHS),
-        *cells("resnet20", (FIRST_ORDER,), EPOCHS),
-        *cells("fashion", (OURS, FIRST_ORDER, *STRONGEST), EPOCHS),
-        *cells("resnet56", (OURS, FIRST_ORDER, *STRONGEST), EPOCHS, ratios=RATIOS[-1:]),
-        *cells("fashion", WEAKER, EPOCHS),
-        *cells("resnet20", (*GLOBALS, SETTLED), EPOCHS),
-        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS), EPOCHS),
-        *cells("resnet56", (*WEAKER, SETTLED), EPOCHS),
-        *cells("fashion", (SETTLED,), EPOCHS),
-        *cells("resnet20", VARIANTS[1:], EPOCHS),
-        *cells("fashion", VARIANTS[1:], EPOCHS),
-    ]
-    return list(dict.fromkeys(found))
-
-
-def scored_first(setting: Setting) -> list[Row]:
-    """Scores that are not there yet, made once before several cells ask for them."""
-    found = []
-    for network, name in itertools.product(ORDER, (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY)):
-        if name in ORACLE_ONLY and network == "fashion":
-            continue
-        missing = [seed for seed in range(SEEDS) if not setting.scores_file(network, name, seed).exists()]
-        found += [("scores", network, name, str(seed)) for seed in missing]
-    return found
-
-
-def light(device: str) -> list[Row]:
-    """Cells that do not come early with fine-tuning, the oracles, and how the device does."""
-    there = [("recording", "resnet20")] if device != "cpu" else []
-    scored = [("scored", "resnet20", name) for name in ("persistence+rounds=1", "taylor", "chip", "betti", OURS)]
-    return [
-        *(("original", network) for network in NETWORKS),
-        *there,
-        *cells("resnet56", (*WEAKER, *VARIANTS[1:]), 0),
-        *cells("resnet20", VARIANTS[1:], 0),
-        *cells("fashion", VARIANTS, 0),
-        *(("oracle", network, layer) for network in ("resnet56", "resnet20") for layer in inner_layers(network)),
-        *(scored if device != "cpu" else []),
-    ]
-
-
-def last() -> list[Row]:
-    """Cells that come with fine-tuning if there is time for it, and without if not."""
-    return [
-        *cells("resnet56", (OURS, *STRONGEST, *GLOBALS, SETTLED), 0),
-        *cells("resnet20", (*GLOBALS, SETTLED), 0),
-        *cells("fashion", (OURS, *BASELINES), 0),
-    ]
-
-
-def inner_layers(network: str) -> list[str]:
-    """Names of the inner layers of a ResNet, in the order in which they run."""
-    each = {"resnet20": 3, "resnet56": 9}[network]
-    return [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(each)]
 
 
 class Worker:
@@ -176,7 +89,7 @@ class Worker:
         return self._subjects[network]
 
     def _take(self, row: Row) -> bool:
-        if row[0] == "cell" and self._file((*row[:-1], str(EPOCHS)), "done").exists():
+        if row[0] == "cell" and self._file(with_tuning(row), "done").exists():
             return False  # with fine-tuning it says all of it
         claim = self._file(row, "taken")
         claim.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +107,7 @@ def scoring(setting: Setting, networks: Sequence[str]) -> None:
     torch.set_num_threads(1)
     for network in networks:
         subject = Subject(network, setting)
-        names = dict.fromkeys(name.removesuffix(GLOBAL) for name in (OURS, *BASELINES, *VARIANTS, *ORACLE_ONLY))
+        names = (OURS, *BASELINES, *VARIANTS, *TRIED[network], *ORACLE_ONLY)
         for name, seed in itertools.product(names, range(SEEDS)):
             if setting.scores_file(network, name, seed).exists():
                 continue

@@ -103,6 +103,21 @@ def test_fine_tuning_is_the_same_for_all(digits):
         compare(loaded, replace(data, labelled=False), criteria=["l1"], ratios=[0.5], samples=9, finetune=1)
 
 
+def test_a_criterion_knows_whether_fine_tuning_follows(digits, monkeypatch):
+    asked = []
+
+    def spy(model, groups, criterion, *given, **options):
+        asked.append(criterion.settings()["alone"])
+        return score_groups(model, groups, criterion, *given, **options)
+
+    monkeypatch.setattr(arena, "score_groups", spy)
+    names = ["persistence+rounds=1", "persistence+rounds=1+alone=2"]
+    for epochs in (0, 1):
+        run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs)
+
+    assert asked == [0, 2, 30, 2]
+
+
 def test_without_labels_agreement_is_compared(digits):
     loaded, _ = digits
     photographs = load_data(None, preprocessing=loaded.preprocessing, samples=20, eval_samples=30)

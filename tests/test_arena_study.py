@@ -12,22 +12,23 @@ from torch.utils.data import TensorDataset
 
 from benchmarks import arena_study, arena_work
 from benchmarks.arena_page import free, lasting, oracle, tuned, write
-from benchmarks.arena_scores import read_scores, write_scores
-from benchmarks.arena_study import NETWORKS, Setting, Subject
-from benchmarks.arena_work import (
+from benchmarks.arena_rows import (
     BASELINES,
     EPOCHS,
     OURS,
-    Worker,
+    aimed,
     cells,
     heavy,
     inner_layers,
+    known,
     last,
     light,
     name_of,
     scored_first,
-    share_out,
 )
+from benchmarks.arena_scores import read_scores, scored_as, write_scores
+from benchmarks.arena_study import NETWORKS, Setting, Subject
+from benchmarks.arena_work import Worker, share_out
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from benchmarks.oracle import blocks, consult
 from topocompress.arena import compare
@@ -189,13 +190,46 @@ def test_every_row_has_a_name_of_its_own_and_the_bar_comes_first():
     assert name_of(heavy()[0]) == "cell/resnet20/persistence/0.25/0/2"
 
 
+def test_a_run_can_be_aimed():
+    found = aimed(["l1", "fashion/persistence+alone=2", "l1"], ["resnet20", "fashion"], 0)
+
+    assert len(found) == len(set(found)) == 27
+    assert found[0] == ("cell", "resnet20", "l1", "0.5", "0", "0")  # what removes most comes first
+    assert {row[1:3] for row in found} == {("resnet20", "l1"), ("fashion", "l1"), ("fashion", "persistence+alone=2")}
+    assert not aimed(["resnet56/l1"], ["fashion"], 2)
+
+
 def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):
-    missing = scored_first(setting)
+    asked = [*cells("resnet20", ("taylor", "l2@global", "l2"), 0), ("oracle", "resnet20", "layer1.0.conv1")]
+    missing = scored_first(setting, asked)
 
     assert ("scores", "resnet20", "taylor", "0") in missing
-    assert len(missing) == len(set(missing))
+    assert ("scores", "resnet20", "persistence+rounds=1+signed=false", "1") in missing
+    assert len(missing) == len(set(missing)) == 9
     assert Worker(setting).measured(("scores", "resnet20", "l2", "2")) == 9
-    assert set(missing) - set(scored_first(setting)) == {("scores", "resnet20", "l2", "2")}
+    assert set(missing) - set(scored_first(setting, asked)) == {("scores", "resnet20", "l2", "2")}
+
+
+def test_a_cell_with_fine_tuning_says_what_one_without_would():
+    there = {"cell/resnet20/l1/0.5/0/2", "cell/resnet20/l2/0.5/0/0", "original/resnet20"}
+
+    assert known(("cell", "resnet20", "l1", "0.5", "0", "0"), there)
+    assert known(("original", "resnet20"), there)
+    assert not known(("cell", "resnet20", "l2", "0.5", "0", "2"), there)
+    assert not known(("original", "resnet56"), there)
+
+
+def test_where_fine_tuning_changes_a_criterion_a_cell_with_it_says_nothing_of_one_without():
+    row = ("cell", "resnet20", OURS, "0.5", "0", "0")
+
+    assert not known(row, {"cell/resnet20/persistence/0.5/0/2"})
+    assert known(
+        ("cell", "resnet20", "persistence+alone=3", "0.5", "0", "0"), {"cell/resnet20/persistence+alone=3/0.5/0/2"}
+    )
+    assert scored_as("persistence@global", 0) == "persistence"
+    assert scored_as("persistence@global", 2) == "persistence+alone=30"
+    assert scored_as("l1", 2) == "l1"
+    assert scored_as("from a package that is not here", 2) == "from a package that is not here"
 
 
 def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
@@ -205,14 +239,14 @@ def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
         return {"macs": 1}
 
     monkeypatch.setattr(Worker, "measured", measured)
-    rows = [("cell", "bad"), ("cell", "good"), ("cell", "late")]
+    rows = [("oracle", "bad"), ("oracle", "good"), ("oracle", "late")]
     Worker(setting).work(rows[:2], float("inf"))
     Worker(setting).work(rows, 0)
 
     results = arena_work.Results(setting.work / "results.json")
     assert results.collect(setting.work / "done") == 1
     assert results.collect(setting.work / "done") == 0
-    assert json.loads((setting.work / "results.json").read_text()) == {"cell/good": {"macs": 1}}
+    assert json.loads((setting.work / "results.json").read_text()) == {"oracle/good": {"macs": 1}}
     assert "nothing there" in capsys.readouterr().out
 
 
@@ -223,7 +257,7 @@ def test_a_process_that_lost_its_gpu_gives_its_row_back(setting, monkeypatch):
     monkeypatch.setattr(Worker, "measured", measured)
     for _ in range(2):  # the second finds it free
         with pytest.raises(SystemExit):
-            Worker(setting).work([("cell", "large")], float("inf"))
+            Worker(setting).work([("oracle", "large")], float("inf"))
 
 
 WORKER = """
@@ -269,8 +303,10 @@ def rows(name, network="resnet20", ratio="0.25", seeds=3, epochs=2, **stages):
 
 def test_tables_by_hand():
     found = {
-        **rows(OURS, removed=0.7, settled=0.8, tuned=0.86),
-        **rows(f"{OURS}@global", removed=0.6, settled=0.7, tuned=0.85),
+        **rows(OURS, epochs=0, removed=0.7, settled=0.8),
+        **rows(OURS, removed=0.1, settled=0.2, tuned=0.86),  # with another setting
+        **rows(f"{OURS}@global", epochs=0, removed=0.6, settled=0.7),
+        **rows(f"{OURS}@global", removed=0.1, settled=0.2, tuned=0.85),
         **rows("l1", removed=0.5, settled=0.6, tuned=0.855),
         **rows("l1", epochs=0, removed=0.1, settled=0.1),  # the cell with fine-tuning says it as well
         **rows("taylor", seeds=2, epochs=0, removed=0.8, settled=0.9),
@@ -294,6 +330,8 @@ def test_tables_by_hand():
         "| `persistence@global` | 61.0 → 71.0 → 86.0 | – | – |",
         "| `taylor` | 80.5 → 90.5 | – | – |",
     ]
+    spelled = {name.replace(OURS, f"{OURS}+alone=30"): row for name, row in rows(OURS, tuned=0.86).items()}
+    assert tuned(spelled, "resnet20").splitlines()[2:] == ["| `persistence` | 87.0 ± 1.0 | – | – |"]
     assert not tuned(found, "fashion")
     ranks = {f"rank/resnet56/{name}/{seed}": [0.5, 0.4, 0.3, 0.2] for name in ("l1",) for seed in range(3)}
     assert oracle(ranks, "resnet56").splitlines()[2:] == [

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from test_cli import BASE, place, run
 
+from topocompress import sweeping
+from topocompress.errors import PlanError
+from topocompress.shrinking import Shrinker
+
 __all__ = ["place"]
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--criterion", "l1", "--no-controls", "--out", "run"]
@@ -84,6 +88,22 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert len(points) == 3
     assert run(monkeypatch, *words) == 0
     assert {path: path.stat().st_mtime_ns for path in Path("sweep/points").iterdir()} == points
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("words", "alone"), [([], 0), (["--finetune", "1"], 30)])
+def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
+    words: list[str], alone: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def sweep(_loaded: object, _data: object, shrinker: Shrinker, *_more: object, **_options: object) -> None:
+        asked.append(shrinker.criterion.settings()["alone"])
+        raise PlanError("far enough")
+
+    monkeypatch.setattr(sweeping, "sweep", sweep)
+    assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--criterion", "persistence", *words) == 2
+    assert asked == [alone]
 
 
 @pytest.mark.usefixtures("place")

@@ -76,10 +76,24 @@ def test_segmentation_has_one_point_per_sample():
     assert Persistence().directions(outputs, None).shape == (2, 5, 3, 2, 2)
 
 
-@pytest.mark.parametrize("options", [{"batch": 1}, {"draws": 0}, {"rounds": 0}, {"rounds": 1.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch": 1}, {"draws": 0}, {"rounds": 0}, {"rounds": 1.5}, {"alone": -1}, {"alone": float("nan")}],
+)
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(CriterionError):
         Persistence(**options)
+
+
+def test_fine_tuning_changes_a_setting_that_was_not_given():
+    tuned = Persistence(rounds=3, seed=5).before_tuning()
+
+    assert tuned.settings() == {**Persistence(rounds=3, seed=5).settings(), "alone": 30.0}
+    assert tuned.before_tuning().settings() == tuned.settings()
+    assert Persistence(alone=0).before_tuning().settings() == Persistence().settings()
+    assert create("persistence+alone=2.5").before_tuning().settings()["alone"] == 2.5
+    taylor = Taylor()
+    assert taylor.before_tuning() is taylor
 
 
 def test_directions_of_taylor_are_the_gradient_of_cross_entropy():
@@ -95,8 +109,8 @@ class Sum(GradientCriterion):
 
     name, higher = "sum", "keep"
 
-    def __init__(self, rounds=1) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds=1, alone=0.0) -> None:
+        self.rounds, self.alone = rounds, alone
 
     def directions(self, outputs, labels):
         return torch.ones_like(outputs)[None]
@@ -146,6 +160,27 @@ def test_doubles_that_cancel_go_before_what_is_small_alone():
     assert np.argsort(alone, kind="stable").tolist() == [0, 1, 2, 3]
     assert np.argsort(joint).tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(np.sort(joint), np.sort(alone))
+
+
+def test_of_filters_that_do_the_same_those_of_small_weights_go_first():
+    """Squares of the weights 16, 1, 9, 4, their mean 7.5; the smallest does a little more than the others."""
+    weights, does = np.array([4.0, 1.0, 3.0, 2.0]), np.array([1.0, 1.03, 1.02, 1.01])
+    model = Net(lambda n, x: n.b(n.a(x)).mean(-1), a=nn.Conv2d(1, 4, 1, bias=False), b=nn.Conv2d(4, 1, 1, bias=False))
+    with torch.no_grad():
+        model.a.weight.copy_(torch.from_numpy(weights).reshape(4, 1, 1, 1))
+        model.b.weight.copy_(torch.from_numpy(does / weights).reshape(1, 4, 1, 1))
+    batch = [(torch.ones(4, 1, 2, 1), torch.zeros(4))]
+
+    def scored(**settings):
+        return score_layers(model, ["a"], Sum(**settings), batch).layers["a"].values
+
+    np.testing.assert_allclose(scored() / scored()[0], does, rtol=1e-5)
+    mean = np.square(does).mean()
+    expected = np.sqrt(np.square(does) + 3 * mean * (np.square(does) / mean + np.square(weights) / 7.5) / 2)
+    np.testing.assert_allclose(scored(alone=3.0) / scored()[0], expected, rtol=1e-5)
+    assert np.argsort(scored(rounds=2)).tolist() == [0, 3, 2, 1]
+    assert np.argsort(scored(rounds=2, alone=3.0)).tolist() == [1, 3, 2, 0]
+    np.testing.assert_allclose(np.sort(scored(rounds=2, alone=3.0)), np.sort(scored()))
 
 
 def test_filters_that_go_together_are_judged_together():
@@ -247,8 +282,8 @@ def chain(*, norms):
 def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
     net, drifts, gone = seeded(lambda: chain(norms=True)), [], []
 
-    def watched(effects, alive, drift, count):
-        found = least_joint(effects, alive, drift, count)
+    def watched(effects, alive, drift, count, extra):
+        found = least_joint(effects, alive, drift, count, extra)
         drifts.append(drift.copy())
         gone.append(found)
         return found

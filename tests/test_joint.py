@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topocompress.joint import Removal, least_joint
+from topocompress.joint import Removal, least_joint, worth_alone
 
 
 def test_filters_that_cancel_go_together():
@@ -16,6 +16,24 @@ def test_filters_that_cancel_go_together():
     assert least_joint(effects, everything, np.zeros(1), 1) == [2]
     assert least_joint(effects, everything, np.array([2.0]), 1) == [0]  # it takes back what has drifted
     assert least_joint(effects, np.array([True, True, False]), np.zeros(1), 2) == [0, 1]
+
+
+def test_what_filters_are_worth_by_themselves_by_hand():
+    """Mean squares 5 of the effects and 10 of the norms; what is 0 everywhere says nothing."""
+    alone, norms = np.array([1.0, 3.0]), np.array([4.0, 2.0])
+
+    assert worth_alone(alone, norms).tolist() == pytest.approx([(0.2 + 1.6) / 2, (1.8 + 0.4) / 2])
+    assert worth_alone(alone, 0 * norms).tolist() == pytest.approx([0.2, 1.8])
+    assert worth_alone(0 * alone, norms).tolist() == pytest.approx([1.6, 0.4])
+    assert worth_alone(0 * alone, 0 * norms).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("times", "first"), [(0, 1), (0.5, 1), (0.6, 2), (100, 2)])
+def test_a_filter_that_cancels_stays_if_it_is_worth_much_by_itself(times, first):
+    """1 takes all back, (2 - 2)² + λ 2.5 · 1.2; 2 does not, (2 - 1)² + λ 2.5 · 0.5: from λ = 4/7 on 2 goes."""
+    effects, left = np.array([[2.0, 2.0, 1.0]]), np.array([False, True, True])
+
+    assert least_joint(effects, left, np.array([2.0]), 1, times * np.array([9, 1.2, 0.5])) == [first]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))

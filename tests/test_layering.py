@@ -51,7 +51,7 @@ ROWS = (
         "score_store",
         "result_store",
     ),
-    ("cloud_scoring", "map_scoring", "joint", "gradient_scoring", "scoring"),
+    ("cloud_scoring", "map_scoring", "joint", "units", "gradient_scoring", "scoring"),
     ("tracing", "heads", "attention", "routes", "groups", "surgery", "swapping", "probing", "artifact"),
     (
         "training_set",

@@ -99,6 +99,13 @@ def test_a_dry_run_stops_after_the_plan(digits, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("epochs", "alone"), [(0, 0), (1, 30)])
+def test_a_criterion_knows_whether_fine_tuning_follows(digits, epochs, alone):
+    result = compress("digits", digits, ratio=0.25, criterion="persistence+rounds=1", finetune=epochs, dry_run=True)
+
+    assert result.scores.settings["alone"] == alone
+
+
 def test_controls_remove_as_much_and_depend_on_the_seed_alone(digits):
     first, second = (
         compress("digits", digits, ratio=0.5, criterion=Betti(scale="quantile:0.05"), seed=seed).report

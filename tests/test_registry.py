@@ -64,6 +64,7 @@ def test_settings_may_follow_the_name():
         "orientation": "inverse",
     }
     assert create("persistence+rounds=3+signed=false").settings() == {
+        "alone": 0.0,
         "batch": 100,
         "draws": 2,
         "rounds": 3,

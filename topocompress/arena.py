@@ -59,7 +59,8 @@ def compare(
     Args:
         loaded: The model; not changed.
         data: Loaded data with ``samples`` · ``seeds`` calibration samples; each seed gets a part of its own.
-        criteria: Names, with settings if wanted; see :func:`topocompress.criteria.registry.create`.
+        criteria: Names, with settings if wanted; see :func:`topocompress.criteria.registry.create`. With ``finetune``
+            each is as its ``before_tuning()`` has it, and the accuracies before fine-tuning are of that.
         ratios: Shares of every group's channels that go, 0..1.
         samples: Calibration samples of one seed.
         seeds: How many sets of calibration samples.
@@ -193,6 +194,8 @@ class _Arena:
         """The results of one criterion and one set of samples, from files where they are there."""
         options = {"seed": seed} if name == "random" else {}
         criterion = create(name.removesuffix(GLOBAL), **options)
+        if self.recipe.epochs:
+            criterion = criterion.before_tuning()
         scores: Scores | None = None
         found = []
         for ratio in ratios:

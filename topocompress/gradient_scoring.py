@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +20,12 @@ from topocompress.detectors import POOLED, is_detector, judged
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.gates import Switches, gated
 from topocompress.inference import main_output
-from topocompress.joint import Removal, least_joint
+from topocompress.joint import Removal, least_joint, worth_alone
 from topocompress.map_scoring import Constancy, check_maps
 from topocompress.memory_layout import fast_layout
 from topocompress.resources import Resources
 from topocompress.types import LayerScores
-
-Units = Mapping[str, tuple[tuple[int, ...], ...]]
-"""Layer → the filters of each unit of a group of coupled layers, as in :class:`~topocompress.types.ChannelGroup`."""
+from topocompress.units import Units, effects_of_units, known_layers, norms_of_units
 
 _COPIES = 6  # of every map, that autograd and the operations between two taps hold
 
@@ -51,12 +49,12 @@ def score_gradients(
     for number in range(criterion.rounds):
         found, drift = work.effects(number, removals)
         if not removals:
-            removals = [Removal(alone=work.alone(group, each)) for group, each in zip(work.groups, found, strict=True)]
+            removals = [work.begun(group, each) for group, each in zip(work.groups, found, strict=True)]
         if criterion.rounds == 1:
             break
         for removal, effects in zip(removals, found, strict=True):
             each = effects.astype(np.float64)
-            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds))
+            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds), removal.worth)
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
     values = {name: np.zeros(count) for name, count in work.widths.items()}
@@ -131,7 +129,7 @@ class _Work:
         if not outputs.isfinite().all():
             raise ModelError("NaN or infinity in the model's output", hint="Check the weights and the normalisation.")
         whole: list[Units] = [{name: tuple((c,) for c in range(width))} for name, width in widths.items()]
-        chosen = whole if groups is None else _known(groups, widths)
+        chosen = whole if groups is None else known_layers(groups, widths)
         return cls(
             model=model,
             criterion=criterion,
@@ -156,10 +154,16 @@ class _Work:
         """Rows of effects: draws · samples."""
         return len(self.directions) * self.samples
 
-    def alone(self, group: Units, effects: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Each unit judged by itself."""
+    def begun(self, group: Units, effects: NDArray[np.float32]) -> Removal:
+        """A group of which nothing has gone yet, and each of its units judged by itself."""
         raw = self.criterion.score(torch.from_numpy(effects).double())
-        return checked(" + ".join(group), self.criterion, raw, effects.shape[1])[0]
+        alone = checked(" + ".join(group), self.criterion, raw, effects.shape[1])[0]
+        if not self.criterion.alone:
+            return Removal(alone=alone)
+        worth = self.criterion.alone * worth_alone(alone, norms_of_units(group, self.model))
+        if self.criterion.rounds == 1:
+            alone = np.sqrt(np.square(alone) + worth * np.square(alone).mean())
+        return Removal(alone=alone, worth=worth)
 
     def effects(
         self, number: int, removals: Sequence[Removal]
@@ -192,7 +196,7 @@ class _Work:
                 drift[:, start:stop] = moved.flatten(2).sum(dim=2).cpu().numpy()
                 for draw, slopes in enumerate(self._slopes(switches, outputs, along)):
                     for array, group in zip(found, self.groups, strict=True):
-                        array[draw, start:stop] = _of_units(group, slopes, array.shape[2])
+                        array[draw, start:stop] = effects_of_units(group, slopes, array.shape[2])
                 self.progress("measuring effects", number * self.samples + stop, total)
         return [array.reshape(self.rows, -1) for array in found], drift.reshape(-1)
 
@@ -246,11 +250,6 @@ def _pieces(images: Tensor, size: int) -> Iterator[Tensor]:
         yield images[start : start + size]
 
 
-def _known(groups: Sequence[Units], widths: Mapping[str, int]) -> list[Units]:
-    kept = [{layer: units for layer, units in group.items() if layer in widths} for group in groups]
-    return [group for group in kept if group]
-
-
 def _directions(criterion: GradientCriterion, outputs: Tensor, labels: Sequence[Tensor]) -> Tensor:
     given = torch.cat([part.cpu() for part in labels]).long() if labels else torch.empty(0, dtype=torch.long)
     known = len(given) == len(outputs) and given.ndim == 1 and bool((given >= 0).all())
@@ -271,17 +270,3 @@ def _directions(criterion: GradientCriterion, outputs: Tensor, labels: Sequence[
     if not found.isfinite().all():
         raise CriterionError(f"criterion {criterion.name!r} returned NaN or infinity among its directions")
     return found.detach()
-
-
-def _of_units(group: Units, slopes: Mapping[str, Tensor], units: int) -> NDArray[np.float64]:
-    """(samples, units): the effects of all filters of a unit, added up."""
-    total: NDArray[np.float64] | float = 0.0
-    for layer, members in group.items():
-        if layer not in slopes:
-            continue
-        unit_of = torch.tensor([unit for unit, channels in enumerate(members) for _ in channels])
-        channels = torch.tensor([channel for channels in members for channel in channels])
-        found = slopes[layer].cpu().double()[:, channels]
-        room = torch.zeros(len(found), units, dtype=torch.float64)
-        total = total + room.index_add_(1, unit_of, found).numpy()
-    return total if isinstance(total, np.ndarray) else np.zeros((1, units))

@@ -12,24 +12,30 @@ SHARE = 0.625
 
 
 def least_joint(
-    effects: NDArray[np.float64], alive: NDArray[np.bool_], drift: NDArray[np.float64], count: int
+    effects: NDArray[np.float64],
+    alive: NDArray[np.bool_],
+    drift: NDArray[np.float64],
+    count: int,
+    worth: NDArray[np.float64] | float = 0.0,
 ) -> list[int]:
     """The ``count`` filters to switch off next, one after the other, each the one that leaves the least change.
 
     To first order the outputs that have changed by ``drift`` change by minus a filter's effects when it goes. Chosen is
-    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows.
+    the filter f with the least Σ (drift - effects of those gone - effects of f)² over the rows; its ``worth`` is added.
 
     Args:
         effects: (rows, filters).
         alive: (filters,) which may go.
         drift: (rows,) change so far.
         count: How many go.
+        worth: (filters,) of each by itself, in units of the mean of Σ effects² over those that may go.
 
     Returns:
         Filters in the order in which they go.
     """
     products = effects.T @ effects
-    cost = np.diag(products) - 2 * (drift @ effects)
+    own = np.diag(products)
+    cost = own - 2 * (drift @ effects) + worth * own.mean(where=alive if alive.any() else True)
     left, gone = alive.copy(), []
     for _ in range(min(count, int(alive.sum()))):
         chosen = int(np.argmin(np.where(left, cost, np.inf)))
@@ -39,16 +45,34 @@ def least_joint(
     return gone
 
 
+def worth_alone(alone: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What filters are worth by themselves: their effect alone and the norm of their weights, half and half.
+
+    Args:
+        alone: (filters,) each filter judged alone, in the whole network.
+        norms: (filters,) of their weights.
+
+    Returns:
+        (filters,) of mean 1: (alone² / mean of alone² + norms² / mean of norms²) / 2. What is 0 for all filters says
+        nothing, and the other counts alone.
+    """
+    parts = [np.square(values) / square for values in (alone, norms) if (square := np.square(values).mean()) > 0]
+    found: NDArray[np.float64] = np.mean(parts, axis=0) if parts else np.zeros_like(alone)
+    return found
+
+
 @dataclass
 class Removal:
     """What has gone so far from one group of channels.
 
     Attributes:
         alone: (filters,) each filter judged alone, in the whole network.
+        worth: (filters,) what each costs besides the joint change, as :func:`least_joint` takes it.
         order: Filters in the order in which they went.
     """
 
     alone: NDArray[np.float64]
+    worth: NDArray[np.float64] | float = 0.0
     order: list[int] = field(default_factory=list)
 
     @property

@@ -114,7 +114,7 @@ def compress(
             there is any. This and the next two are found by trying, and every try is in the report.
         target_latency: Leave as much as takes no more than this share of the original's latency in ONNX Runtime, 0..1.
         target_size: Leave as much as an ONNX file of so many bytes holds.
-        criterion: Registered name or instance.
+        criterion: Registered name or instance; with ``finetune`` as its ``before_tuning()`` has it.
         samples: Calibration samples; must exceed ``max_betti``.
         min_channels: Channels that each group keeps at least.
         max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
@@ -157,6 +157,7 @@ def compress(
     if isinstance(chosen, CloudCriterion):
         check_samples(samples if not isinstance(data, Data) else sample_count(data.calibration), max_betti)
     epochs = finetune if isinstance(finetune, int) else finetune.epochs
+    chosen = chosen.before_tuning() if epochs else chosen
     check_activation(activation, epochs)
     check_rounds(rounds, rule, epochs)
     check_quantize(quantize)

@@ -24,7 +24,7 @@ from topocompress.criteria.base import (
     checked,
 )
 from topocompress.errors import CriterionError, DataError, ModelError
-from topocompress.gradient_scoring import Units, score_gradients
+from topocompress.gradient_scoring import score_gradients
 from topocompress.inference import device_of
 from topocompress.map_scoring import score_maps
 from topocompress.models import fingerprint
@@ -32,6 +32,7 @@ from topocompress.resources import Resources
 from topocompress.score_store import ScoreStore
 from topocompress.taps import following_norms
 from topocompress.types import LayerScores, Scores
+from topocompress.units import Units
 
 ANY = Resources()
 """Whatever the machine has."""

@@ -65,7 +65,7 @@ def sweep(
 
     recipe = fitted(asked, loaded.module, found)
     shrinker = Shrinker(
-        criterion=chosen,
+        criterion=chosen.before_tuning() if recipe.epochs else chosen,
         tune=lambda job, network: tune(job, network, recipe, teacher=loaded.module),
         limits=Limits(round_to=rounding),
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one

@@ -39,6 +39,10 @@ class Criterion(ABC):
         """The settings that produced the scores, as plain data; written into ``scores.json``."""
         return dict(sorted(vars(self).items()))
 
+    def before_tuning(self) -> Criterion:
+        """The criterion to use where fine-tuning follows: itself, unless it has a better setting for that."""
+        return self
+
 
 class WeightCriterion(Criterion):
     """A criterion that reads nothing but a layer's weights, and so needs no data."""
@@ -107,11 +111,15 @@ class GradientCriterion(Criterion):
             go in equal steps; see :mod:`topocompress.joint`.
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
+        alone: How much a filter's worth by itself counts besides the joint change when filters are switched off: its
+            effect in the whole network and the L1 norm of its weights, half and half. At 0 large effects that happen
+            to cancel may go; the larger it is, the nearer the order is to that of filters judged alone.
     """
 
     needs_labels: bool = False
     rounds: int = 1
     settled: bool = False
+    alone: float = 0.0
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

@@ -15,6 +15,9 @@ from topocompress.errors import CriterionError
 from topocompress.topology.trees import spanning_tree
 from topocompress.types import Direction
 
+TUNED = 30.0
+"""``alone`` where fine-tuning follows."""
+
 
 class Persistence(GradientCriterion):
     """Persistence sensitivity: change of the outputs' H0 persistence without the filter; no labels (higher: keep).
@@ -27,6 +30,9 @@ class Persistence(GradientCriterion):
     The score is the root mean square of a filter's effects (the formula of the first order). With ``rounds`` above 1
     the *order* within a layer is that of joint removal: see :class:`~topocompress.criteria.base.GradientCriterion`.
     The sizes stay those of the first order, so that layers can be compared.
+
+    What filters do together counts as long as the network stays as removal leaves it. Fine-tuning mends most of that,
+    and it matters more what the filters that stay are worth by themselves: ``alone``. docs/criteria.md has figures.
 
     Works for every network whose output has a class axis. Where it also has spatial axes (segmentation), a sample's
     point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels. Of a
@@ -43,6 +49,11 @@ class Persistence(GradientCriterion):
         draws: How often the samples are divided anew into batches; each gives every sample other neighbours.
         rounds: 1 for the first order alone; more for joint removal in finer steps.
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
+        alone: How much a filter's worth by itself counts besides the joint change: λ in
+            Σ (drift - c)² + λ · E · (s² / mean s² + n² / mean n²) / 2, with E the mean of Σ c² over the filters that
+            are left, s a filter's first-order score in the whole network and n the L1 norm of its weights. By default
+            0, and 30 where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the score becomes the root
+            of s² + λ · mean s² · (s² / mean s² + n² / mean n²) / 2.
         seed: Seed of the division into batches.
 
     Raises:
@@ -61,6 +72,7 @@ class Persistence(GradientCriterion):
         draws: int = 2,
         rounds: int = 9,
         settled: bool = False,
+        alone: float | None = None,
         seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
@@ -68,11 +80,21 @@ class Persistence(GradientCriterion):
                 f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
             )
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
+        if alone is not None and not 0 <= alone < float("inf"):
+            raise CriterionError(f"persistence with alone {alone}", hint="Give a number from 0 on.")
         self.rounds, self.settled = checked_rounds(rounds), settled
+        self.alone, self._by_itself = (0.0, True) if alone is None else (alone, False)
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        return {name: getattr(self, name) for name in ("batch", "draws", "rounds", "seed", "settled", "signed")}
+        names = ("alone", "batch", "draws", "rounds", "seed", "settled", "signed")
+        return {name: getattr(self, name) for name in names}
+
+    def before_tuning(self) -> Persistence:
+        """With :data:`TUNED` for ``alone``, if that was not given."""
+        if not self._by_itself:
+            return self
+        return Persistence(**{**self.settings(), "alone": TUNED})
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
         """∂T/∂z for each draw, (draws, *outputs.shape)."""
