@@ -22,7 +22,7 @@ from topocompress.datasets import nine_discs
 mpl.use("agg")
 _COLOURS = ("#c2410c", "#1d4ed8")
 _STYLES = {", decay": "--", ", larger start": ":", "": "-"}
-_LINES = {FIRST: "#c2410c", OURS: "#f59e0b", "ReLU": "#1d4ed8", "tanh": "#15803d"}
+_LINES = {FIRST: "#c2410c", OURS: "#f59e0b", "SiLU": "#7e22ce", "ReLU": "#1d4ed8", "tanh": "#15803d"}
 
 
 def draw(rows: Mapping[str, Any], folder: Path) -> None:
