@@ -36,6 +36,7 @@ def setting_of(args: argparse.Namespace) -> Setting:
         work=args.work,
         device=args.device,
         recorded=args.recorded,
+        precision=args.precision,
         **sizes,
     )
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recorded", action="store_true", help="train by recorded steps (CUDA graphs)")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of fine-tuning")
     parser.add_argument("--plain", action="store_true", help="cells without fine-tuning alone")
     parser.add_argument("--only", metavar="NAME,...", help="cells of these criteria alone; NETWORK/NAME on one network")
     parser.add_argument("--jobs", type=int, default=1, help="processes")

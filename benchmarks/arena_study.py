@@ -33,7 +33,7 @@ from topocompress.finetuning import FinetuneResult, finetune
 from topocompress.measurement import evaluate
 from topocompress.models import LoadedModel, load_model
 from topocompress.probing import prunable_groups
-from topocompress.recipe import Augmentation, Recipe
+from topocompress.recipe import Augmentation, Precision, Recipe
 from topocompress.resources import Resources
 from topocompress.rules import Limits
 from topocompress.scoring import silent
@@ -116,6 +116,7 @@ class Setting:
         images: Held-out images.
         training: Training images at most; all if ``None``.
         recorded: Whether training steps are recorded as CUDA graphs.
+        precision: Of fine-tuning; with ``bf16`` networks also lie channels last, as a CPU computes it fastest.
     """
 
     weights: Path
@@ -126,6 +127,7 @@ class Setting:
     images: int = 10_000
     training: int | None = None
     recorded: bool = False
+    precision: Precision = "no"
 
     def images_file(self, data: str) -> Path:
         """Where the prepared images of a data set are kept."""
@@ -241,9 +243,10 @@ class Subject:
             "settled": self._accuracy(cut),
         }
         if epochs:
-            tuned, recorded = self._tuned(cut, Recipe(epochs=epochs), seed)
+            tuned, recorded = self._tuned(cut, Recipe(epochs=epochs, precision=self.setting.precision), seed)
             found |= {"tuned": self._accuracy(tuned.model), "best_epoch": tuned.best_epoch, "recorded": recorded}
             found["seconds"] = round(sum(epoch.seconds for epoch in tuned.history), 2)
+            found |= {"device": self.setting.device, "precision": self.setting.precision}
         return found
 
     def _job(self, seed: int) -> Job:
@@ -265,6 +268,8 @@ class Subject:
         """Fine-tune on the training images; with recorded steps where that is asked for and works."""
         images: Any = TensorDataset(*self.images["train"])
         images.augmentation = self.network.augmentation
+        if self.setting.precision == "bf16":
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.setting.recorded:
             batch = torch.zeros(recipe.batch_size, *self.example.shape[1:], device=self.device)
             try:
