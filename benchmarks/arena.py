@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import arena_page, arena_rows, arena_work
-from benchmarks.arena_study import NETWORKS, SEEDS, Setting, prepare_images
+from benchmarks.arena_setting import NETWORKS, SEEDS, Setting, prepare_images
 from topocompress import environment
 from topocompress.criteria.registry import split_names
 

@@ -24,7 +24,7 @@ from benchmarks.arena_rows import (
     with_tuning,
 )
 from benchmarks.arena_scores import read_scores, scored_as
-from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
+from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
 from benchmarks.arena_work import Results
 from benchmarks.oracle import correlations
 from topocompress.arena import GLOBAL

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Container, Iterator, Sequence
 
 from benchmarks.arena_scores import scored_as
-from benchmarks.arena_study import NETWORKS, RATIOS, SEEDS, Setting
+from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
 from topocompress.arena import GLOBAL
 
 EPOCHS = 2

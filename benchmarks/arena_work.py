@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, with_tuning
-from benchmarks.arena_study import SEEDS, Setting, Subject
+from benchmarks.arena_setting import SEEDS, Setting
+from benchmarks.arena_study import Subject
 from benchmarks.oracle import consult
 from topocompress.errors import TopocompressError
 from topocompress.files import atomic_file

@@ -27,7 +27,8 @@ from benchmarks.arena_rows import (
     scored_first,
 )
 from benchmarks.arena_scores import read_scores, scored_as, write_scores
-from benchmarks.arena_study import NETWORKS, Setting, Subject
+from benchmarks.arena_setting import NETWORKS, Setting
+from benchmarks.arena_study import Subject
 from benchmarks.arena_work import Worker, share_out
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from benchmarks.oracle import blocks, consult
