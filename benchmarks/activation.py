@@ -63,7 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     begun = time.time()
     deadline = begun + args.deadline
-    torch.set_num_threads(1)
+    activation_images.prepare_process()
     results = Results(args.results)
     if args.quick:
         activation_images.STEPS.update({10: QUICK, 2: QUICK})

@@ -105,7 +105,7 @@ def _alone(work: Sequence[tuple[Any, ...]], begin: tuple[Any, ...]) -> Iterator[
 
 def _together(work: Sequence[tuple[Any, ...]], begin: tuple[Any, ...], jobs: int) -> Iterator[dict[str, Any]]:
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=begin) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin_process, initargs=begin) as pool:
         for done in as_completed([pool.submit(_measured, *task) for task in work]):
             yield done.result()
 
@@ -114,10 +114,19 @@ _here: dict[str, Any] = {}
 """What this process has been told to work with."""
 
 
-def _begin(shared: str, device: str, deadline: float, steps: dict[int, int]) -> None:
+def prepare_process() -> None:
+    """Settings of torch that hold for a whole process."""
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = True  # PyTorch's default for convolutions
     torch._dynamo.config.recompile_limit = 100  # one for each shape
+
+
+def _begin_process(*begin: Any) -> None:
+    prepare_process()
+    _begin(*begin)
+
+
+def _begin(shared: str, device: str, deadline: float, steps: dict[int, int]) -> None:
     STEPS.update(steps)
     _here.update(shared=Path(shared), device=torch.device(device), deadline=deadline)
     _images.cache_clear()
