@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -151,12 +151,6 @@ CANDIDATES = {
     )
 }
 """What was tried on images, the amplitude always learned."""
-
-
-def falling(layers: int, share: float) -> list[Activation]:
-    """Ours for each of some layers, the amplitude starting at 1 and in each layer at a share of the one before."""
-    ours = ACTIVATIONS[OURS]
-    return [replace(ours, start=_constant(AMPLITUDE * share**layer)) for layer in range(layers)]
 
 
 FIRST = f"{OURS}, in the first layer"

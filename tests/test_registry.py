@@ -186,3 +186,10 @@ def test_a_broken_plugin_is_reported_and_takes_nothing_down(how, tmp_path, monke
     assert type(create("l1")) is L1
     with pytest.raises(CriterionError, match="topo-broken"):
         create("broken")
+
+
+def test_a_setting_of_the_wrong_kind_is_refused_with_the_settings_there_are():
+    with pytest.raises(CriterionError, match="persistence") as caught:
+        create("persistence+alone=many")
+    assert "rounds=9" in str(caught.value.hint)
+    assert "alone=None" in str(caught.value.hint)

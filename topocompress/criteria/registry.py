@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -120,8 +121,15 @@ def create(name: str, **options: Any) -> Criterion:
             try:
                 return cls(**options)
             except TypeError as error:
-                raise CriterionError(f"criterion {name!r}: {error}") from error
+                raise CriterionError(f"criterion {name!r}: {error}", hint=_usual_settings(cls)) from error
     raise CriterionError(f"unknown criterion {name!r}", hint=_suggest(name, [known for known, _, _ in entries]))
+
+
+def _usual_settings(cls: type[Criterion]) -> str:
+    """What may stand behind a criterion's name, for an error."""
+    named = inspect.signature(cls).parameters.values()
+    usual = [f"{each.name}={each.default}" for each in named if each.default is not each.empty]
+    return f"Its settings and their defaults: {', '.join(usual)}." if usual else "It has no settings."
 
 
 def split_names(text: str) -> list[str]:
