@@ -117,7 +117,7 @@ def main() -> None:
     if args.part == "work":
         torch.set_num_threads(1)
         rows = [tuple(row) for row in json.loads(args.rows.read_text(encoding="utf-8"))]
-        arena_work.Worker(setting_of(args)).work(rows, args.until)
+        arena_work.Worker(setting_of(args), arena_work.Results(args.results).rows).work(rows, args.until)
     if args.part in ("run", "show"):
         results = arena_work.Results(args.results)
         arena_page.rank(results, setting_of(args))

@@ -51,6 +51,13 @@ def with_tuning(row: Row) -> Row:
     return (*row[:-1], str(EPOCHS))
 
 
+def plain_of(row: Row) -> Row:
+    """The cell without fine-tuning that removes the same filters as this one."""
+    kind, network, name, ratio, seed, epochs = row
+    suffix = GLOBAL if name.endswith(GLOBAL) else ""
+    return (kind, network, scored_as(name, int(epochs)) + suffix, ratio, seed, "0")
+
+
 def cells(network: str, names: Sequence[str], epochs: int, *, ratios: Sequence[float] = RATIOS) -> Iterator[Row]:
     """Criterion by criterion."""
     for name, ratio, seed in itertools.product(names, ratios, range(SEEDS)):

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -107,16 +108,26 @@ class Subject:
         """Accuracy and multiply-accumulates of the whole network."""
         return {"accuracy": self._accuracy(self.whole), "macs": sum(cost.macs for cost in self.costs.values())}
 
-    def cell(self, name: str, ratio: float, seed: int, epochs: int) -> dict[str, Any]:
-        """One cell of the arena; accuracies in 0..1, multiply-accumulates as the share that is left."""
+    def cell(
+        self, name: str, ratio: float, seed: int, epochs: int, plain: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One cell of the arena; accuracies in 0..1, multiply-accumulates as the share that is left.
+
+        Args:
+            name: Of the criterion, as in :func:`topocompress.arena.compare`.
+            ratio: Share of every group that goes.
+            seed: Which set of calibration samples.
+            epochs: Of fine-tuning.
+            plain: The same cell without fine-tuning, where it has been measured; its accuracies are taken over.
+        """
         scores, limits = self.scores(scored_as(name, epochs), seed), Limits(round_to=1)
         plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=limits)
         bare = apply(self.loaded.module, plan, example=self.example).to(self.device)
         cut = self._job(seed).recalibrated(bare, plan).model
         found: dict[str, Any] = {
             "macs": plan.macs_after / plan.macs_before,
-            "removed": self._accuracy(bare),
-            "settled": self._accuracy(cut),
+            "removed": plain["removed"] if plain else self._accuracy(bare),
+            "settled": plain["settled"] if plain else self._accuracy(cut),
         }
         if epochs:
             tuned, recorded = self._tuned(cut, Recipe(epochs=epochs, precision=self.setting.precision), seed)

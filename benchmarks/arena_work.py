@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, with_tuning
+from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, plain_of, with_tuning
 from benchmarks.arena_setting import SEEDS, Setting
 from benchmarks.arena_study import Subject
 from benchmarks.oracle import consult
@@ -32,10 +32,15 @@ FAILURES = (
 
 
 class Worker:
-    """Takes one row after the other that nobody has taken."""
+    """Takes one row after the other that nobody has taken.
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    Args:
+        setting: The study's.
+        results: Rows that there are already.
+    """
+
+    def __init__(self, setting: Setting, results: Mapping[str, Any]) -> None:
+        self.setting, self._results = setting, results
         self._subjects: dict[str, Subject] = {}
 
     def work(self, rows: Iterable[Row], until: float) -> None:
@@ -71,7 +76,8 @@ class Worker:
         if kind == "oracle":
             return self._oracle(subject, rest[0])
         name, ratio, seed, epochs = rest
-        return subject.cell(name, float(ratio), int(seed), int(epochs))
+        plain = self._results.get(name_of(plain_of(row)))
+        return subject.cell(name, float(ratio), int(seed), int(epochs), plain)
 
     def _oracle(self, subject: Subject, layer: str) -> list[list[float]]:
         model: Any = subject.whole
