@@ -52,5 +52,4 @@ def scored_as(name: str, epochs: int) -> str:
         return bare
     if not epochs:
         return bare
-    before, after = criterion.settings(), criterion.before_tuning().settings()
-    return "+".join([bare, *(f"{key}={value:g}" for key, value in after.items() if value != before[key])])
+    return "+".join([bare, *(f"{key}={value:g}" for key, value in criterion.tuning_settings().items())])

@@ -24,6 +24,7 @@ from benchmarks.arena_rows import (
     last,
     light,
     name_of,
+    plain_of,
     scored_first,
 )
 from benchmarks.arena_scores import read_scores, scored_as, write_scores
@@ -100,6 +101,26 @@ def test_a_cell_is_that_of_compare(subject):
     assert "tuned" not in subject.cell("l1", 0.5, 0, 0)
 
 
+def test_what_a_cell_without_fine_tuning_has_measured_is_taken_over(setting):
+    there = {"cell/resnet20/persistence+rounds=1+alone=30@global/0.5/1/0": {"removed": 0.25, "settled": 0.75}}
+    row = ("cell", "resnet20", "persistence+rounds=1@global", "0.5", "1", "2")
+    assert name_of(plain_of(row)) in there
+
+    asked = []
+
+    class Noting(Subject):
+        def cell(self, *given):
+            asked.append(given)
+            return {}
+
+    worker = Worker(setting, there)
+    worker._subjects["resnet20"] = Noting("resnet20", setting)
+    worker.measured(row)
+    assert asked == [("persistence+rounds=1@global", 0.5, 1, 2, there[name_of(plain_of(row))])]
+    found = Subject("resnet20", setting).cell("l1", 0.5, 0, 0, {"removed": 0.25, "settled": 0.75})
+    assert (found["removed"], found["settled"]) == (0.25, 0.75)
+
+
 def test_recorded_steps_are_the_steps_as_they_are(subject, monkeypatch):
     """Recording itself needs a GPU; what stands in for it warms up and then plays back."""
     played = []
@@ -167,7 +188,7 @@ def test_the_oracle_switches_one_filter_off(setting, subject):
     images, labels = subject.images["evaluation"]
     layer = inner_layers("resnet20")[4]
     assert [name for name, _ in blocks(model)] == inner_layers("resnet20")
-    found = Worker(setting).measured(("oracle", "resnet20", layer))
+    found = Worker(setting, {}).measured(("oracle", "resnet20", layer))
     assert found == consult(model, layer, images, labels)
 
     block = dict(blocks(model))[layer]
@@ -207,7 +228,7 @@ def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):
     assert ("scores", "resnet20", "taylor", "0") in missing
     assert ("scores", "resnet20", "persistence+rounds=1+signed=false", "1") in missing
     assert len(missing) == len(set(missing)) == 9
-    assert Worker(setting).measured(("scores", "resnet20", "l2", "2")) == 9
+    assert Worker(setting, {}).measured(("scores", "resnet20", "l2", "2")) == 9
     assert set(missing) - set(scored_first(setting, asked)) == {("scores", "resnet20", "l2", "2")}
 
 
@@ -241,8 +262,8 @@ def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
 
     monkeypatch.setattr(Worker, "measured", measured)
     rows = [("oracle", "bad"), ("oracle", "good"), ("oracle", "late")]
-    Worker(setting).work(rows[:2], float("inf"))
-    Worker(setting).work(rows, 0)
+    Worker(setting, {}).work(rows[:2], float("inf"))
+    Worker(setting, {}).work(rows, 0)
 
     results = arena_work.Results(setting.work / "results.json")
     assert results.collect(setting.work / "done") == 1
@@ -258,7 +279,7 @@ def test_a_process_that_lost_its_gpu_gives_its_row_back(setting, monkeypatch):
     monkeypatch.setattr(Worker, "measured", measured)
     for _ in range(2):  # the second finds it free
         with pytest.raises(SystemExit):
-            Worker(setting).work([("oracle", "large")], float("inf"))
+            Worker(setting, {}).work([("oracle", "large")], float("inf"))
 
 
 WORKER = """

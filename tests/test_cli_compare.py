@@ -30,6 +30,16 @@ def test_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("place")
+def test_a_setting_that_fine_tuning_changes_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+rounds=1,l1"]
+    assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1") == 0
+    assert "persistence+rounds=1 took alone=30" in capsys.readouterr().out.replace("\n", " ")
+    assert json.loads(Path("comparison/compare.json").read_text())["adapted"] == [["persistence+rounds=1", "alone=30"]]
+
+
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.utils.data import Subset
@@ -79,8 +79,7 @@ def compare(
         CriterionError: A criterion is unknown, or none of them has scores for every group that can be pruned; one that
             lacks some is left out.
     """
-    for name in criteria:
-        create(name.removesuffix(GLOBAL))
+    changes = {name: create(name.removesuffix(GLOBAL)).tuning_settings() for name in criteria}
     if not criteria or not ratios or seeds < 1:
         raise PlanError("a comparison needs at least one criterion, one ratio and one seed")
     if sample_count(data.calibration) < samples * seeds:
@@ -116,6 +115,17 @@ def compare(
         finetune=recipe.epochs,
         cells=tuple(cells),
         left_out=tuple(left_out.items()),
+        adapted=tuple(
+            (name, _written(changed))
+            for name, changed in changes.items()
+            if changed and recipe.epochs and name not in left_out
+        ),
+    )
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()
     )
 
 

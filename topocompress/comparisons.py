@@ -47,6 +47,7 @@ class Comparison:
         finetune: Epochs of fine-tuning.
         cells: Every result.
         left_out: Criteria that cannot judge this model, and why.
+        adapted: Criteria that took other settings because fine-tuning follows, and which, such as ``alone=30``.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Comparison:
     finetune: int
     cells: tuple[Cell, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    adapted: tuple[tuple[str, str], ...] = ()
 
     @property
     def criteria(self) -> list[str]:

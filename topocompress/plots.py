@@ -70,8 +70,7 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
         axes.errorbar(macs, means, yerr=bars, label=criterion, marker=marker, markersize=4, capsize=3, linewidth=1.2)
     axes.axhline(100 * comparison.original, color="#888888", linewidth=0.8, linestyle="--", label="original")
     axes.set_xlabel("multiply-accumulates left, as a share")
-    stage = f"after {comparison.finetune} epochs of fine-tuning" if comparison.finetune else "no fine-tuning"
-    axes.set_ylabel(f"{comparison.measure} in % ({stage})")
+    axes.set_ylabel(f"{comparison.measure} in % ({_stage(comparison.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -111,8 +110,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
         )
     axes.margins(0.08)
     axes.set_xlabel("latency of one sample in ONNX Runtime, as a share of the original's (labels: MACs left)")
-    stage = f"after {found.finetune} epochs of fine-tuning" if found.finetune else "no fine-tuning"
-    axes.set_ylabel(f"{found.measure} in % ({stage})")
+    axes.set_ylabel(f"{found.measure} in % ({_stage(found.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -125,6 +123,10 @@ def check_format(path: Path) -> None:
     """
     if path.suffix.lower() not in _FORMATS:
         raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_FORMATS)}.")
+
+
+def _stage(epochs: int) -> str:
+    return f"after {epochs} epoch{'s' * (epochs != 1)} of fine-tuning" if epochs else "no fine-tuning"
 
 
 def _figure(size: tuple[float, float]) -> Figure:

@@ -35,7 +35,7 @@ def stage_lines(report: Report) -> list[str]:
         each = f" after each of {steps} steps of removal" if steps > 1 else ""
         run = report.finetune.get("epochs_run", report.finetune["epochs"])
         lines.append(
-            f"After {run} epochs of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
+            f"After {run} epoch{'s' * (run != 1)} of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
             f"{measure} {percent(getattr(report.after, measure))}."
         )
     if swapped := report.finetune.get("activation"):

@@ -43,6 +43,12 @@ class Criterion(ABC):
         """The criterion to use where fine-tuning follows: itself, unless it has a better setting for that."""
         return self
 
+    def tuning_settings(self) -> dict[str, Any]:
+        """The settings that :meth:`before_tuning` changes, with the values it gives them."""
+        before = self.settings()
+        after = self.before_tuning().settings()
+        return {name: value for name, value in after.items() if name not in before or value != before[name]}
+
 
 class WeightCriterion(Criterion):
     """A criterion that reads nothing but a layer's weights, and so needs no data."""
