@@ -3,6 +3,7 @@
     python -m benchmarks.activation sets                                    on sets of known topology
     python -m benchmarks.activation networks                                networks for betti, all of the same accuracy
     python -m benchmarks.activation betti                                   through the layers of those networks
+    python -m benchmarks.activation tried                                   how ours was chosen there
     python -m benchmarks.activation candidates --fashion DIR --cifar DIR    what was tried in CNNs
     python -m benchmarks.activation images --fashion DIR --cifar DIR        CNNs
     python -m benchmarks.activation cost                                    a training step, and ONNX Runtime
@@ -30,20 +31,21 @@ from benchmarks import (
     activation_plots,
     activation_sets,
 )
+from benchmarks.activation_betti import MAIN, TRIED
 from benchmarks.topology import Results
 from topocompress.files import atomic_file
 
-PARTS = ("sets", "networks", "betti", "candidates", "images", "cost", "show")
+PARTS = ("sets", "networks", "betti", "tried", "candidates", "images", "cost", "show")
 QUICK = 40
-BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
 
 
-def insert(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
+def insert(page: Path, what: str, text: str) -> None:
+    """Replace what stands between the two marks ``what`` of a page."""
+    begin, end = f"<!-- {what} -->", f"<!-- end of what was {what} -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
     with atomic_file(page) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -72,9 +74,12 @@ def main() -> None:
         if part == "sets":
             activation_sets.study(results, quick=args.quick, device=args.device, deadline=deadline)
         if part == "networks":
-            activation_betti.train(results, args.weights, device=args.device, deadline=deadline)
+            activation_betti.train(results, args.weights, MAIN, device=args.device, deadline=deadline)
         if part == "betti":
-            activation_betti.measure(results, args.weights)
+            activation_betti.measure(results, args.weights, MAIN)
+        if part == "tried":
+            activation_betti.train(results, args.weights, TRIED, device=args.device, deadline=deadline)
+            activation_betti.measure(results, args.weights, TRIED)
         if part in ("candidates", "images"):
             activation_images.study(results, folders, args.device, deadline, table=part == "images", jobs=args.jobs)
         if part == "cost":
@@ -82,7 +87,8 @@ def main() -> None:
             results.once("cost-dense", activation_cost.dense)
         if part == "show":
             activation_plots.draw(results.rows, args.docs / "images")
-            insert(args.docs / "activation.md", activation_page.tables(results.rows))
+            insert(args.docs / "activation.md", "measured", activation_page.tables(results.rows))
+            insert(args.docs / "activation.md", "tried", activation_page.tried(results.rows))
         print(f"{part}: {time.time() - begun:.0f} s since the start", flush=True)
 
 

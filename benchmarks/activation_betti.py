@@ -37,6 +37,23 @@ class Variant:
     plain: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What is trained and counted for one table.
+
+    Attributes:
+        networks: What rows about training are called.
+        counts: What rows about Betti numbers are called.
+        variants: What is compared.
+        seeds: One for each network.
+    """
+
+    networks: str
+    counts: str
+    variants: Mapping[str, Variant]
+    seeds: Sequence[int]
+
+
 DECAY = 0.1
 VARIANTS = {
     FIRST: Variant(activation=in_first_layer(DEPTH)),
@@ -50,36 +67,57 @@ VARIANTS = {
     "ReLU, larger start": Variant(activation="ReLU", plain=False),
     "tanh, larger start": Variant(activation="tanh", plain=False),
 }
+_first = partial(in_first_layer, DEPTH)
+MAIN = Table(networks="betti-networks", counts="betti", variants=VARIANTS, seeds=SEEDS[:5])
+TRIED = Table(
+    networks="tried-networks",
+    counts="tried",
+    variants={
+        "frequency 4": Variant(activation=_first()),
+        "frequency 4, decay 0.1": Variant(activation=_first(), decay=DECAY),
+        "frequency 4, decay 0.3": Variant(activation=_first(), decay=0.3),
+        "frequency 2": Variant(activation=_first(frequency=2)),
+        "frequency 6": Variant(activation=_first(frequency=6)),
+        "frequency 4 in two layers": Variant(activation=_first(waves=2)),
+        "frequency 4, amplitude 2": Variant(activation=_first(amplitude=2)),
+        "frequency 4, GELU behind it": Variant(activation=_first(behind="GELU")),
+        "frequency 4, ReLU behind it": Variant(activation=_first(behind="ReLU")),
+        "frequency 2 in every layer": Variant(activation=OURS),
+    },
+    seeds=(200, 201, 202),
+)
+"""How the wave in front was chosen; where nothing else is said, SiLU behind it and no decay."""
 TRIAL_STEPS, STEPS = 3_000, 6_000
 POINTS = 5_000
-NETWORKS = 5
 
 
-def train(results: Results, weights: Path, *, device: torch.device = CPU, deadline: float = float("inf")) -> None:
+def train(
+    results: Results, weights: Path, table: Table, *, device: torch.device = CPU, deadline: float = float("inf")
+) -> None:
     """Networks at their first test at 99 %, kept as they are then; what is there already is not done again."""
     weights.mkdir(parents=True, exist_ok=True)
     for title, task in _tasks().items():
         samples: Samples | None = None
-        for name in VARIANTS:
-            row, file = f"betti-networks/{title}/{name}", weights / f"{title}-{_plain(name)}.safetensors"
-            if row in results.rows and file.exists():
+        for name in table.variants:
+            row, file = f"{table.networks}/{title}/{name}", _file(weights, table, title, name)
+            if row in results.rows and (file.exists() or f"{table.counts}/{title}/{name}" in results.rows):
                 continue
             if time.time() > deadline:
                 return
             samples = samples or Samples.of(task.source, task.training, device)
             results.rows.pop(row, None)
-            found = results.once(row, partial(_Networks(task, name, samples).train, file))
+            found = results.once(row, partial(_Networks(task, table, name, samples).train, file))
             print(row, f"rate {found['rate']:g}, steps to 99 %: {found['steps']}", flush=True)
 
 
-def measure(results: Results, weights: Path) -> None:
+def measure(results: Results, weights: Path, table: Table) -> None:
     """Both classes after every layer of the networks that have been trained; what is there is not done again."""
     for title, task in _tasks().items():
-        for name in VARIANTS:
-            file = weights / f"{title}-{_plain(name)}.safetensors"
+        for name in table.variants:
+            file = _file(weights, table, title, name)
             if not file.exists():
                 continue
-            found = results.once(f"betti/{title}/{name}", partial(_through, task, name, file))
+            found = results.once(f"{table.counts}/{title}/{name}", partial(_through, task, table, name, file))
             totals = np.median([totals_of(network) for network in found["networks"]], 0)
             print(title, name, totals.tolist(), flush=True)
 
@@ -116,12 +154,13 @@ def counted(row: Mapping[str, Any], trained: Mapping[str, Any]) -> list[Any]:
 @dataclass(frozen=True)
 class _Networks:
     task: Task
+    table: Table
     name: str
     samples: Samples
 
     def train(self, file: Path) -> dict[str, Any]:
         trial = best_rate(self._training, 2 * TRIAL_STEPS)
-        seeds = SEEDS[:NETWORKS]
+        seeds = self.table.seeds
         training = self._training(seeds, [trial["rate"]] * len(seeds))
         tensors = training.stack.tensors()
         kept = [each.detach().clone() for each in tensors]
@@ -138,28 +177,30 @@ class _Networks:
 
     def _training(self, seeds: Sequence[int], rates: Sequence[float]) -> Training:
         device = self.samples.training[0].device
-        stack = _stack(self.task, self.name, seeds, device)
-        return Training(stack, self.samples, rates, seeds, decay=VARIANTS[self.name].decay)
+        variant = self.table.variants[self.name]
+        stack = _stack(self.task, variant, seeds, device)
+        return Training(stack, self.samples, rates, seeds, decay=variant.decay)
 
 
-def _stack(task: Task, name: str, seeds: Sequence[int], device: torch.device = CPU) -> Stack:
-    variant, inputs = VARIANTS[name], len(task.source.corner)
+def _stack(task: Task, variant: Variant, seeds: Sequence[int], device: torch.device = CPU) -> Stack:
+    inputs = len(task.source.corner)
     return Stack(variant.activation, inputs, task.width, DEPTH, seeds, plain=variant.plain, device=device)
 
 
-def _through(task: Task, name: str, file: Path) -> dict[str, Any]:
+def _through(task: Task, table: Table, name: str, file: Path) -> dict[str, Any]:
     """Layer → class → Betti numbers, for each network; the input is the first layer."""
     points, labels = points_of(task)
-    stack = _stack(task, name, SEEDS[:NETWORKS])
+    count = len(table.seeds)
+    stack = _stack(task, table.variants[name], table.seeds)
     stored = load_file(file)
     with torch.no_grad():
         for place, tensor in enumerate(stack.tensors()):
             tensor.copy_(stored[str(place)])
-        outputs = stack.outputs(torch.from_numpy(points).expand(NETWORKS, *points.shape))
+        outputs = stack.outputs(torch.from_numpy(points).expand(count, *points.shape))
     dimensions = tuple(range(len(task.source.betti[0])))
     see = partial(class_bettis, labels=labels, neighbours=task.neighbours, dimensions=dimensions)
     first = list(see(points).values())
-    networks = [[first, *(list(see(out[place].numpy()).values()) for out in outputs)] for place in range(NETWORKS)]
+    networks = [[first, *(list(see(out[place].numpy()).values()) for out in outputs)] for place in range(count)]
     return {"layers": [INPUT, *map(str, range(1, DEPTH + 1)), "logits"], "networks": networks}
 
 
@@ -167,5 +208,6 @@ def _tasks() -> dict[str, Task]:
     return {title: task for title, task in TASKS.items() if task.neighbours}
 
 
-def _plain(name: str) -> str:
-    return name.replace(", ", "-").replace(" ", "-")
+def _file(weights: Path, table: Table, title: str, name: str) -> Path:
+    kind = "" if table is MAIN else f"{table.counts}-"
+    return weights / f"{kind}{title}-{name.replace(', ', '-').replace(' ', '-')}.safetensors"

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks import activation_images as images
-from benchmarks.activation_betti import DECAY, POINTS, STEPS, VARIANTS, area, counted, halved, totals_of
+from benchmarks.activation_betti import (
+    DECAY,
+    MAIN,
+    POINTS,
+    STEPS,
+    TRIED,
+    Table,
+    area,
+    counted,
+    halved,
+    totals_of,
+)
 from benchmarks.activation_data import SETS
 from benchmarks.activation_runs import BATCH as IMAGE_BATCH
 from benchmarks.activation_sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
@@ -101,29 +112,43 @@ def _time(rows: Rows, task: Task, name: str, found: Rows) -> str:
 
 def _betti(rows: Rows) -> Iterator[str]:
     for title in TASKS:
-        found = {name: entry for name in VARIANTS if (entry := rows.get(f"betti/{title}/{name}"))}
-        if not found:
+        if not any(f"{MAIN.counts}/{title}/{name}" in rows for name in MAIN.variants):
             continue
-        layers = next(iter(found.values()))["layers"]
         yield f"### {title}: sum of all Betti numbers of both classes, layer by layer\n"
-        yield f"| activation | steps | {' | '.join(layers)} | mean share | below half from |"
-        yield f"|---|---:|{'---:|' * (len(layers) + 2)}"
-        for name, entry in found.items():
-            trained = rows[f"betti-networks/{title}/{name}"]
-            networks = counted(entry, trained)
-            medians = [f"{value:.0f}" for value in np.median([totals_of(network) for network in networks], 0)]
-            half = np.median([halved(network) for network in networks])
-            share = np.median([area(network) for network in networks])
-            yield (
-                f"| {name} | {_trained(trained)} | {' | '.join(medians)} | {share:.2f} | "
-                f"{layers[math.ceil(half)] if half < len(layers) else 'never'} |"
-            )
-        if missing := [name for name in VARIANTS if name not in found]:
-            yield f"\nNot counted yet: {'; '.join(missing)}."
+        yield from _layers(rows, title, MAIN)
         yield (
             f"\nMedians over the networks that came to 99 %, each as it was at its first test at 99 %; where none came "
             f"there, over all as they were after {STEPS:,} steps. Decay: {DECAY:g}, as AdamW does it. {_seen(title)}\n"
         )
+
+
+def tried(rows: Rows) -> str:
+    """How the wave in the first layer was chosen: the same numbers of networks that no other table uses."""
+    parts: list[str] = []
+    for title in TASKS:
+        if any(f"{TRIED.counts}/{title}/{name}" in rows for name in TRIED.variants):
+            parts += [f"{title}:\n", *_layers(rows, title, TRIED), ""]
+    return "\n".join(parts)
+
+
+def _layers(rows: Rows, title: str, table: Table) -> Iterator[str]:
+    """Variant by variant: steps to 99 %, the sum after each layer, and how fast it falls."""
+    found = {name: entry for name in table.variants if (entry := rows.get(f"{table.counts}/{title}/{name}"))}
+    layers = next(iter(found.values()))["layers"]
+    yield f"| activation | steps | {' | '.join(layers)} | mean share | below half from |"
+    yield f"|---|---:|{'---:|' * (len(layers) + 2)}"
+    for name, entry in found.items():
+        trained = rows[f"{table.networks}/{title}/{name}"]
+        networks = counted(entry, trained)
+        medians = [f"{value:.0f}" for value in np.median([totals_of(network) for network in networks], 0)]
+        half = np.median([halved(network) for network in networks])
+        share = np.median([area(network) for network in networks])
+        yield (
+            f"| {name} | {_trained(trained)} | {' | '.join(medians)} | {share:.2f} | "
+            f"{layers[math.ceil(half)] if half < len(layers) else 'never'} |"
+        )
+    if missing := [name for name in table.variants if name not in found]:
+        yield f"\nNot counted yet: {'; '.join(missing)}."
 
 
 def _trained(row: Rows) -> str:

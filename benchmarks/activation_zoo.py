@@ -157,10 +157,25 @@ FIRST = f"{OURS}, in the first layer"
 FIRST_FREQUENCY = 4.0
 
 
-def in_first_layer(layers: int) -> list[Activation]:
-    """Ours in the first of some layers, at twice its usual frequency, and SiLU in the others."""
-    call = partial(wave, frequency=FIRST_FREQUENCY)
-    return [_sum(F.silu, call, AMPLITUDE, FIRST), *[ACTIVATIONS["SiLU"]] * (layers - 1)]
+def in_first_layer(
+    layers: int,
+    *,
+    frequency: float = FIRST_FREQUENCY,
+    amplitude: float = AMPLITUDE,
+    waves: int = 1,
+    behind: str = "SiLU",
+) -> list[Activation]:
+    """Ours in the first of some layers, by default at twice its usual frequency, and SiLU in the others.
+
+    Args:
+        layers: How many there are.
+        frequency: Of the wave.
+        amplitude: That it starts with.
+        waves: Layers that have it.
+        behind: What the others have.
+    """
+    first = _sum(F.silu, partial(wave, frequency=frequency), amplitude, FIRST)
+    return [*[first] * waves, *[ACTIVATIONS[behind]] * (layers - waves)]
 
 
 class Layer(nn.Module):

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks.activation import BEGIN, END, insert
-from benchmarks.activation_betti import VARIANTS, area, counted, halved, points_of, totals_of
+from benchmarks import activation_betti
+from benchmarks.activation import insert
+from benchmarks.activation_betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
 from benchmarks.activation_data import Images, chosen, cifar
 from benchmarks.activation_images import STEPS, moments, network, row, study
-from benchmarks.activation_page import reached, spread, tables
+from benchmarks.activation_page import reached, spread, tables, tried
 from benchmarks.activation_plots import draw
 from benchmarks.activation_replay import CPU
 from benchmarks.activation_runs import AVERAGED, BATCH, Runs
@@ -135,6 +136,13 @@ def test_networks_that_failed_count_only_where_all_did():
 def test_ours_in_the_first_layer_is_the_module_there_and_silu_behind_it():
     inputs = normal(5, 7)
     leading, *others = in_first_layer(3)
+    two, waved, gelu = in_first_layer(3, frequency=1.5, amplitude=0.5, waves=2, behind="GELU")
+    assert two is waved
+    torch.testing.assert_close(gelu.call(inputs, ()), F.gelu(inputs))
+    torch.testing.assert_close(
+        two.call(inputs, two.start((7,), (1,), None)),
+        TopologicalActivation(7, frequency=1.5, amplitude=0.5)(inputs),
+    )
     module = TopologicalActivation(7, frequency=4.0)
     torch.testing.assert_close(leading.call(inputs, leading.start((7,), (1,), None)), module(inputs))
     assert len(others) == 2
@@ -163,6 +171,8 @@ def measured():
         rows[f"betti/D-I/{name}"] = {"layers": layers, "networks": [network] * 3}
         hits = [None] * 3 if name == "tanh" else [50.0, 50.0, None]
         rows[f"betti-networks/D-I/{name}"] = {"steps": hits, "best": [0.9] * 3}
+    rows["tried/D-I/frequency 6"] = rows["betti/D-I/ReLU"]
+    rows["tried-networks/D-I/frequency 6"] = rows["betti-networks/D-I/ReLU"]
     return rows
 
 
@@ -172,6 +182,30 @@ def test_the_page_shows_time_beside_steps_and_failures_beside_betti_numbers():
     assert "| ReLU | 0.01 | 40 (40–40) | 40 (40–40) | 40 (40–40) | 0 | 1.00× |" in page
     assert f"| {FIRST} | 50 (50–never), 1 of 3 failed | 19 | 5 | 5 | 5 | 5 | 5 | 5 | 2 | 0.26 | 1 |" in page
     assert "| tanh | never (best 90.0 %) | 19 |" in page
+    assert "frequency 6" not in page
+    assert "| frequency 6 | 50 (50–never), 1 of 3 failed | 19 | 5 |" in tried(measured())
+    assert "Not counted yet: frequency 4; frequency 4, decay 0.1" in tried(measured())
+    assert not tried({})
+
+
+def test_networks_that_have_been_counted_are_not_trained_again(tmp_path, monkeypatch):
+    trained = []
+
+    def training(self, file):
+        trained.append((self.name, file.name))
+        return {"rate": 0.01, "steps": [1.0]}
+
+    monkeypatch.setattr(activation_betti._Networks, "train", training)
+    monkeypatch.setattr(activation_betti.Samples, "of", lambda *_: None)
+    results = Results(tmp_path / "results.json")
+    train(results, tmp_path, TRIED, deadline=float("inf"))
+    assert len(trained) == len({file for _, file in trained}) == 3 * len(TRIED.variants)
+    for done in list(results.rows):
+        results.rows[done.replace("tried-networks", "tried")] = {}
+    (tmp_path / "tried-D-I-frequency-4.safetensors").touch()
+    del results.rows["tried/D-I/frequency 4"], results.rows["tried/D-I/frequency 6"]
+    train(results, tmp_path, TRIED, deadline=float("inf"))
+    assert trained[3 * len(TRIED.variants) :] == [("frequency 6", "tried-D-I-frequency-6.safetensors")]
 
 
 def test_the_pictures_are_drawn(tmp_path):
@@ -278,10 +312,13 @@ def test_images_are_read_from_folders_and_from_an_archive(tmp_path):
 
 def test_tables_stand_between_the_marks_of_the_page(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    insert(page, "new")
-    insert(page, "newer")
-    assert page.read_text() == f"before\n{BEGIN}\n\nnewer\n{END}\nafter\n"
+    other = "<!-- tried -->\nas it was\n<!-- end of what was tried -->\n"
+    page.write_text(f"before\n<!-- measured -->\nold\n<!-- end of what was measured -->\nafter\n{other}")
+    insert(page, "measured", "new")
+    insert(page, "measured", "newer")
+    assert page.read_text() == (
+        f"before\n<!-- measured -->\n\nnewer\n<!-- end of what was measured -->\nafter\n{other}"
+    )
 
 
 def test_the_page_says_by_how_much_ours_is_ahead_on_images():
