@@ -8,15 +8,15 @@ from trained import trained
 
 from topocompress import sweeping
 from topocompress.comparisons import Point, Sweep
-from topocompress.criteria import L1
+from topocompress.criteria import L1, Random
 from topocompress.errors import PlanError
 from topocompress.rules import Limits
 from topocompress.shrinking import Shrinker
 from topocompress.sweeping import fastest_within, recommendation, sweep
 
 
-def shrinker():
-    return Shrinker(criterion=L1(), tune=lambda *_: None, limits=Limits(round_to=1))
+def shrinker(criterion=None):
+    return Shrinker(criterion=criterion or L1(), tune=lambda *_: None, limits=Limits(round_to=1))
 
 
 def swept(out=None, targets=(0.75, 0.5), **changes):
@@ -39,6 +39,11 @@ def test_without_labels_it_is_agreement():
     assert found.measure == "agreement"
     assert found.points[0].quality == 1.0
     assert found.points[1].quality < 1.0
+
+
+def test_the_settings_of_the_criterion_are_written_down():
+    found = sweep(loaded(trained()), data(), shrinker(Random(seed=7)), (0.75,), training={})
+    assert (found.criterion, found.settings) == ("random", {"seed": 7})
 
 
 def test_finished_sizes_are_not_measured_again(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,7 @@ class Sweep:
         criterion: What chose the filters.
         finetune: Epochs of fine-tuning of every point.
         points: The original first, then from large to small.
+        settings: The criterion's, as plain data.
     """
 
     model: str
@@ -114,6 +117,7 @@ class Sweep:
     criterion: str
     finetune: int
     points: tuple[Point, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def front(self) -> tuple[Point, ...]:

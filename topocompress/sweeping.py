@@ -91,6 +91,7 @@ def sweep(
         criterion=shrinker.criterion.name,
         finetune=int(training.get("epochs", 0)),
         points=tuple(points),
+        settings=shrinker.criterion.settings(),
     )
 
 
