@@ -13,6 +13,7 @@ from benchmarks.arena_rows import (
     BASELINES,
     BETWEEN,
     EPOCHS,
+    FIRST_BETWEEN,
     FIRST_PLAIN,
     GLOBALS,
     ORACLE_ONLY,
@@ -100,7 +101,7 @@ def lasting(rows: Rows, network: str) -> str:
 
 def tuned(rows: Rows, network: str) -> str:
     """What is left after fine-tuning, and by how much ``persistence`` is ahead of the best baseline."""
-    names = (*UNIFORM, PLAIN, FIRST_PLAIN)
+    names = (*UNIFORM, PLAIN, FIRST_PLAIN, FIRST_BETWEEN)
     found = {name: [of(rows, network, name, ratio, EPOCHS) for ratio in RATIOS] for name in names}
     lines = list(_table(found, "tuned", lambda cells: spread(cells, "tuned")))
     ahead = []

@@ -78,7 +78,16 @@ def test_segmentation_has_one_point_per_sample():
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch": 1}, {"draws": 0}, {"rounds": 0}, {"rounds": 1.5}, {"alone": -1}, {"alone": float("nan")}],
+    [
+        {"batch": 1},
+        {"draws": 0},
+        {"rounds": 0},
+        {"rounds": 1.5},
+        {"alone": -1},
+        {"alone": float("nan")},
+        {"norm": 1.1},
+        {"norm": -0.1},
+    ],
 )
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(CriterionError):
@@ -109,8 +118,8 @@ class Sum(GradientCriterion):
 
     name, higher = "sum", "keep"
 
-    def __init__(self, rounds=1, alone=0.0) -> None:
-        self.rounds, self.alone = rounds, alone
+    def __init__(self, rounds=1, alone=0.0, norm=0.5) -> None:
+        self.rounds, self.alone, self.norm = rounds, alone, norm
 
     def directions(self, outputs, labels):
         return torch.ones_like(outputs)[None]
@@ -178,6 +187,8 @@ def test_of_filters_that_do_the_same_those_of_small_weights_go_first():
     mean = np.square(does).mean()
     expected = np.sqrt(np.square(does) + 3 * mean * (np.square(does) / mean + np.square(weights) / 7.5) / 2)
     np.testing.assert_allclose(scored(alone=3.0) / scored()[0], expected, rtol=1e-5)
+    by_norm = np.sqrt(np.square(does) + 3 * mean * np.square(weights) / 7.5)
+    np.testing.assert_allclose(scored(alone=3.0, norm=1.0) / scored()[0], by_norm, rtol=1e-5)
     assert np.argsort(scored(rounds=2)).tolist() == [0, 3, 2, 1]
     assert np.argsort(scored(rounds=2, alone=3.0)).tolist() == [1, 3, 2, 0]
     np.testing.assert_allclose(np.sort(scored(rounds=2, alone=3.0)), np.sort(scored()))

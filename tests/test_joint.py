@@ -22,10 +22,12 @@ def test_what_filters_are_worth_by_themselves_by_hand():
     """Mean squares 5 of the effects and 10 of the norms; what is 0 everywhere says nothing."""
     alone, norms = np.array([1.0, 3.0]), np.array([4.0, 2.0])
 
-    assert worth_alone(alone, norms).tolist() == pytest.approx([(0.2 + 1.6) / 2, (1.8 + 0.4) / 2])
-    assert worth_alone(alone, 0 * norms).tolist() == pytest.approx([0.2, 1.8])
-    assert worth_alone(0 * alone, norms).tolist() == pytest.approx([1.6, 0.4])
-    assert worth_alone(0 * alone, 0 * norms).tolist() == [0, 0]
+    assert worth_alone(alone, norms, 0.5).tolist() == pytest.approx([(0.2 + 1.6) / 2, (1.8 + 0.4) / 2])
+    assert worth_alone(alone, norms, 0.8).tolist() == pytest.approx([0.2 * 0.2 + 0.8 * 1.6, 0.2 * 1.8 + 0.8 * 0.4])
+    for share in (0.0, 0.8, 1.0):
+        assert worth_alone(alone, 0 * norms, share).tolist() == pytest.approx([0.2, 1.8])
+        assert worth_alone(0 * alone, norms, share).tolist() == pytest.approx([1.6, 0.4])
+        assert worth_alone(0 * alone, 0 * norms, share).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("times", "first"), [(0, 1), (0.5, 1), (0.6, 2), (100, 2)])

@@ -160,7 +160,7 @@ class _Work:
         alone = checked(" + ".join(group), self.criterion, raw, effects.shape[1])[0]
         if not self.criterion.alone:
             return Removal(alone=alone)
-        worth = self.criterion.alone * worth_alone(alone, norms_of_units(group, self.model))
+        worth = self.criterion.alone * worth_alone(alone, norms_of_units(group, self.model), self.criterion.norm)
         if self.criterion.rounds == 1:
             alone = np.sqrt(np.square(alone) + worth * np.square(alone).mean())
         return Removal(alone=alone, worth=worth)

@@ -45,20 +45,25 @@ def least_joint(
     return gone
 
 
-def worth_alone(alone: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What filters are worth by themselves: their effect alone and the norm of their weights, half and half.
+def worth_alone(alone: NDArray[np.float64], norms: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """What filters are worth by themselves: their effect alone, and the norm of their weights.
 
     Args:
         alone: (filters,) each filter judged alone, in the whole network.
         norms: (filters,) of their weights.
+        share: How much the norms count, 0..1.
 
     Returns:
-        (filters,) of mean 1: (alone² / mean of alone² + norms² / mean of norms²) / 2. What is 0 for all filters says
-        nothing, and the other counts alone.
+        (filters,) of mean 1: (1 - share) · alone² / mean of alone² + share · norms² / mean of norms². What is 0 for
+        all filters says nothing, and the other counts alone.
     """
-    parts = [np.square(values) / square for values in (alone, norms) if (square := np.square(values).mean()) > 0]
-    found: NDArray[np.float64] = np.mean(parts, axis=0) if parts else np.zeros_like(alone)
-    return found
+    squares = np.square(np.stack([alone, norms]))
+    means, shares = squares.mean(axis=1, keepdims=True), np.array([1 - share, share])
+    shares[means[:, 0] == 0] = 0
+    if not shares.any():
+        shares = (means[:, 0] > 0).astype(np.float64)
+    found: NDArray[np.float64] = shares @ (squares / np.where(means > 0, means, 1))
+    return found / (shares.sum() or 1)
 
 
 @dataclass

@@ -118,14 +118,16 @@ class GradientCriterion(Criterion):
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
         alone: How much a filter's worth by itself counts besides the joint change when filters are switched off: its
-            effect in the whole network and the L1 norm of its weights, half and half. At 0 large effects that happen
-            to cancel may go; the larger it is, the nearer the order is to that of filters judged alone.
+            effect in the whole network and the L1 norm of its weights. At 0 large effects that happen to cancel may
+            go; the larger it is, the nearer the order is to that of filters judged alone.
+        norm: Share of the norm in that worth, 0..1.
     """
 
     needs_labels: bool = False
     rounds: int = 1
     settled: bool = False
     alone: float = 0.0
+    norm: float = 0.5
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

@@ -17,6 +17,8 @@ from topocompress.types import Direction
 
 TUNED = 30.0
 """``alone`` where fine-tuning follows."""
+NORM = 0.8
+"""Share of the norm in a filter's own worth."""
 
 
 class Persistence(GradientCriterion):
@@ -50,10 +52,11 @@ class Persistence(GradientCriterion):
         rounds: 1 for the first order alone; more for joint removal in finer steps.
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         alone: How much a filter's worth by itself counts besides the joint change: λ in
-            Σ (drift - c)² + λ · E · (s² / mean s² + n² / mean n²) / 2, with E the mean of Σ c² over the filters that
-            are left, s a filter's first-order score in the whole network and n the L1 norm of its weights. By default
-            0, and 30 where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the score becomes the root
-            of s² + λ · mean s² · (s² / mean s² + n² / mean n²) / 2.
+            Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By
+            default 0, and 30 where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the score becomes
+            the root of s² + λ · mean s² · w.
+        norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
+            first-order score in the whole network and n the L1 norm of its weights.
         seed: Seed of the division into batches.
 
     Raises:
@@ -73,6 +76,7 @@ class Persistence(GradientCriterion):
         rounds: int = 9,
         settled: bool = False,
         alone: float | None = None,
+        norm: float = NORM,
         seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
@@ -82,12 +86,15 @@ class Persistence(GradientCriterion):
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
         if alone is not None and not 0 <= alone < float("inf"):
             raise CriterionError(f"persistence with alone {alone}", hint="Give a number from 0 on.")
+        if not 0 <= norm <= 1:
+            raise CriterionError(f"persistence with norm {norm}", hint="Give a share from 0 to 1.")
+        self.norm = norm
         self.rounds, self.settled = checked_rounds(rounds), settled
         self.alone, self._by_itself = (0.0, True) if alone is None else (alone, False)
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        names = ("alone", "batch", "draws", "rounds", "seed", "settled", "signed")
+        names = ("alone", "batch", "draws", "norm", "rounds", "seed", "settled", "signed")
         return {name: getattr(self, name) for name in names}
 
     def before_tuning(self) -> Persistence:
