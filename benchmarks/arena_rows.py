@@ -16,16 +16,16 @@ SETTLED = "persistence+settled=true"
 FIRST_ORDER = "persistence+rounds=1"
 VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
 """Not in the bar."""
-AS_TUNED = f"{OURS}+alone=30"
+AS_TUNED = f"{OURS}+alone=1000+rounds=1"
 """What it is where fine-tuning follows, without fine-tuning."""
 PLAIN, FIRST_PLAIN = f"{OURS}+alone=0", f"{FIRST_ORDER}+alone=0"
 """What they are without fine-tuning, fine-tuned."""
-BETWEEN = tuple(f"{OURS}+alone={alone}+norm=0.5" for alone in (3, 10, 30))
+BETWEEN = (*(f"{OURS}+alone={alone}+norm=0.5" for alone in (3, 10, 30)), f"{OURS}+alone=30")
 FIRST_BETWEEN = f"{FIRST_ORDER}+alone=30+norm=0.5"
 TRIED = {
     "resnet20": (PLAIN, *BETWEEN, FIRST_PLAIN, FIRST_BETWEEN),
     "fashion": (PLAIN, *BETWEEN),
-    "resnet56": (PLAIN, BETWEEN[-1], FIRST_BETWEEN),
+    "resnet56": (PLAIN, *BETWEEN[2:], FIRST_BETWEEN),
 }
 """Fine-tuned, on which network; not in the bar either."""
 ORACLE_ONLY = ("persistence+rounds=1+signed=false",)

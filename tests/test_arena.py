@@ -114,8 +114,8 @@ def test_a_criterion_knows_whether_fine_tuning_follows(digits, monkeypatch):
     names = ["persistence+rounds=1", "persistence+rounds=1+alone=2"]
     found = [run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs) for epochs in (0, 1)]
 
-    assert asked == [0, 2, 30, 2]
-    assert [comparison.adapted for comparison in found] == [(), (("persistence+rounds=1", "alone=30"),)]
+    assert asked == [0, 2, 1000, 2]
+    assert [comparison.adapted for comparison in found] == [(), (("persistence+rounds=1", "alone=1000"),)]
 
 
 def test_without_labels_agreement_is_compared(digits):

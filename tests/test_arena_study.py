@@ -102,7 +102,7 @@ def test_a_cell_is_that_of_compare(subject):
 
 
 def test_what_a_cell_without_fine_tuning_has_measured_is_taken_over(setting):
-    there = {"cell/resnet20/persistence+rounds=1+alone=30@global/0.5/1/0": {"removed": 0.25, "settled": 0.75}}
+    there = {"cell/resnet20/persistence+rounds=1+alone=1000@global/0.5/1/0": {"removed": 0.25, "settled": 0.75}}
     row = ("cell", "resnet20", "persistence+rounds=1@global", "0.5", "1", "2")
     assert name_of(plain_of(row)) in there
 
@@ -249,7 +249,7 @@ def test_where_fine_tuning_changes_a_criterion_a_cell_with_it_says_nothing_of_on
         ("cell", "resnet20", "persistence+alone=3", "0.5", "0", "0"), {"cell/resnet20/persistence+alone=3/0.5/0/2"}
     )
     assert scored_as("persistence@global", 0) == "persistence"
-    assert scored_as("persistence@global", 2) == "persistence+alone=30"
+    assert scored_as("persistence@global", 2) == "persistence+alone=1000+rounds=1"
     assert scored_as("l1", 2) == "l1"
     assert scored_as("from a package that is not here", 2) == "from a package that is not here"
 
@@ -352,7 +352,7 @@ def test_tables_by_hand():
         "| `persistence@global` | 61.0 → 71.0 → 86.0 | – | – |",
         "| `taylor` | 80.5 → 90.5 | – | – |",
     ]
-    spelled = {name.replace(OURS, f"{OURS}+alone=30"): row for name, row in rows(OURS, tuned=0.86).items()}
+    spelled = {name.replace(OURS, f"{OURS}+alone=1000+rounds=1"): row for name, row in rows(OURS, tuned=0.86).items()}
     assert tuned(spelled, "resnet20").splitlines()[2:] == ["| `persistence` | 87.0 ± 1.0 | – | – |"]
     assert not tuned(found, "fashion")
     ranks = {f"rank/resnet56/{name}/{seed}": [0.5, 0.4, 0.3, 0.2] for name in ("l1",) for seed in range(3)}

@@ -35,8 +35,10 @@ def test_a_setting_that_fine_tuning_changes_is_named(
 ) -> None:
     words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+rounds=1,l1"]
     assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1") == 0
-    assert "persistence+rounds=1 took alone=30" in capsys.readouterr().out.replace("\n", " ")
-    assert json.loads(Path("comparison/compare.json").read_text())["adapted"] == [["persistence+rounds=1", "alone=30"]]
+    assert "persistence+rounds=1 took alone=1000" in capsys.readouterr().out.replace("\n", " ")
+    assert json.loads(Path("comparison/compare.json").read_text())["adapted"] == [
+        ["persistence+rounds=1", "alone=1000"]
+    ]
 
 
 @pytest.mark.usefixtures("place")

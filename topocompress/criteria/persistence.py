@@ -15,8 +15,8 @@ from topocompress.errors import CriterionError
 from topocompress.topology.trees import spanning_tree
 from topocompress.types import Direction
 
-TUNED = 30.0
-"""``alone`` where fine-tuning follows."""
+TUNED = 1000.0
+"""``alone`` where fine-tuning follows: so much that the joint change no longer counts."""
 NORM = 0.8
 """Share of the norm in a filter's own worth."""
 
@@ -53,8 +53,8 @@ class Persistence(GradientCriterion):
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         alone: How much a filter's worth by itself counts besides the joint change: λ in
             Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By
-            default 0, and 30 where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the score becomes
-            the root of s² + λ · mean s² · w.
+            default 0, and 1000 with one round where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the
+            score becomes the root of s² + λ · mean s² · w.
         norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
             first-order score in the whole network and n the L1 norm of its weights.
         seed: Seed of the division into batches.
@@ -98,10 +98,10 @@ class Persistence(GradientCriterion):
         return {name: getattr(self, name) for name in names}
 
     def before_tuning(self) -> Persistence:
-        """With :data:`TUNED` for ``alone``, if that was not given."""
+        """With :data:`TUNED` for ``alone``, if that was not given, and one round, since more would change nothing."""
         if not self._by_itself:
             return self
-        return Persistence(**{**self.settings(), "alone": TUNED})
+        return Persistence(**{**self.settings(), "alone": TUNED, "rounds": 1})
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
         """∂T/∂z for each draw, (draws, *outputs.shape)."""
