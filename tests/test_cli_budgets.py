@@ -91,7 +91,7 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize(("words", "alone"), [([], 0), (["--finetune", "1"], 30)])
+@pytest.mark.parametrize(("words", "alone"), [([], 0), (["--finetune", "1"], 1000)])
 def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
     words: list[str], alone: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
