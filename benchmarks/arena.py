@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, until: float) -> None:
     for name in networks:
         prepare_images(setting, NETWORKS[name], args.jobs)
     print(f"images: {time.time() - begun:.1f} s", flush=True)
-    results.rows["run on"] = {**environment.describe(), "jobs": args.jobs, "device": args.device}
+    results.rows[f"run on {args.device}"] = {**environment.describe(), "jobs": args.jobs, "precision": args.precision}
 
     def missing(rows: list[arena_rows.Row]) -> list[arena_rows.Row]:
         left = [row for row in rows if row[1] in networks and not arena_rows.known(row, results.rows)]
