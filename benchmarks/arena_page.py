@@ -111,7 +111,7 @@ def tuned(rows: Rows, network: str) -> str:
         others = {name: value for name, value in means.items() if value is not None}
         if own is not None and others:
             best = max(others, key=lambda name: others[name])
-            ahead.append(f"{own - others[best]:+.2f} points at {PLACES[ratio]} (`{best}`)")
+            ahead.append(f"{round(own - others[best], 2) + 0.0:+.2f} points at {PLACES[ratio]} (`{best}`)")
     if lines and ahead:
         lines += ["", f"`{OURS}` against the best baseline: {', '.join(ahead)}."]
     return "\n".join(lines)
