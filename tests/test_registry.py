@@ -67,6 +67,7 @@ def test_settings_may_follow_the_name():
         "alone": 0.0,
         "batch": 100,
         "draws": 2,
+        "norm": 0.8,
         "rounds": 3,
         "seed": 0,
         "settled": False,

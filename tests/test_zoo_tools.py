@@ -26,8 +26,11 @@ def python(code):
 
 
 def alive(pid):
+    """Whether a process that was killed is still there; on a busy machine it may take a moment to go."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        psutil.wait_procs([process], timeout=30)
+        return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
