@@ -98,7 +98,7 @@ class Persistence(GradientCriterion):
         return {name: getattr(self, name) for name in names}
 
     def before_tuning(self) -> Persistence:
-        """With :data:`TUNED` for ``alone``, if that was not given, and one round: more hardly change the order."""
+        """With :data:`TUNED` for ``alone``, if that was not given, and one round: more change hardly anything."""
         if not self._by_itself:
             return self
         return Persistence(**{**self.settings(), "alone": TUNED, "rounds": 1})
