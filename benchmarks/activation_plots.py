@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks.activation_betti import VARIANTS, counted, totals_of
 from benchmarks.activation_page import spread
@@ -83,9 +84,13 @@ def _steps(rows: Mapping[str, Any]) -> Figure:
 
 
 def _betti(rows: Mapping[str, Any]) -> Figure:
-    """Sum of the Betti numbers of both classes after each layer: medians, and one faint line for each network."""
+    """Sum of the Betti numbers of both classes after each layer: medians, and one faint line for each network.
+
+    Where no network came to 99 %, the points are hollow.
+    """
     titles = [title for title in TASKS if any(key.startswith(f"betti/{title}/") for key in rows)]
-    figure = Figure(figsize=(4 * len(titles), 4.2), layout="constrained")
+    lines: dict[str, Line2D] = {}
+    figure = Figure(figsize=(4 * len(titles), 4.4), layout="constrained")
     for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
         for name in VARIANTS:
             row, trained = (rows.get(f"{kind}/{title}/{name}") for kind in ("betti", "betti-networks"))
@@ -95,8 +100,9 @@ def _betti(rows: Mapping[str, Any]) -> Figure:
             colour, style = _LINES[name.removesuffix(kind)], _STYLES[kind]
             failed = all(steps is None for steps in trained["steps"])
             totals = np.array([totals_of(network) for network in counted(row, trained)])
-            label = f"{name} (below 99 %)" if failed else name
-            axes.plot(np.median(totals, 0), style, color=colour, label=label, marker="o", markersize=3)
+            inside = "white" if failed else colour
+            lines[name] = Line2D([], [], color=colour, linestyle=style)
+            axes.plot(np.median(totals, 0), style, color=colour, marker="o", markersize=4, markerfacecolor=inside)
             axes.plot(totals.T, style, color=colour, alpha=0.15, linewidth=0.6)
             axes.set_xticks(range(len(row["layers"])), row["layers"], fontsize=8)
         first = TASKS[title].source.total_betti
@@ -104,5 +110,5 @@ def _betti(rows: Mapping[str, Any]) -> Figure:
         axes.set_ylim(0, 2.5 * first)
         axes.set_title(f"{title}: sum of all Betti numbers", fontsize=9)
         axes.set_xlabel("layer")
-        axes.legend(fontsize=7, handlelength=4)
+    figure.legend([*lines.values()], [*lines], loc="outside lower center", ncols=5, fontsize=8, handlelength=4)
     return figure
