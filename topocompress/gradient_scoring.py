@@ -59,7 +59,7 @@ def score_gradients(
             removal.order += gone
     values = {name: np.zeros(count) for name, count in work.widths.items()}
     for group, removal in zip(work.groups, removals, strict=True):
-        scores = removal.scores() if criterion.rounds > 1 else removal.alone
+        scores = removal.scores() if removal.order else removal.alone
         for layer, units in group.items():
             for unit, channels in enumerate(units):
                 values[layer][list(channels)] = scores[unit]
@@ -161,9 +161,11 @@ class _Work:
         if not self.criterion.alone:
             return Removal(alone=alone)
         worth = self.criterion.alone * worth_alone(alone, norms_of_units(group, self.model), self.criterion.norm)
-        if self.criterion.rounds == 1:
-            alone = np.sqrt(np.square(alone) + worth * np.square(alone).mean())
-        return Removal(alone=alone, worth=worth)
+        if self.criterion.rounds > 1:
+            return Removal(alone=alone, worth=worth)
+        squares = np.square(alone)
+        order = np.argsort(squares + worth * squares.mean(), kind="stable")
+        return Removal(alone=alone, worth=worth, order=order.tolist())
 
     def effects(
         self, number: int, removals: Sequence[Removal]

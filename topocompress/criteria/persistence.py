@@ -31,7 +31,8 @@ class Persistence(GradientCriterion):
 
     The score is the root mean square of a filter's effects (the formula of the first order). With ``rounds`` above 1
     the *order* within a layer is that of joint removal: see :class:`~topocompress.criteria.base.GradientCriterion`.
-    The sizes stay those of the first order, so that layers can be compared.
+    With ``alone`` a filter's worth by itself counts in that order too. The sizes stay those of the first order, least
+    to the first to go, so that layers can be compared.
 
     What filters do together counts as long as the network stays as removal leaves it. Fine-tuning mends most of that,
     and it matters more what the filters that stay are worth by themselves: ``alone``. docs/criteria.md has figures.
@@ -54,7 +55,7 @@ class Persistence(GradientCriterion):
         alone: How much a filter's worth by itself counts besides the joint change: λ in
             Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By
             default 0, and 1000 with one round where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the
-            score becomes the root of s² + λ · mean s² · w.
+            order is that of s² + λ · w · mean s².
         norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
             first-order score in the whole network and n the L1 norm of its weights.
         seed: Seed of the division into batches.
