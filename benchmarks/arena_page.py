@@ -15,7 +15,6 @@ from benchmarks.arena_rows import (
     EPOCHS,
     FIRST_BETWEEN,
     FIRST_PLAIN,
-    GLOBALS,
     ORACLE_ONLY,
     OURS,
     PLAIN,
@@ -35,6 +34,7 @@ Rows = Mapping[str, Any]
 END = "<!-- end -->"
 PLACES = {0.25: "25 %", 0.375: "37.5 %", 0.5: "50 %"}
 UNIFORM = (OURS, *BASELINES, *VARIANTS, *BETWEEN)
+FREE = (OURS, *(f"{name}{GLOBAL}" for name in (OURS, PLAIN, FIRST_PLAIN)), "taylor", f"taylor{GLOBAL}")
 
 
 def write(rows: Rows, page: Path) -> None:
@@ -132,7 +132,7 @@ def _table(found: Mapping[str, list[list[dict[str, Any]]]], stage: str, text: An
 def free(rows: Rows, network: str) -> str:
     """Uniform widths against those that the criterion chooses, at the same multiply-accumulates."""
     lines = []
-    for name in [each for free in GLOBALS for each in (free.removesuffix(GLOBAL), free)]:
+    for name in FREE:
         columns = [[of(rows, network, name, ratio, epochs) for epochs in (0, EPOCHS)] for ratio in RATIOS]
         if not any(plain or tuned for plain, tuned in columns):
             continue
