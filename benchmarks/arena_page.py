@@ -77,9 +77,9 @@ def spread(cells: Sequence[Mapping[str, Any]], stage: str) -> str:
     values = [100 * cell[stage] for cell in cells if stage in cell]
     if not values:
         return "–"
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     few = "" if len(values) == SEEDS else f" ({len(values)} of {SEEDS} sets)"
-    return f"{np.mean(values):.1f} ± {deviation:.1f}{few}"
+    return f"{np.mean(values):.1f}{deviation}{few}"
 
 
 def mean(cells: Sequence[Mapping[str, Any]], stage: str) -> float | None:

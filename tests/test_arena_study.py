@@ -332,6 +332,7 @@ def test_tables_by_hand():
         **rows("l1", removed=0.5, settled=0.6, tuned=0.855),
         **rows("l1", epochs=0, removed=0.1, settled=0.1),  # the cell with fine-tuning says it as well
         **rows("taylor", seeds=2, epochs=0, removed=0.8, settled=0.9),
+        **rows("fpgm", seeds=1, tuned=0.8),
     }
 
     assert lasting(found, "resnet20").splitlines() == [
@@ -344,6 +345,7 @@ def test_tables_by_hand():
     assert tuned(found, "resnet20").splitlines()[2:] == [
         "| `persistence` | 87.0 ± 1.0 | – | – |",
         "| `l1` | 86.5 ± 1.0 | – | – |",
+        "| `fpgm` | 80.0 (1 of 3 sets) | – | – |",
         "",
         "`persistence` against the best baseline: +0.50 points at 25 % (`l1`).",
     ]
