@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds after which nothing more is begun")
     parser.add_argument("--jobs", type=int, default=1, help="processes that train CNNs")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of the CNNs")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
     args = parser.parse_args()
     begun = time.time()
@@ -81,7 +82,15 @@ def main() -> None:
             activation_betti.train(results, args.weights, TRIED, device=args.device, deadline=deadline)
             activation_betti.measure(results, args.weights, TRIED)
         if part in ("candidates", "images"):
-            activation_images.study(results, folders, args.device, deadline, table=part == "images", jobs=args.jobs)
+            activation_images.study(
+                results,
+                folders,
+                args.device,
+                deadline,
+                table=part == "images",
+                jobs=args.jobs,
+                precision=args.precision,
+            )
         if part == "cost":
             results.once("cost", activation_cost.measure)
             results.once("cost-dense", activation_cost.dense)

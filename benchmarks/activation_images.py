@@ -56,6 +56,7 @@ def study(
     *,
     table: bool,
     jobs: int = 1,
+    precision: str = "no",
 ) -> None:
     """Every activation on every set whose images there are; what is there already is not done again.
 
@@ -66,6 +67,7 @@ def study(
         deadline: On the clock of :func:`time.time`; what would end after it is not kept.
         table: The runs that count; else the trials of what was tried for ours.
         jobs: Processes, which may share a GPU.
+        precision: ``no`` or ``bf16``, of everything that is computed.
     """
     titles = [title for title in SETS if folders[SETS[title][0]] and (table or title in TRIED_ON)]
     # First those that matter most, set by set, so that one set's images are in memory at a time.
@@ -80,7 +82,7 @@ def study(
         for kind, folder in folders.items():
             if folder is not None:
                 keep(kind, folder, Path(shared))
-        begin = (shared, str(device), deadline, dict(STEPS))
+        begin = (shared, str(device), deadline, dict(STEPS), precision)
         work = [(*task, results.rows.get(row(*task[:3], "trial"))) for task in tasks]
         for found in _alone(work, begin) if jobs == 1 else _together(work, begin, jobs):
             for name, measured in found.items():
@@ -126,9 +128,9 @@ def _begin_process(*begin: Any) -> None:
     _begin(*begin)
 
 
-def _begin(shared: str, device: str, deadline: float, steps: dict[int, int]) -> None:
+def _begin(shared: str, device: str, deadline: float, steps: dict[int, int], precision: str) -> None:
     STEPS.update(steps)
-    _here.update(shared=Path(shared), device=torch.device(device), deadline=deadline)
+    _here.update(shared=Path(shared), device=torch.device(device), deadline=deadline, precision=precision)
     _images.cache_clear()
 
 
@@ -165,7 +167,14 @@ class _Side:
     def _runs(self) -> Runs:
         channels = self._images.training[0].shape[1]
         make = partial(network, self._name, channels, self._images.classes, norm=self._norm)
-        return Runs(lambda seed: make(seed=seed), len(SEEDS), self._images, self._steps, _here["device"])
+        return Runs(
+            lambda seed: make(seed=seed),
+            len(SEEDS),
+            self._images,
+            self._steps,
+            _here["device"],
+            _here["precision"],
+        )
 
     def trial(self) -> dict[str, Any]:
         """The rate with the highest mean accuracy over the later half of the tests, in half the steps."""
@@ -179,7 +188,7 @@ class _Side:
             "rate": RATES[int(scores.argmax())],
             "scores": scores.round(5).tolist(),
             "ends": ends.round(5).tolist(),
-            "seconds": found["seconds"],
+            **{key: found[key] for key in ("seconds", "device", "precision")},
         }
 
     def runs(self, rate: float) -> dict[str, Any]:
@@ -208,6 +217,8 @@ class _Side:
             "accuracy": np.transpose(accuracies).tolist(),
             **({"last": np.transpose(last).tolist()} if last else {}),
             "seconds": round(time.perf_counter() - started, 2),
+            "device": str(_here["device"]),
+            "precision": _here["precision"],
         }
 
 

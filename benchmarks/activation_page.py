@@ -223,6 +223,8 @@ def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
             f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
             f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
         )
+    if half := [name for name, entry in found.items() if entry.get("precision") == "bf16"]:
+        yield f"\nTrained in bfloat16: {', '.join(half)}."
     if missing := [name for name in images.NAMES if name not in found]:
         yield f"\nNot run yet: {', '.join(missing)}."
     yield ""

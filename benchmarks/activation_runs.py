@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +30,15 @@ _TESTED = 2_000  # images at a time
 class _Run:
     """One network with its Adam, its moving average and the order in which it sees the images."""
 
-    def __init__(self, model: nn.Module, images: Images, steps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        steps: int,
+        device: torch.device,
+        computing: Callable[[], torch.autocast],
+    ) -> None:
+        self._computing = computing
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).eval()
         self.order = torch.zeros(steps, BATCH, dtype=torch.int64, device=device)
@@ -65,7 +74,9 @@ class _Run:
         batch = self.order.index_select(0, self.place)[0]
         # Selected as they lie, channels last, so that the network need not turn them.
         images = self._pixels.permute(0, 2, 3, 1).index_select(0, batch).permute(0, 3, 1, 2)
-        loss = F.cross_entropy(self.model(images), self._labels.index_select(0, batch))
+        with self._computing():
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), self._labels.index_select(0, batch))
         gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
             self.place.add_(1)
@@ -95,13 +106,21 @@ class Runs:
         images: What they learn from and are tested on.
         steps: The most they take.
         device: Where they run.
+        precision: ``bf16`` for mixed precision, ``no`` for what the device does by itself.
     """
 
     def __init__(
-        self, make: Callable[[int], nn.Module], count: int, images: Images, steps: int, device: torch.device
+        self,
+        make: Callable[[int], nn.Module],
+        count: int,
+        images: Images,
+        steps: int,
+        device: torch.device,
+        precision: str = "no",
     ) -> None:
         self._make, self._test, self._device = make, images.test, device
-        self._runs = [_Run(make(0), images, steps, device) for _ in range(count)]
+        self._computing = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
+        self._runs = [_Run(make(0), images, steps, device, self._computing) for _ in range(count)]
         self._streams: list[torch.cuda.Stream] = []
         if device.type == "cuda":
             self._streams = [torch.cuda.Stream() for _ in range(min(count, _STREAMS))]
@@ -129,7 +148,7 @@ class Runs:
     def accuracies(self, count: int | None = None) -> list[float]:
         """Of the averaged networks, on the first ``count`` test images or all."""
         pixels, labels = (each[:count] for each in self._test)
-        with torch.no_grad():
+        with torch.no_grad(), self._computing():
             right = [
                 sum(
                     (run.averaged(some.to(self._device)).argmax(1) == wanted.to(self._device)).sum()

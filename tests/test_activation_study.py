@@ -258,6 +258,30 @@ def test_cnns_side_by_side_step_as_torchs_adam_does(norm):
                 torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_cnns_in_16_bits_learn_what_they_do_in_32():
+    found = []
+    for precision in ("no", "bf16"):
+        runs = Runs(lambda seed: network("GELU", 1, 2, seed, norm=True), 1, pictures(), 6, CPU, precision)
+        runs.begin([1], [0.01])
+        for _ in range(6):
+            runs.step()
+        weights = list(runs._runs[0].model.parameters())
+        assert all(value.dtype == torch.float32 for value in weights)
+        found.append(torch.cat([value.detach().flatten() for value in weights]))
+    start = torch.cat([value.detach().flatten() for value in network("GELU", 1, 2, 1, norm=True).parameters()])
+    moved, difference = (found[0] - start).norm(), (found[1] - found[0]).norm()
+    assert 0 < difference < 0.2 * moved
+
+
+def test_mish_by_one_exponential_is_mish():
+    inputs = torch.cat([torch.linspace(-30, 30, 601), torch.tensor([-200.0, 200.0])]).requires_grad_()
+    plain, quick = (call(inputs, ()) for call in (ACTIVATIONS["Mish"].call, ACTIVATIONS["Mish"].compiled))
+    torch.testing.assert_close(quick, plain)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(each.sum(), inputs)[0] for each in (quick, plain)), atol=1e-5, rtol=1e-5
+    )
+
+
 def test_runs_that_begin_anew_forget_what_they_have_learned():
     runs = Runs(lambda seed: network("ReLU", 1, 2, seed, norm=True, widths=(3, 3, 4, 4)), 1, pictures(), 3, CPU)
     kept = []
@@ -339,6 +363,10 @@ def test_the_page_says_by_how_much_ours_is_ahead_on_images():
     assert f"| {title} | without | {later / first:.1f}× | -1.00 | SiLU |" in text
     assert f"| ReLU | 0.01 | {later} ({later}–{later}) | 0 | 70.00 % (70.0–70.0) |" in text
     assert "Not run yet: GELU, Mish, tanh, leaky ReLU." in text
+    assert "bfloat16" not in text
+    rows[row("ReLU", title, "plain", "runs")]["precision"] = "no"
+    rows[row("SiLU", title, "plain", "runs")]["precision"] = "bf16"
+    assert "Trained in bfloat16: SiLU." in tables(rows)
 
 
 def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatch):
