@@ -11,7 +11,8 @@
 
 Several parts may be named, and are done in that order. Every result goes into one file as it is made (--results) and is
 not made again; a run that was stopped goes on, and one with --deadline stops by itself. With --device cuda, runs are
-trained side by side on a GPU; betti and cost stay on the CPU.
+trained side by side on a GPU; betti and cost stay on the CPU. With --precision bf16 CNNs compute in mixed precision,
+for CPUs that are fast in it; rows and tables say so.
 """
 
 from __future__ import annotations

@@ -223,11 +223,15 @@ def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
             f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
             f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
         )
-    if half := [name for name, entry in found.items() if entry.get("precision") == "bf16"]:
-        yield f"\nTrained in bfloat16: {', '.join(half)}."
+    yield from _in_half(found)
     if missing := [name for name in images.NAMES if name not in found]:
         yield f"\nNot run yet: {', '.join(missing)}."
     yield ""
+
+
+def _in_half(found: Rows) -> Iterator[str]:
+    if half := [name for name, entry in found.items() if entry.get("precision") == "bf16"]:
+        yield f"\nTrained in bfloat16: {', '.join(half)}."
 
 
 def final(accuracies: Sequence[float]) -> float:
@@ -243,11 +247,12 @@ def reached(accuracies: Sequence[float], goal: float) -> float | None:
 
 def _candidates(rows: Rows) -> Iterator[str]:
     cells = [(title, kind) for kind in images.KINDS for title in images.TRIED_ON]
-    found = {}
+    found, halves = {}, {}
     for name in (*CANDIDATES, *images.NAMES[1:]):
         trials = [rows.get(images.row(name, title, kind, "trial")) for title, kind in cells]
         if all(trials):
             found[name] = [(100 * max(trial["scores"]), 100 * max(trial["ends"])) for trial in trials if trial]
+            halves[name] = next((trial for trial in trials if trial and trial.get("precision") == "bf16"), {})
     if not found:
         return
     yield "### What was tried on images\n"
@@ -260,6 +265,7 @@ def _candidates(rows: Rows) -> Iterator[str]:
         "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
         "two seeds that count nowhere else.\n"
     )
+    yield from _in_half(halves)
 
 
 def _dense(rows: Rows) -> Iterator[str]:

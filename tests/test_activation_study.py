@@ -14,7 +14,7 @@ from benchmarks import activation_betti
 from benchmarks.activation import insert
 from benchmarks.activation_betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
 from benchmarks.activation_data import Images, chosen, cifar
-from benchmarks.activation_images import STEPS, moments, network, row, study
+from benchmarks.activation_images import KINDS, STEPS, TRIED_ON, moments, network, row, study
 from benchmarks.activation_page import reached, spread, tables, tried
 from benchmarks.activation_plots import draw
 from benchmarks.activation_replay import CPU
@@ -367,6 +367,17 @@ def test_the_page_says_by_how_much_ours_is_ahead_on_images():
     rows[row("ReLU", title, "plain", "runs")]["precision"] = "no"
     rows[row("SiLU", title, "plain", "runs")]["precision"] = "bf16"
     assert "Trained in bfloat16: SiLU." in tables(rows)
+
+
+def test_the_page_says_which_trials_ran_in_16_bits():
+    def trials(name, **more):
+        trial = {"rate": 0.01, "scores": [0.5], "ends": [0.6], **more}
+        return {row(name, title, kind, "trial"): trial for title in TRIED_ON for kind in KINDS}
+
+    assert "bfloat16" not in tables(trials("GELU"))
+    text = tables(trials("GELU") | trials("Mish", precision="bf16"))
+    assert "| Mish | 50.0 · 60.0 |" in text
+    assert text.count("Trained in bfloat16: Mish.") == 1
 
 
 def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatch):
