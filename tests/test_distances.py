@@ -252,4 +252,5 @@ def test_the_product_of_another_device_obeys_the_same_bound(features, writeable)
     norms = np.linalg.norm(points.astype(np.float64), axis=1)
     exact = points.astype(np.float64) @ points.astype(np.float64).T
     for found in (here, there):
-        assert (np.tril(np.abs(found - exact) - gamma * norms[:, None] * norms[None]) <= 0).all()
+        filled = np.tril(found)  # the rest is whatever the memory held, which no arithmetic may meet
+        assert (np.tril(np.abs(filled - exact) - gamma * norms[:, None] * norms[None]) <= 0).all()
