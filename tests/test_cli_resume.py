@@ -17,6 +17,7 @@ __all__ = ["place"]
 SCORE = ["score", "tiny.safetensors", *BASE, "--scale", "quantile:0.1"]
 KILLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
 from topocompress.score_store import ScoreStore
 
 save = ScoreStore.save
