@@ -9,18 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import activation_images as images
-from benchmarks.activation_betti import (
-    DECAY,
-    MAIN,
-    POINTS,
-    STEPS,
-    TRIED,
-    Table,
-    area,
-    counted,
-    halved,
-    totals_of,
-)
+from benchmarks.activation_betti import DECAY, MAIN, POINTS, STEPS, TRIED, Table, area, counted, halved, totals_of
 from benchmarks.activation_data import SETS
 from benchmarks.activation_runs import BATCH as IMAGE_BATCH
 from benchmarks.activation_sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
@@ -188,12 +177,16 @@ def _images(rows: Rows) -> Iterator[str]:
         best = max(ends, key=ends.__getitem__)
         lead = 100 * (float(np.mean(found[OURS]["final"])) - ends[best])
         yield (
-            f"| {title} | {'with' if images.KINDS[kind] else 'without'} | "
+            f"| {title} | {_with(kind)} | "
             f"{_times(plain, own, images.STEPS[len(SETS[title][1])])} | {lead:+.2f} | {best} |"
         )
     yield "\nSteps are medians until ReLU's own final accuracy, accuracies means over the seeds, in points.\n"
     for (title, kind), found in cells.items():
         yield from _one(title, kind, found)
+
+
+def _with(kind: str) -> str:
+    return "with" if images.KINDS[kind] else "without"
 
 
 def _cell(rows: Rows, title: str, kind: str) -> dict[str, Any]:
@@ -212,8 +205,16 @@ def _steps(entry: Rows, goal: float) -> list[float]:
 
 def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
     goal = _goal(found)
-    yield f"#### {title}, {'with' if images.KINDS[kind] else 'without'} BatchNorm\n"
+    yield f"#### {title}, {_with(kind)} BatchNorm\n"
     yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
+    yield from _ends(found, goal)
+    if missing := [name for name in images.NAMES if name not in found]:
+        yield f"\nNot run yet: {', '.join(missing)}."
+    yield ""
+
+
+def _ends(found: Rows, goal: float) -> Iterator[str]:
+    """Activation by activation: steps to the goal and accuracy at the end."""
     yield "| activation | rate | steps | failed | final accuracy, mean (lowest–highest) |"
     yield "|---|---:|---:|---:|---:|"
     for name, entry in found.items():
@@ -224,9 +225,6 @@ def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
             f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
         )
     yield from _in_half(found)
-    if missing := [name for name in images.NAMES if name not in found]:
-        yield f"\nNot run yet: {', '.join(missing)}."
-    yield ""
 
 
 def _in_half(found: Rows) -> Iterator[str]:
@@ -266,6 +264,12 @@ def _candidates(rows: Rows) -> Iterator[str]:
         "two seeds that count nowhere else.\n"
     )
     yield from _in_half(halves)
+    for (title, kind), names in images.LONGER.items():
+        longer = {name: rows[key] for name in names if (key := images.row(name, title, kind, "runs")) in rows}
+        if longer and "ReLU" in (cell := _cell(rows, title, kind)):
+            yield f"\nTrained in full, as in the table of {title}, {_with(kind)} BatchNorm:\n"
+            yield from _ends(longer, _goal(cell))
+    yield ""
 
 
 def _dense(rows: Rows) -> Iterator[str]:

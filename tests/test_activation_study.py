@@ -14,7 +14,7 @@ from benchmarks import activation_betti
 from benchmarks.activation import insert
 from benchmarks.activation_betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
 from benchmarks.activation_data import Images, chosen, cifar
-from benchmarks.activation_images import KINDS, STEPS, TRIED_ON, moments, network, row, study
+from benchmarks.activation_images import KINDS, LONGER, STEPS, TRIED_ON, moments, network, row, study
 from benchmarks.activation_page import reached, spread, tables, tried
 from benchmarks.activation_plots import draw
 from benchmarks.activation_replay import CPU
@@ -380,6 +380,27 @@ def test_the_page_says_which_trials_ran_in_16_bits():
     assert text.count("Trained in bfloat16: Mish.") == 1
 
 
+def test_the_page_shows_what_was_tried_and_then_trained_in_full():
+    (title, kind), (name, *_) = next(iter(LONGER.items()))
+    tests = moments(STEPS[10])
+    entry = {"rate": 0.01, "accuracy": [[0.5] * (len(tests) - 3) + [0.75] * 3], "final": [0.75]}
+    trials = {
+        row("GELU", at, norm, "trial"): {"rate": 0.01, "scores": [0.5], "ends": [0.6]}
+        for at in TRIED_ON
+        for norm in KINDS
+    }
+    rows = {**trials, row("ReLU", title, kind, "runs"): entry}
+    assert "Trained in full" not in tables(rows)
+    text = tables({**rows, row(name, title, kind, "runs"): {**entry, "final": [0.8]}})
+    assert f"Trained in full, as in the table of {title}, without BatchNorm:" in text
+    assert f"| {name} | 0.01 | {tests[-3]} ({tests[-3]}–{tests[-3]}) | 0 | 80.00 % (80.0–80.0) |" in text
+
+
+def test_what_is_to_be_trained_in_full_was_tried():
+    assert all(name in CANDIDATES for names in LONGER.values() for name in names)
+    assert all(title in TRIED_ON and kind in KINDS for title, kind in LONGER)
+
+
 def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     for prefix, count in (("train", 800), ("t10k", 50)):
@@ -403,6 +424,13 @@ def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatc
     before = dict(results.rows)
     study(results, folders, CPU, math.inf, table=True)
     assert results.rows == before
+    tried = Results(tmp_path / "tried.json")
+    monkeypatch.setattr("benchmarks.activation_images.CANDIDATES", ("ReLU", "tanh"))
+    monkeypatch.setattr("benchmarks.activation_images.LONGER", {("Fashion-MNIST, 10", "plain"): ("tanh",)})
+    study(tried, folders, CPU, math.inf, table=False)
+    full = [name for name in tried.rows if name.endswith("/runs")]
+    assert full == [row("tanh", "Fashion-MNIST, 10", "plain", "runs")]
+    assert sum(name.endswith("/trial") for name in tried.rows) == 4
     late = Results(tmp_path / "late.json")
     study(late, folders, CPU, 0.0, table=True)
     assert late.rows == {}
