@@ -176,17 +176,14 @@ def _images(rows: Rows) -> Iterator[str]:
         ends = {name: float(np.mean(entry["final"])) for name, entry in found.items() if name != OURS}
         best = max(ends, key=ends.__getitem__)
         lead = 100 * (float(np.mean(found[OURS]["final"])) - ends[best])
-        yield (
-            f"| {title} | {_with(kind)} | "
-            f"{_times(plain, own, images.STEPS[len(SETS[title][1])])} | {lead:+.2f} | {best} |"
-        )
+        times = _times(plain, own, images.STEPS[len(SETS[title][1])])
+        yield f"| {title} | {_WITH[kind]} | {times} | {lead:+.2f} | {best} |"
     yield "\nSteps are medians until ReLU's own final accuracy, accuracies means over the seeds, in points.\n"
     for (title, kind), found in cells.items():
         yield from _one(title, kind, found)
 
 
-def _with(kind: str) -> str:
-    return "with" if images.KINDS[kind] else "without"
+_WITH = {kind: "with" if norm else "without" for kind, norm in images.KINDS.items()}
 
 
 def _cell(rows: Rows, title: str, kind: str) -> dict[str, Any]:
@@ -205,7 +202,7 @@ def _steps(entry: Rows, goal: float) -> list[float]:
 
 def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
     goal = _goal(found)
-    yield f"#### {title}, {_with(kind)} BatchNorm\n"
+    yield f"#### {title}, {_WITH[kind]} BatchNorm\n"
     yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
     yield from _ends(found, goal)
     if missing := [name for name in images.NAMES if name not in found]:
@@ -224,12 +221,20 @@ def _ends(found: Rows, goal: float) -> Iterator[str]:
             f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
             f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
         )
-    yield from _in_half(found)
+    yield from _elsewhere(found)
 
 
-def _in_half(found: Rows) -> Iterator[str]:
-    if half := [name for name, entry in found.items() if entry.get("precision") == "bf16"]:
-        yield f"\nTrained in bfloat16: {', '.join(half)}."
+_ELSEWHERE = {
+    "in bfloat16": {"precision": "bf16"},
+    "on a CPU in single precision": {"device": "cpu", "precision": "no"},
+}
+
+
+def _elsewhere(found: Rows) -> Iterator[str]:
+    """Which were not trained as most were, on a GPU."""
+    for words, there in _ELSEWHERE.items():
+        if named := [name for name, entry in found.items() if there.items() <= entry.items()]:
+            yield f"\nTrained {words}: {', '.join(named)}."
 
 
 def final(accuracies: Sequence[float]) -> float:
@@ -261,13 +266,13 @@ def _candidates(rows: Rows) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{a:.1f} · {b:.1f}' for a, b in scores)} | {means[0]:.2f} · {means[1]:.2f} |"
     yield (
         "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
-        "two seeds that count nowhere else.\n"
+        "two seeds that count nowhere else."
     )
-    yield from _in_half(halves)
+    yield from _elsewhere(halves)
     for (title, kind), names in images.LONGER.items():
         longer = {name: rows[key] for name in names if (key := images.row(name, title, kind, "runs")) in rows}
         if longer and "ReLU" in (cell := _cell(rows, title, kind)):
-            yield f"\nTrained in full, as in the table of {title}, {_with(kind)} BatchNorm:\n"
+            yield f"\nTrained in full, as in the table of {title}, {_WITH[kind]} BatchNorm:\n"
             yield from _ends(longer, _goal(cell))
     yield ""
 

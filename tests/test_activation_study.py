@@ -363,10 +363,13 @@ def test_the_page_says_by_how_much_ours_is_ahead_on_images():
     assert f"| {title} | without | {later / first:.1f}× | -1.00 | SiLU |" in text
     assert f"| ReLU | 0.01 | {later} ({later}–{later}) | 0 | 70.00 % (70.0–70.0) |" in text
     assert "Not run yet: GELU, Mish, tanh, leaky ReLU." in text
-    assert "bfloat16" not in text
-    rows[row("ReLU", title, "plain", "runs")]["precision"] = "no"
-    rows[row("SiLU", title, "plain", "runs")]["precision"] = "bf16"
-    assert "Trained in bfloat16: SiLU." in tables(rows)
+    assert "Trained" not in text
+    rows[row(OURS, title, "plain", "runs")].update(device="cuda", precision="no")
+    rows[row("ReLU", title, "plain", "runs")].update(device="cpu", precision="no")
+    rows[row("SiLU", title, "plain", "runs")].update(device="cpu", precision="bf16")
+    text = tables(rows)
+    assert "Trained in bfloat16: SiLU." in text
+    assert "Trained on a CPU in single precision: ReLU." in text
 
 
 def test_the_page_says_which_trials_ran_in_16_bits():
