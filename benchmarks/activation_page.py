@@ -221,18 +221,15 @@ def _ends(found: Rows, goal: float) -> Iterator[str]:
             f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
             f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
         )
-    yield from _elsewhere(found)
+    yield from _off_gpu(found)
 
 
-_ELSEWHERE = {
-    "in bfloat16": {"precision": "bf16"},
-    "on a CPU in single precision": {"device": "cpu", "precision": "no"},
-}
+_OFF_GPU = {"in bfloat16": {"precision": "bf16"}, "on a CPU in single precision": {"device": "cpu", "precision": "no"}}
 
 
-def _elsewhere(found: Rows) -> Iterator[str]:
+def _off_gpu(found: Rows) -> Iterator[str]:
     """Which were not trained as most were, on a GPU."""
-    for words, there in _ELSEWHERE.items():
+    for words, there in _OFF_GPU.items():
         if named := [name for name, entry in found.items() if there.items() <= entry.items()]:
             yield f"\nTrained {words}: {', '.join(named)}."
 
@@ -268,7 +265,7 @@ def _candidates(rows: Rows) -> Iterator[str]:
         "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
         "two seeds that count nowhere else."
     )
-    yield from _elsewhere(halves)
+    yield from _off_gpu(halves)
     for (title, kind), names in images.LONGER.items():
         longer = {name: rows[key] for name in names if (key := images.row(name, title, kind, "runs")) in rows}
         if longer and "ReLU" in (cell := _cell(rows, title, kind)):
