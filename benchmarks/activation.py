@@ -34,7 +34,7 @@ from benchmarks import (
 )
 from benchmarks.activation_betti import MAIN, TRIED
 from benchmarks.topology import Results
-from topocompress.files import atomic_file
+from topocompress.runtime.files import atomic_file
 
 PARTS = ("sets", "networks", "betti", "tried", "candidates", "images", "cost", "show")
 QUICK = 40

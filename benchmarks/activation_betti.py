@@ -24,7 +24,7 @@ from benchmarks.activation_sets import DEPTH, SEEDS, TASKS, Task, best_rate, fin
 from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
 from benchmarks.activation_zoo import FIRST, OURS, Activation, in_first_layer
 from benchmarks.topology import Results
-from topocompress.datasets import Labelled
+from topocompress.activation.point_sets import Labelled
 from topocompress.topology.layers import INPUT, class_bettis
 
 

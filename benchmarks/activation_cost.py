@@ -19,7 +19,7 @@ from benchmarks.activation_sets import NAMES as DENSE
 from benchmarks.activation_stack import BATCH as DENSE_BATCH
 from benchmarks.activation_zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, OURS, Layer
 from topocompress import TopologicalActivation, export_onnx
-from topocompress.export import open_session, run_session
+from topocompress.deploy.export import open_session, run_session
 
 NAMES = ("ReLU", OURS, "SiLU", "Mish")
 ROUNDS, DENSE_ROUNDS, SERVED = 12, 300, 80

@@ -18,7 +18,7 @@ from benchmarks.activation_page import spread
 from benchmarks.activation_sets import NAMES, TASKS
 from benchmarks.activation_zoo import FIRST, OURS
 from topocompress import TopologicalActivation
-from topocompress.datasets import nine_discs
+from topocompress.activation.point_sets import nine_discs
 
 mpl.use("agg")
 _COLOURS = ("#c2410c", "#1d4ed8")

@@ -16,8 +16,8 @@ from benchmarks.activation_replay import CPU
 from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
 from benchmarks.activation_zoo import ACTIVATIONS, FIRST, OURS, in_first_layer
 from benchmarks.topology import Results
-from topocompress import datasets
-from topocompress.datasets import KnownTopology
+from topocompress.activation import point_sets
+from topocompress.activation.point_sets import KnownTopology
 
 RATES = (3e-4, 6e-4, 1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 TRIAL_SEEDS, SEEDS = (100, 101), tuple(range(10))
@@ -50,11 +50,11 @@ class Task:
 
 
 TASKS = {
-    "D-I": Task(source=datasets.nine_discs(), width=32, steps=1500, neighbours=14),
-    "D-II": Task(source=datasets.linked_tori(), width=32, steps=1500, neighbours=35),
-    "D-III": Task(source=datasets.nested_spheres(), width=32, steps=1500, neighbours=22, covered=True),
-    "annuli": Task(source=datasets.annuli(7), width=64, steps=1000),
-    "rings": Task(source=datasets.annuli(7, dimension=3), width=64, steps=2000, training=200_000, longer=3000),
+    "D-I": Task(source=point_sets.nine_discs(), width=32, steps=1500, neighbours=14),
+    "D-II": Task(source=point_sets.linked_tori(), width=32, steps=1500, neighbours=35),
+    "D-III": Task(source=point_sets.nested_spheres(), width=32, steps=1500, neighbours=22, covered=True),
+    "annuli": Task(source=point_sets.annuli(7), width=64, steps=1000),
+    "rings": Task(source=point_sets.annuli(7, dimension=3), width=64, steps=2000, training=200_000, longer=3000),
 }
 
 

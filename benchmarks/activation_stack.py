@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.activation_replay import CPU, replayed
 from benchmarks.activation_zoo import ACTIVATIONS, Activation, Parameters, gain
-from topocompress.datasets import KnownTopology
+from topocompress.activation.point_sets import KnownTopology
 
 TEST, BATCH = 2_000, 512
 LEVELS = (0.90, 0.95, 0.99)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from topocompress import TopologicalActivation
-from topocompress.activation import AMPLITUDE, FREQUENCY, wave
+from topocompress.activation.module import AMPLITUDE, FREQUENCY, wave
 
 Parameters = tuple[Tensor, ...]
 

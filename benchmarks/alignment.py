@@ -24,17 +24,17 @@ import torch
 from torch import nn
 
 from benchmarks.networks import images_at_224, untrained
-from topocompress import environment
+from topocompress.dependencies.groups import find_groups
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.latency import compare_latency
+from topocompress.deploy.measurement import count_macs
 from topocompress.errors import PlanError
-from topocompress.export import export_onnx
-from topocompress.files import atomic_file
-from topocompress.groups import find_groups
-from topocompress.latency import compare_latency
-from topocompress.measurement import count_macs
-from topocompress.planning import make_plan
-from topocompress.rules import Limits
-from topocompress.surgery import apply
-from topocompress.verbs import layer_costs, score
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
+from topocompress.surgery.removal import apply
+from topocompress.workflows.single_steps import layer_costs, score
 
 NETWORKS = ("mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "efficientnet_b0", "regnet_y_400mf", "densenet121")
 ALIGNMENTS: tuple[int | Literal["auto"], ...] = (1, 2, 4, 8, 16, 32, "auto")

@@ -24,8 +24,8 @@ import torch
 
 from benchmarks import arena_page, arena_rows, arena_work
 from benchmarks.arena_setting import NETWORKS, SEEDS, Setting, prepare_images
-from topocompress import environment
 from topocompress.criteria.registry import split_names
+from topocompress.reporting import environment
 
 
 def setting_of(args: argparse.Namespace) -> Setting:

@@ -27,8 +27,8 @@ from benchmarks.arena_scores import read_scores, scored_as
 from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
 from benchmarks.arena_work import Results
 from benchmarks.oracle import correlations
-from topocompress.arena import GLOBAL
-from topocompress.files import atomic_file
+from topocompress.runtime.files import atomic_file
+from topocompress.workflows.compare import GLOBAL
 
 Rows = Mapping[str, Any]
 END = "<!-- end -->"

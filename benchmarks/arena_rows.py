@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from benchmarks.arena_scores import scored_as
 from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
-from topocompress.arena import GLOBAL
+from topocompress.workflows.compare import GLOBAL
 
 EPOCHS = 2
 OURS = "persistence"

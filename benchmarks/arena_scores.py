@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from topocompress.arena import GLOBAL
 from topocompress.criteria.registry import create
 from topocompress.errors import CriterionError
-from topocompress.files import atomic_file
+from topocompress.runtime.files import atomic_file
 from topocompress.types import LayerScores, Scores
+from topocompress.workflows.compare import GLOBAL
 
 
 def write_scores(file: Path, scores: Scores) -> None:
@@ -42,7 +42,7 @@ def scored_as(name: str, epochs: int) -> str:
     """The criterion behind a cell, with the settings that it has where fine-tuning follows; they cut alike anywhere.
 
     Args:
-        name: As in :func:`topocompress.arena.compare`.
+        name: As in :func:`topocompress.workflows.compare.compare`.
         epochs: Of fine-tuning.
     """
     bare = name.removesuffix(GLOBAL)

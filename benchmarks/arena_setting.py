@@ -10,11 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from benchmarks.cifar_resnet import INNER_ONLY
-from topocompress.arena import GLOBAL
-from topocompress.data import load_data
-from topocompress.files import atomic_file
-from topocompress.models import LoadedModel, load_model
-from topocompress.recipe import Augmentation, Precision
+from topocompress.data.loading import load_data
+from topocompress.models.loading import LoadedModel, load_model
+from topocompress.runtime.files import atomic_file
+from topocompress.training.recipe import Precision
+from topocompress.types import Augmentation
+from topocompress.workflows.compare import GLOBAL
 
 SEEDS = 3
 RATIOS = (0.25, 0.375, 0.5)

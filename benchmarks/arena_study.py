@@ -1,7 +1,7 @@
 """The study behind docs/criteria.md: a network opened for many cells of the arena, and one cell of it.
 
 A cell is one criterion at one ratio with one set of calibration samples: accuracy right after removal, after BatchNorm
-re-estimation and, where asked for, after fine-tuning. It is what :func:`topocompress.arena.compare` does, with the
+re-estimation and, where asked for, after fine-tuning. It is what :func:`topocompress.compare` does, with the
 pruned network on a GPU if there is one, and the scores kept in files, so that many processes can share the cells.
 """
 
@@ -24,21 +24,21 @@ from torch.utils.data import TensorDataset
 from benchmarks.arena_scores import read_scores, scored_as, write_scores
 from benchmarks.arena_setting import NETWORKS, SOURCES, Setting, opened
 from benchmarks.recorded import recorded_steps
-from topocompress.arena import GLOBAL, contestant
 from topocompress.criteria.registry import create
-from topocompress.data import Data, batches
+from topocompress.data.loading import Data, batches
+from topocompress.deploy.measurement import evaluate
 from topocompress.errors import TopocompressError
-from topocompress.finetuning import FinetuneResult, finetune
-from topocompress.measurement import evaluate
-from topocompress.probing import prunable_groups
-from topocompress.recipe import Recipe
-from topocompress.resources import Resources
-from topocompress.rules import Limits
-from topocompress.scoring import silent
-from topocompress.steps import Job
-from topocompress.surgery import apply
+from topocompress.planning.rules import Limits
+from topocompress.runtime.progress import silent
+from topocompress.runtime.resources import Resources
+from topocompress.surgery.removal import apply
+from topocompress.surgery.trial import prunable_groups
+from topocompress.training.finetuning import FinetuneResult, finetune
+from topocompress.training.recipe import Recipe
 from topocompress.types import ChannelGroup, LayerCost, Scores
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.compare import GLOBAL, contestant
+from topocompress.workflows.single_steps import layer_costs, score_groups
+from topocompress.workflows.steps import Job
 
 EVALUATED_AT_ONCE = 500
 _ALONE = Resources(workers=1, memory=2 << 30)
@@ -114,7 +114,7 @@ class Subject:
         """One cell of the arena; accuracies in 0..1, multiply-accumulates as the share that is left.
 
         Args:
-            name: Of the criterion, as in :func:`topocompress.arena.compare`.
+            name: Of the criterion, as in :func:`topocompress.workflows.compare.compare`.
             ratio: Share of every group that goes.
             seed: Which set of calibration samples.
             epochs: Of fine-tuning.

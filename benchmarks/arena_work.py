@@ -23,7 +23,7 @@ from benchmarks.arena_setting import SEEDS, Setting
 from benchmarks.arena_study import Subject
 from benchmarks.oracle import consult
 from topocompress.errors import TopocompressError
-from topocompress.files import atomic_file
+from topocompress.runtime.files import atomic_file
 
 POLL = 2.0
 FAILURES = (

@@ -23,11 +23,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.networks import images_at_224, make_informative
-from topocompress import compress, environment
-from topocompress.data import load_data
+from topocompress import compress
+from topocompress.data.loading import load_data
 from topocompress.errors import TopocompressError
-from topocompress.files import atomic_file
-from topocompress.models import load_model
+from topocompress.models.loading import load_model
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
 
 NETWORKS = (
     "fcn_resnet50",

@@ -20,11 +20,12 @@ from typing import Any
 from safetensors.torch import save_file
 
 from benchmarks.networks import images_at_224, untrained
-from topocompress import compress, environment
-from topocompress.export import export_onnx
-from topocompress.files import atomic_file
-from topocompress.latency import compare_latency
-from topocompress.models import load_model
+from topocompress import compress
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.latency import compare_latency
+from topocompress.models.loading import load_model
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
 
 _BLOCKS = 7
 _RULES: tuple[dict[str, float], ...] = ({"target_macs": 0.5}, {"target_latency": 0.6})

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from topocompress import environment
-from topocompress.inference import main_output
-from topocompress.memory_layout import laid_out
+from topocompress.network.inference import main_output
+from topocompress.network.memory_layout import laid_out
+from topocompress.reporting import environment
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vgg11_bn",
             "shufflenet_v2_x1_0", "regnet_x_400mf", "convnext_tiny")  # fmt: skip

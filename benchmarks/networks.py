@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from topocompress.data import load_data
+from topocompress.data.loading import load_data
 from topocompress.types import Preprocessing
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -94,7 +94,7 @@ def make_informative(model: nn.Module, images: Tensor, *, seed: int = 0) -> None
 def estimate_statistics(model: nn.Module, images: Tensor) -> None:
     """Set the statistics of every BatchNorm, in place, from one forward pass, norm by norm.
 
-    Unlike :func:`topocompress.finetuning.recalibrate_batchnorm` it magnifies no channel that hardly varies.
+    Unlike :func:`topocompress.training.finetuning.recalibrate_batchnorm` it magnifies no channel that hardly varies.
 
     Args:
         model: Any network; left in eval mode.

@@ -28,9 +28,9 @@ from torch.utils.data import Subset
 from benchmarks.cifar_resnet import INNER_ONLY, Block, CifarResNet
 from topocompress import score
 from topocompress.criteria.registry import create, split_names
-from topocompress.data import Data, batches, load_data
-from topocompress.files import atomic_file
-from topocompress.models import load_model
+from topocompress.data.loading import Data, batches, load_data
+from topocompress.models.loading import load_model
+from topocompress.runtime.files import atomic_file
 
 CRITERIA = (
     "persistence+rounds=1,persistence+rounds=1+signed=false,persistence,taylor,l1,l2,fpgm,bn-scale,hrank,chip,"

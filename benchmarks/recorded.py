@@ -1,7 +1,7 @@
 """Training steps recorded as CUDA graphs: small networks train several times as fast where a GPU waits for Python.
 
 The forward and the backward pass are recorded once and played back; kernels and numbers are those of the steps as they
-are. Loss, optimiser and everything else stay with :mod:`topocompress.trainer`.
+are. Loss, optimiser and everything else stay with :mod:`topocompress.training.trainer`.
 
     python -m benchmarks.recorded
 
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from benchmarks.cifar_resnet import resnet20
-from topocompress import accelerating, trainer
-from topocompress.finetuning import finetune
-from topocompress.recipe import Recipe
+from topocompress.training import accelerator, trainer
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def recorded_steps(example: Tensor) -> Iterator[None]:
     """
 
     def wrapped(helper: Any, model: nn.Module, used: set[str]) -> nn.Module:
-        return record(accelerating.wrapped(helper, model, used), example)
+        return record(accelerator.wrapped(helper, model, used), example)
 
     with mock.patch.object(trainer, "wrapped", wrapped):
         yield

@@ -21,13 +21,13 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from topocompress.data import batches, load_data
-from topocompress.files import atomic_file
-from topocompress.finetuning import finetune
-from topocompress.measurement import evaluate
-from topocompress.models import load_model
-from topocompress.recipe import Recipe
-from topocompress.tuning_store import FILE
+from topocompress.data.loading import batches, load_data
+from topocompress.deploy.measurement import evaluate
+from topocompress.models.loading import load_model
+from topocompress.runtime.files import atomic_file
+from topocompress.training.checkpoints import FILE
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -15,18 +15,19 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.cifar_resnet import INNER_ONLY
-from topocompress import Betti, apply, environment, score
-from topocompress.controls import matched_plan
+from topocompress import Betti, apply, score
 from topocompress.criteria import Random
-from topocompress.data import batches, load_data
+from topocompress.data.loading import batches, load_data
+from topocompress.dependencies.groups import find_groups
+from topocompress.deploy.measurement import evaluate
 from topocompress.errors import PlanError
-from topocompress.groups import find_groups
-from topocompress.measurement import evaluate
-from topocompress.models import load_model
-from topocompress.planning import make_plan
-from topocompress.rules import Limits
-from topocompress.scoring import score_layers
-from topocompress.verbs import layer_costs
+from topocompress.models.loading import load_model
+from topocompress.planning.controls import matched_plan
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.reporting import environment
+from topocompress.scoring.dispatch import score_layers
+from topocompress.workflows.single_steps import layer_costs
 
 THRESHOLD = 300
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import topology_parts as parts
-from topocompress import environment
-from topocompress.files import atomic_file
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
 
 PARTS: dict[str, Callable[[argparse.Namespace, Results], None]] = {
     "loop": parts.loop,

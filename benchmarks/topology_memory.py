@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.networks import convolutions, images_at_224, untrained
 from topocompress import Betti
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.runtime.resources import Resources
+from topocompress.scoring.dispatch import score_layers
 
 BUDGET = 2 * 10**9
 

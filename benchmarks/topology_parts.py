@@ -20,12 +20,12 @@ from benchmarks import topology_tasks as tasks
 from benchmarks.bare_forward import bare_forward
 from benchmarks.networks import Batches, convolutions, images_at_224, inner_convolutions, untrained
 from topocompress import Betti
-from topocompress.arrays import SharedArray
-from topocompress.capture import Maps, Slice, collect_clouds, map_shapes
-from topocompress.cloud_scoring import task_size
-from topocompress.parallel import workers
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.network.capture import Maps, Slice, collect_clouds, map_shapes
+from topocompress.runtime.parallel import workers
+from topocompress.runtime.resources import Resources
+from topocompress.runtime.shared_arrays import SharedArray
+from topocompress.scoring.clouds import task_size
+from topocompress.scoring.dispatch import score_layers
 
 CORES = 2
 GROWTH = (250, 500, 1000, 2000, 4000)

@@ -20,13 +20,13 @@ from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from topocompress import apply, plan, score
-from topocompress.batchnorm import recalibrate_batchnorm
-from topocompress.checkpoints import read_checkpoint
-from topocompress.data import batches, load_data
-from topocompress.finetuning import finetune
-from topocompress.inference import sample_count
-from topocompress.measurement import agreement, evaluate
-from topocompress.recipe import Recipe
+from topocompress.data.loading import batches, load_data
+from topocompress.deploy.measurement import agreement, evaluate
+from topocompress.models.checkpoints import read_checkpoint
+from topocompress.network.batchnorm import recalibrate_batchnorm
+from topocompress.network.inference import sample_count
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 from topocompress.types import Preprocessing
 
 _SHAPE = Preprocessing(input_shape=(3, 32, 32))

@@ -22,9 +22,9 @@ from typing import Any
 
 from benchmarks.children import Limits, Outcome, run_children
 from benchmarks.zoo_page import page, passed
-from topocompress import environment
-from topocompress.architectures import torchvision_names
-from topocompress.files import atomic_file
+from topocompress.models.architectures import torchvision_names
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
 
 
 class Results:

@@ -27,20 +27,20 @@ from torch import Tensor, nn
 import topocompress
 from benchmarks.networks import estimate_statistics, relative_spread
 from benchmarks.zoo_subject import Subject, build_subject, ordinary
-from topocompress.capture import Maps
 from topocompress.criteria.registry import create
+from topocompress.dependencies.groups import explicit
+from topocompress.dependencies.heads import HeadAttention
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.latency import compare_latency
+from topocompress.deploy.measurement import count_macs, count_parameters
 from topocompress.errors import ExportError, TopocompressError
-from topocompress.export import export_onnx
-from topocompress.groups import explicit
-from topocompress.heads import HeadAttention
-from topocompress.inference import first_line
-from topocompress.latency import compare_latency
-from topocompress.measurement import count_macs, count_parameters
-from topocompress.planning import make_plan
-from topocompress.probing import prunable_groups
-from topocompress.resources import Resources
+from topocompress.network.capture import Maps
+from topocompress.network.inference import first_line
+from topocompress.planning.plan import make_plan
+from topocompress.runtime.resources import Resources
+from topocompress.surgery.trial import prunable_groups
 from topocompress.types import PruningPlan
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.single_steps import layer_costs, score_groups
 
 RATIO = 0.3
 CRITERIA = ("l1", "betti")

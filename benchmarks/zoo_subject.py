@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.networks import Batches, in_batches, make_informative
-from topocompress.architectures import build
-from topocompress.data import load_data
-from topocompress.inference import main_output
-from topocompress.measurement import count_macs
-from topocompress.preprocessing import default_preprocessing
+from topocompress.data.loading import load_data
+from topocompress.deploy.measurement import count_macs
+from topocompress.models.architectures import build
+from topocompress.models.preprocessing import default_preprocessing
+from topocompress.network.inference import main_output
 from topocompress.types import Architecture, ChannelGroup, Preprocessing
 
 SMALLER_INPUT = {"regnet_y_128gf": 224}

@@ -1,4 +1,4 @@
-"""Train the digits network that ships with topocompress; the result is topocompress/assets/digits.safetensors.
+"""Train the digits network that ships with topocompress; the result is topocompress/models/assets/digits.safetensors.
 
     python examples/train_digits.py [FILE.safetensors]
 
@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from topocompress.data import Data, batches, load_data
-from topocompress.digits import CHECKPOINT, DigitsNet
-from topocompress.preprocessing import default_preprocessing
+from topocompress.models.digits import CHECKPOINT, DigitsNet
+from topocompress.models.preprocessing import default_preprocessing
 from topocompress.types import Architecture
 
 EPOCHS, BATCH, RATE, SEED = 30, 64, 0.1, 0

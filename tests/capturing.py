@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from topocompress.capture import Slice, collect_clouds, map_shapes
+from topocompress.network.capture import Slice, collect_clouds, map_shapes
 
 
 def seeded(build) -> nn.Module:

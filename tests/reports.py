@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from topocompress.results import Budget, Control, ExportCheck, Latency, Measurement, Probe, Quantized, Report
+from topocompress.types import Budget, Control, ExportCheck, Latency, Measurement, Probe, Quantized, Report
 
 HOSTILE = '</script><img src=x onerror="window.attacked = 1">|`${1}`'
 """A layer name as nobody should call a layer."""

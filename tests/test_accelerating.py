@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from topocompress import ranks
-from topocompress.accelerating import _with_shared_statistics, accelerator, check_precision, team
 from topocompress.errors import DataError
-from topocompress.finetuning import finetune
-from topocompress.recipe import Recipe
+from topocompress.training import processes
+from topocompress.training.accelerator import _with_shared_statistics, accelerator, check_precision, team
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -84,8 +84,8 @@ def test_one_process_is_no_team():
     before = shared_states()
     with team():
         assert shared_states() == before
-        assert ranks.gathered(3) == [3]
-        assert ranks.from_main(lambda: 4) == 4
+        assert processes.gathered(3) == [3]
+        assert processes.from_main(lambda: 4) == 4
 
 
 def test_batchnorm_shares_its_statistics_unless_it_is_more_than_that():

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from topocompress import TopologicalActivation, export_onnx
-from topocompress.activation import Hinge, arch, wave
+from topocompress.activation.module import Hinge, arch, wave
+from topocompress.deploy.export import open_session
 from topocompress.errors import ModelError
-from topocompress.export import open_session
-from topocompress.swapping import fold_back
-from topocompress.taps import tapped
+from topocompress.network.hook_points import tapped
+from topocompress.surgery.activations import fold_back
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_formula(axis):
 
 
 def test_large_inputs_go_through_in_parts(monkeypatch):
-    monkeypatch.setattr("topocompress.folds.BLOCK", 20)
+    monkeypatch.setattr("topocompress.activation.kernels.BLOCK", 20)
     activation = with_amplitudes(0.3, -0.4)
     inputs = normal(7, 2, 3).requires_grad_()
     found = activation(inputs)
@@ -182,7 +182,7 @@ def test_gradients_of_a_local_activation_are_those_of_the_formula(axis, base):
 
 
 def test_large_inputs_go_through_a_local_activation_in_parts(monkeypatch):
-    monkeypatch.setattr("topocompress.folds.BLOCK", 20)
+    monkeypatch.setattr("topocompress.activation.kernels.BLOCK", 20)
     activation = with_amplitudes(0.3, -0.4, local=1.5)
     inputs = normal(7, 2, 3).requires_grad_()
     found = activation(inputs)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from synthetic import chain, layer, nets, scores
 
-from topocompress.allocation import CEILING
 from topocompress.errors import PlanError
-from topocompress.planning import make_plan
-from topocompress.rules import Limits
+from topocompress.planning.allocation import CEILING
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
 from topocompress.types import LayerCost
 
 FREE = Limits(round_to=1)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from topocompress.architectures import _WithoutMemory, build, is_known, of_kind, shapes_of, torchvision_names
 from topocompress.errors import ModelError
+from topocompress.models.architectures import _WithoutMemory, build, is_known, of_kind, shapes_of, torchvision_names
 from topocompress.types import Architecture
 
 

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from topocompress import arena
-from topocompress.arena import compare
-from topocompress.data import load_data
+from topocompress.data.loading import load_data
+from topocompress.deploy.measurement import count_macs
 from topocompress.errors import CriterionError, DataError, PlanError
-from topocompress.measurement import count_macs
-from topocompress.models import load_model
-from topocompress.surgery import apply
-from topocompress.verbs import score_groups
+from topocompress.models.loading import load_model
+from topocompress.surgery.removal import apply
+from topocompress.workflows.compare import compare
+from topocompress.workflows.single_steps import score_groups
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def test_every_cell_is_there_with_the_same_widths(digits, monkeypatch):
         applied.append(count_macs(smaller, example))
         return smaller
 
-    monkeypatch.setattr(arena, "apply", spy)
+    monkeypatch.setattr("topocompress.workflows.compare.apply", spy)
     found = run(digits, criteria=["l1", "persistence+rounds=2", "random"])
 
     assert found.criteria == ["l1", "persistence+rounds=2", "random"]
@@ -64,7 +63,7 @@ def test_a_criterion_that_cannot_judge_every_group_is_left_out(digits, monkeypat
             return replace(scores, layers=dict(list(scores.layers.items())[1:]))
         return scores
 
-    monkeypatch.setattr(arena, "score_groups", partial)
+    monkeypatch.setattr("topocompress.workflows.compare.score_groups", partial)
     found = run(digits, criteria=["l2", "l1"])
 
     assert found.criteria == ["l1"]
@@ -83,7 +82,9 @@ def test_finished_results_are_used_again(digits, tmp_path, monkeypatch):
     files[0].unlink()
     files[1].write_text("{half")
     applied = []
-    monkeypatch.setattr(arena, "apply", lambda *given, **named: applied.append(1) or apply(*given, **named))
+    monkeypatch.setattr(
+        "topocompress.workflows.compare.apply", lambda *given, **named: applied.append(1) or apply(*given, **named)
+    )
 
     again = run(digits, out=tmp_path)
 
@@ -110,7 +111,7 @@ def test_a_criterion_knows_whether_fine_tuning_follows(digits, monkeypatch):
         asked.append(criterion.settings()["alone"])
         return score_groups(model, groups, criterion, *given, **options)
 
-    monkeypatch.setattr(arena, "score_groups", spy)
+    monkeypatch.setattr("topocompress.workflows.compare.score_groups", spy)
     names = ["persistence+rounds=1", "persistence+rounds=1+alone=2"]
     found = [run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs) for epochs in (0, 1)]
 

@@ -33,10 +33,10 @@ from benchmarks.arena_study import Subject
 from benchmarks.arena_work import Worker, share_out
 from benchmarks.cifar_resnet import INNER_ONLY, resnet20
 from benchmarks.oracle import blocks, consult
-from topocompress.arena import compare
-from topocompress.data import Data
-from topocompress.recipe import Recipe
+from topocompress.data.loading import Data
+from topocompress.training.recipe import Recipe
 from topocompress.types import LayerScores, Scores
+from topocompress.workflows.compare import compare
 
 SHORT = Recipe(epochs=1, batch_size=16)
 SIZES = {"calibration": 40, "train": 60, "evaluation": 50}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import few
 
-from topocompress.arrays import LocalArray, SharedArray
-from topocompress.parallel import workers
+from topocompress.runtime.parallel import workers
+from topocompress.runtime.shared_arrays import LocalArray, SharedArray
 
 BOTH = pytest.mark.parametrize("kind", [LocalArray, SharedArray])
 

@@ -13,10 +13,10 @@ from tiny_nets import Chain, Residual, example, seeded
 from torch import nn
 
 import topocompress
-from topocompress.architectures import build
-from topocompress.artifact import MANIFEST, WEIGHTS, _own_digest, is_run, load_run, write_run
 from topocompress.errors import ArtifactError, OutputError
-from topocompress.models import load_model
+from topocompress.models.architectures import build
+from topocompress.models.loading import load_model
+from topocompress.surgery.run_directory import MANIFEST, WEIGHTS, _own_digest, is_run, load_run, write_run
 from topocompress.types import Architecture, Preprocessing
 
 SMALL = Preprocessing(input_shape=(3, 8, 8), resize=9, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))

@@ -7,10 +7,10 @@ from torch import nn
 from torchvision.models.maxvit import RelativePositionalMultiHeadAttention
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from topocompress.attention import make_explicit
+from topocompress.dependencies.attention import make_explicit
+from topocompress.dependencies.heads import attention_heads
+from topocompress.deploy.export import export_onnx
 from topocompress.errors import ModelError
-from topocompress.export import export_onnx
-from topocompress.heads import attention_heads
 
 PROJECTIONS = {  # what torch and torchvision call our `proj`
     nn.MultiheadAttention: "out_proj",

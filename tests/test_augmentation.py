@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from topocompress.augmentation import augmentation_of, augmented
+from topocompress.training.augmentation import augmentation_of, augmented
 
 RAMP = torch.arange(16.0).reshape(1, 1, 4, 4)
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trained import digits, held_out_part, trained, untrained
 
-from topocompress.batchnorm import match_moments, named_statistics, recalibrate_batchnorm
+from topocompress.deploy.measurement import evaluate
 from topocompress.errors import DataError, ModelError
-from topocompress.measurement import evaluate
+from topocompress.network.batchnorm import match_moments, named_statistics, recalibrate_batchnorm
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -9,8 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from topocompress import benching
-from topocompress.benching import bench, interval
+from topocompress.deploy.bench import bench, interval
 from topocompress.errors import DataError, ExportError
 
 
@@ -58,7 +57,7 @@ def test_threads_are_kept_on_as_many_cores_and_let_go_afterwards(pair, tmp_path)
 
 def test_speedup_and_its_interval_by_hand(pair, monkeypatch):
     slow, fast = [4.0] * 9, [2.0] * 9
-    monkeypatch.setattr(benching, "time_in_turn", lambda *_args: [slow, fast])
+    monkeypatch.setattr("topocompress.deploy.bench.time_in_turn", lambda *_args: [slow, fast])
     (_, second) = bench(pair, batch_sizes=(1,), runs=9).files
     timing = second.timings[0]
     assert (timing.median_ms, timing.speedup, timing.low, timing.high) == (2.0, 2.0, 2.0, 2.0)

@@ -5,19 +5,18 @@ import torch
 from torch import nn
 from trained import held_out_part, trained, training_part
 
-from topocompress import budgets
-from topocompress.budgets import judge_of
 from topocompress.criteria import L1
-from topocompress.data import Data
+from topocompress.data.loading import Data
+from topocompress.deploy.measurement import evaluate
 from topocompress.errors import DataError, PlanError
-from topocompress.measurement import evaluate
-from topocompress.models import LoadedModel
-from topocompress.results import Latency
-from topocompress.rules import Limits
-from topocompress.shrinking import Shrinker
-from topocompress.steps import Job
-from topocompress.surgery import apply
-from topocompress.types import Architecture, Preprocessing
+from topocompress.models.loading import LoadedModel
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.types import Architecture, Latency, Preprocessing
+from topocompress.workflows import budgets
+from topocompress.workflows.budgets import judge_of
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
 
 
 @pytest.fixture

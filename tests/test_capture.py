@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from topocompress.arrays import LocalArray
-from topocompress.capture import EXACT, Maps, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.errors import DataError, ModelError
+from topocompress.network.capture import EXACT, Maps, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.runtime.shared_arrays import LocalArray
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from topocompress.checkpoints import check_finite, read_checkpoint
 from topocompress.errors import ModelError
+from topocompress.models.checkpoints import check_finite, read_checkpoint
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("topocompress.report.write_report", full)
+    monkeypatch.setattr("topocompress.reporting.write.write_report", full)
     text = refused(
         monkeypatch, capsys, "prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--out", "run"
     )
@@ -195,7 +195,7 @@ def test_interrupted(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("topocompress.report.write_report", interrupt)
+    monkeypatch.setattr("topocompress.reporting.write.write_report", interrupt)
     before = set(place.iterdir())
     words = ["tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--out", "run"]
     assert run(monkeypatch, "prune", *words) == 130

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from test_cli import BASE, place, run
 
-from topocompress import sweeping
 from topocompress.errors import PlanError
-from topocompress.shrinking import Shrinker
+from topocompress.workflows.shrinking import Shrinker
 
 __all__ = ["place"]
 
@@ -101,7 +100,7 @@ def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
         asked.append(shrinker.criterion.settings()["alone"])
         raise PlanError("far enough")
 
-    monkeypatch.setattr(sweeping, "sweep", sweep)
+    monkeypatch.setattr("topocompress.workflows.sweep.sweep", sweep)
     assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--criterion", "persistence", *words) == 2
     assert asked == [alone]
 

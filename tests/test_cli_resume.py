@@ -18,7 +18,7 @@ SCORE = ["score", "tiny.safetensors", *BASE, "--scale", "quantile:0.1"]
 KILLED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
-from topocompress.score_store import ScoreStore
+from topocompress.scoring.store import ScoreStore
 
 save = ScoreStore.save
 
@@ -85,7 +85,7 @@ def test_another_threshold_needs_no_scoring(
     def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("topocompress.cloud_scoring.collect_clouds", refuse)
+    monkeypatch.setattr("topocompress.scoring.clouds.collect_clouds", refuse)
     assert run(monkeypatch, *words, "--max-betti", "9", "--out", "second") == 0
 
     first, second = (json.loads(Path(name, "report.json").read_text())["scoring"] for name in ("first", "second"))

@@ -96,7 +96,7 @@ def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.Monke
 KILLED = """
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
-from topocompress.tuning_store import TuningStore
+from topocompress.training.checkpoints import TuningStore
 
 save = TuningStore.save
 

@@ -13,12 +13,12 @@ from oracles import few
 from scoring_nets import FEATURES, FILTERS, LAYERS, Failing, Spread, Where, Writing, network, noise, plain
 from torch import nn
 
-from topocompress import cloud_scoring
-from topocompress.capture import plan_passes
 from topocompress.criteria import Betti
-from topocompress.parallel import workers
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.network.capture import plan_passes
+from topocompress.runtime.parallel import workers
+from topocompress.runtime.resources import Resources
+from topocompress.scoring import clouds
+from topocompress.scoring.dispatch import score_layers
 
 MUCH = 64 << 30  # enough for any number of processes; a plan, not an allocation
 
@@ -32,7 +32,7 @@ def nobody_left():
 @pytest.fixture
 def small_tasks(monkeypatch):
     """One filter a task, so that every worker gets some."""
-    monkeypatch.setattr(cloud_scoring, "_MOST_FILTERS", 1)
+    monkeypatch.setattr(clouds, "_MOST_FILTERS", 1)
 
 
 def scored(criterion, model=None, **resources):
@@ -61,7 +61,7 @@ def test_scores_do_not_depend_on_threads_instead_of_processes(small_tasks, monke
         kinds.append(threads)
         return workers(count, cluster=cluster, threads=True)
 
-    monkeypatch.setattr(cloud_scoring, "workers", in_threads)
+    monkeypatch.setattr(clouds, "workers", in_threads)
 
     assert plain(scored(Betti(scale="layer:0.6"), workers=3, memory=MUCH)) == plain(expected)
     assert kinds == [False]
@@ -80,7 +80,7 @@ def test_filters_are_scored_in_other_processes(small_tasks):
 @pytest.mark.parametrize("count", [1, 2])
 def test_scores_do_not_depend_on_the_budget(filters, count, monkeypatch):
     expected = scored(Betti(), workers=1)
-    monkeypatch.setattr(cloud_scoring, "_share", lambda *_: (count, filters * 4 * 20 * 25))
+    monkeypatch.setattr(clouds, "_share", lambda *_: (count, filters * 4 * 20 * 25))
 
     found = scored(Betti(), workers=count)
 
@@ -184,7 +184,7 @@ def test_a_pass_goes_no_further_than_its_last_layer(monkeypatch):
     for name in LAYERS:
         model.get_submodule(name).register_forward_hook(count(name))
     whole = 4 * 20 * sum(FILTERS[name] * FEATURES[name] for name in LAYERS[:1])
-    monkeypatch.setattr(cloud_scoring, "_share", lambda *_: (1, whole))
+    monkeypatch.setattr(clouds, "_share", lambda *_: (1, whole))
 
     scores = score_layers(model, LAYERS, Betti(), noise())
 
@@ -204,7 +204,7 @@ def test_a_pass_goes_no_further_than_its_last_layer(monkeypatch):
 def test_what_is_planned_fits_the_budget(layers, samples, memory, count):
     shapes = {f"layer{place}": shape for place, shape in enumerate(layers)}
 
-    given, budget = cloud_scoring._share(shapes, samples, Resources(memory=memory, workers=count), "cpu")
+    given, budget = clouds._share(shapes, samples, Resources(memory=memory, workers=count), "cpu")
 
     assert 1 <= given <= count
     assert 1 <= budget <= memory
@@ -214,10 +214,10 @@ def test_what_is_planned_fits_the_budget(layers, samples, memory, count):
 
 
 def test_clouds_and_processes_share_the_memory():
-    shapes, process = {"a": (100, 1000)}, cloud_scoring._PROCESS_BYTES
+    shapes, process = {"a": (100, 1000)}, clouds._PROCESS_BYTES
 
     def share(memory, count, device="cpu", **options):
-        return cloud_scoring._share(shapes, 100, Resources(memory=memory, workers=count, **options), device)
+        return clouds._share(shapes, 100, Resources(memory=memory, workers=count, **options), device)
 
     assert share(100 * process, 4) == (4, 96 * process - 4 * 160_000)
     assert share(5 * process, 4)[0] == 2  # processes take no more than half
@@ -229,10 +229,10 @@ def test_clouds_and_processes_share_the_memory():
 
 
 def test_little_work_is_done_here_and_much_by_all_cores(monkeypatch):
-    monkeypatch.setattr(cloud_scoring, "cores", lambda: 7)
+    monkeypatch.setattr(clouds, "cores", lambda: 7)
 
-    assert cloud_scoring._share({"a": (4, 25)}, 20, Resources(memory=MUCH), "cpu")[0] == 1
-    assert cloud_scoring._share({"a": (512, 3000)}, 1000, Resources(memory=MUCH), "cpu")[0] == 7
+    assert clouds._share({"a": (4, 25)}, 20, Resources(memory=MUCH), "cpu")[0] == 1
+    assert clouds._share({"a": (512, 3000)}, 1000, Resources(memory=MUCH), "cpu")[0] == 7
 
 
 def test_nothing_to_score():

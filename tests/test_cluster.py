@@ -14,8 +14,8 @@ from torch import nn
 import topocompress
 from topocompress.criteria import Betti, CloudCriterion
 from topocompress.errors import DataError
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.runtime.resources import Resources
+from topocompress.scoring.dispatch import score_layers
 
 HERE = Path(__file__).parent
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]

@@ -2,11 +2,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import chain, layer, nets, scores
 
-from topocompress.controls import matched_plan
 from topocompress.errors import PlanError
-from topocompress.planning import make_plan
-from topocompress.ranking import rank
-from topocompress.rules import Limits
+from topocompress.planning.controls import matched_plan
+from topocompress.planning.plan import make_plan
+from topocompress.planning.ranking import rank
+from topocompress.planning.rules import Limits
 from topocompress.types import GroupPlan, PruningPlan
 
 

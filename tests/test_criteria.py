@@ -10,8 +10,8 @@ from torch import Tensor
 from topocompress.criteria import L1, Betti, CloudCriterion, Random, WeightCriterion
 from topocompress.criteria.registry import available, create
 from topocompress.errors import CriterionError, DataError, TopologyError
-from topocompress.scoring import score_layers
-from topocompress.tasks import score_filters
+from topocompress.scoring.dispatch import score_layers
+from topocompress.scoring.workers import score_filters
 from topocompress.testing import check_criterion
 
 CONTROLS = {"random"}

@@ -8,7 +8,7 @@ import torch
 from imagesets import COLOUR, GREY, numbers, stacked, write_images
 from torch.utils.data import TensorDataset
 
-from topocompress.data import Data, batches, check_classes, load_data
+from topocompress.data.loading import Data, batches, check_classes, load_data
 from topocompress.errors import DataError
 from topocompress.types import Preprocessing
 
@@ -95,7 +95,7 @@ def test_corrupt_images_are_skipped_and_named(two_classes, damage):
 
 
 def test_large_folders_are_checked_where_used(two_classes, monkeypatch):
-    monkeypatch.setattr("topocompress.data.CHECK_ALL", 10)
+    monkeypatch.setattr("topocompress.data.loading.CHECK_ALL", 10)
     for path in [*two_classes.glob("*/00[02468].png"), *two_classes.glob("cat/01?.png")]:
         path.write_bytes(b"")
     data = load_data(f"imagefolder:{two_classes}", preprocessing=COLOUR, samples=6)
@@ -137,7 +137,7 @@ def finished(classes=("a",), *, labelled=True):
 
 def test_factory_of_finished_data(monkeypatch):
     made = finished()
-    monkeypatch.setattr("topocompress.data.call_factory", lambda spec, error: made)
+    monkeypatch.setattr("topocompress.data.loading.call_factory", lambda spec, error: made)
     assert load_data("mine:data", preprocessing=GREY) is made
     with pytest.raises(DataError, match="wrong channels"):
         load_data("mine:data", preprocessing=COLOUR)

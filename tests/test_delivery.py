@@ -2,15 +2,15 @@ import pytest
 from test_budgets import data, loaded
 from trained import trained
 
-from topocompress import delivery
 from topocompress.criteria import L1
-from topocompress.delivery import deliver
+from topocompress.deploy.measurement import agreement
 from topocompress.errors import ExportError
-from topocompress.measurement import agreement
-from topocompress.rules import Limits
-from topocompress.shrinking import Shrinker
-from topocompress.steps import Job
-from topocompress.surgery import apply
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.workflows import delivery
+from topocompress.workflows.delivery import deliver
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
 
 
 @pytest.fixture(scope="module")

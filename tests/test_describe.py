@@ -8,18 +8,28 @@ from synthetic import chain, layer, scores
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from topocompress import describe
-from topocompress.data import STAND_IN, Data
-from topocompress.delivery import Delivery
-from topocompress.describe import FinetuneResult
-from topocompress.detectors import Boxes
-from topocompress.finetuning import Epoch
-from topocompress.measurement import Predictions
-from topocompress.models import LoadedModel
-from topocompress.probing import UNFOLLOWED
-from topocompress.recipe import Recipe
-from topocompress.results import Budget, ExportCheck, Latency, Measurement, Probe, Quantized
-from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
+from topocompress.data.loading import STAND_IN, Data
+from topocompress.deploy.measurement import Predictions
+from topocompress.models.loading import LoadedModel
+from topocompress.network.detectors import Boxes
+from topocompress.reporting import describe
+from topocompress.reporting.describe import FinetuneResult
+from topocompress.surgery.trial import UNFOLLOWED
+from topocompress.training.finetuning import Epoch
+from topocompress.training.recipe import Recipe
+from topocompress.types import (
+    Architecture,
+    Budget,
+    Delivery,
+    ExportCheck,
+    GroupPlan,
+    Latency,
+    Measurement,
+    Preprocessing,
+    Probe,
+    PruningPlan,
+    Quantized,
+)
 
 ARCHITECTURE = Architecture(kind="torchvision", name="resnet18", options={"num_classes": 3})
 PLAN = PruningPlan(

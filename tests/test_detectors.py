@@ -13,16 +13,16 @@ from torch import nn
 from torchvision.models.detection import fcos_resnet50_fpn, keypointrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
 
 from topocompress.criteria import Persistence
-from topocompress.detectors import Boxes, box_agreement, boxes_of, common, followed, is_detector, judged
+from topocompress.dependencies.groups import find_groups
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.measurement import agreement, evaluate
 from topocompress.errors import CriterionError, ExportError
-from topocompress.export import export_onnx
-from topocompress.groups import find_groups
-from topocompress.inference import all_outputs, evaluating
-from topocompress.measurement import agreement, evaluate
-from topocompress.planning import make_plan
-from topocompress.probing import prunable_groups
-from topocompress.surgery import apply
-from topocompress.verbs import layer_costs, score
+from topocompress.network.detectors import Boxes, box_agreement, boxes_of, common, followed, is_detector, judged
+from topocompress.network.inference import all_outputs, evaluating
+from topocompress.planning.plan import make_plan
+from topocompress.surgery.removal import apply
+from topocompress.surgery.trial import prunable_groups
+from topocompress.workflows.single_steps import layer_costs, score
 
 KINDS = ("fasterrcnn", "retinanet", "ssd")
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -107,7 +107,7 @@ def test_a_detector_is_pruned_and_still_detects(kind, tmp_path):
 
 
 def test_boxes_that_pytorch_itself_does_not_find_again_need_not_be_found(tmp_path, monkeypatch):
-    from topocompress import export
+    from topocompress.deploy import export
 
     found = []
 
@@ -141,7 +141,7 @@ def test_boxes_that_pytorch_itself_does_not_find_again_need_not_be_found(tmp_pat
 
 
 def test_a_detector_whose_file_finds_other_boxes_is_not_written(tmp_path, monkeypatch):
-    from topocompress import export
+    from topocompress.deploy import export
 
     genuine = export.to_onnx
 

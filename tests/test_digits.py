@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from topocompress.data import batches, load_data
-from topocompress.digits import CHECKPOINT, DigitsNet
-from topocompress.models import load_model
+from topocompress.data.loading import batches, load_data
+from topocompress.models.digits import CHECKPOINT, DigitsNet
+from topocompress.models.loading import load_model
 
 
 def test_shape_and_class_count():

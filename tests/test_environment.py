@@ -6,7 +6,7 @@ import sys
 import torch
 
 import topocompress
-from topocompress import environment
+from topocompress.reporting import environment
 
 
 def test_versions_and_machine_are_plain_data():

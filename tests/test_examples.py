@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 
-from topocompress.data import load_data
-from topocompress.digits import DigitsNet
-from topocompress.images import prepare
-from topocompress.models import load_model
+from topocompress.data.images import prepare
+from topocompress.data.loading import load_data
+from topocompress.models.digits import DigitsNet
+from topocompress.models.loading import load_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

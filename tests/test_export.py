@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from trained import digits, held_out_part, trained
 
-from topocompress import export
+from topocompress.deploy import export
+from topocompress.deploy.export import export_onnx
 from topocompress.errors import DataError, ExportError, ModelError, OutputError
-from topocompress.export import export_onnx
 
 
 @pytest.fixture(scope="module")

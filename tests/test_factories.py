@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from topocompress.errors import DataError, ModelError
-from topocompress.factories import call_factory, current_directory_importable, is_factory, load_factory
+from topocompress.models.factories import call_factory, current_directory_importable, is_factory, load_factory
 
 MODULE = """
 from topocompress.errors import ExportError

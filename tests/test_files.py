@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from topocompress.errors import OutputError, PlanError
-from topocompress.files import atomic_directory, atomic_file, check_free
+from topocompress.runtime.files import atomic_directory, atomic_file, check_free
 
 
 def names(folder):

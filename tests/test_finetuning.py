@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from trained import held_out_part, trained, training_part, untrained
 
+from topocompress.deploy.measurement import evaluate
 from topocompress.errors import DataError, ModelError, TrainingError
-from topocompress.finetuning import finetune
-from topocompress.measurement import evaluate
-from topocompress.recipe import Recipe
-from topocompress.trainer import optimiser
-from topocompress.training_set import batch_indices, class_labels, split_indices
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
+from topocompress.training.trainer import optimiser
+from topocompress.training.training_set import batch_indices, class_labels, split_indices
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

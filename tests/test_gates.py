@@ -9,7 +9,7 @@ from tiny_nets import seeded as tiny
 from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.gates import Switches, gated
+from topocompress.network.masks import Switches, gated
 
 
 def run_with(model, layers, x, off=()):

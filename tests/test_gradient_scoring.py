@@ -11,15 +11,16 @@ from tiny_nets import Residual, example
 from tiny_nets import seeded as tiny
 from torch import nn
 
-from topocompress import gradient_scoring, score
-from topocompress.batchnorm import recalibrate_batchnorm
+from topocompress import score
 from topocompress.criteria import GradientCriterion, Persistence, Taylor
 from topocompress.criteria.persistence import tree_gradient
 from topocompress.criteria.registry import create
 from topocompress.errors import CriterionError, DataError, ModelError
-from topocompress.joint import least_joint
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.network.batchnorm import recalibrate_batchnorm
+from topocompress.runtime.resources import Resources
+from topocompress.scoring import gradients
+from topocompress.scoring.dispatch import score_layers
+from topocompress.scoring.joint import least_joint
 from topocompress.topology.trees import spanning_tree
 
 SQUARE = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 1.0]])
@@ -300,7 +301,7 @@ def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
         gone.append(found)
         return found
 
-    monkeypatch.setattr(gradient_scoring, "least_joint", watched)
+    monkeypatch.setattr(gradients, "least_joint", watched)
     inputs = images(24)
     batches = split(inputs, 8)
     criterion = Persistence(rounds=2, draws=1, settled=True)

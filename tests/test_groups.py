@@ -19,8 +19,8 @@ from tiny_nets import (
 )
 from torch import nn
 
+from topocompress.dependencies.groups import find_groups
 from topocompress.errors import ModelError, PlanError
-from topocompress.groups import find_groups
 
 OUTPUT = "feeds the model's output"
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from topocompress.dependencies.heads import HeadAttention, HeadChannels, attention_heads
 from topocompress.errors import SurgeryError
-from topocompress.heads import HeadAttention, HeadChannels, attention_heads
 
 
 class Plain(HeadAttention):

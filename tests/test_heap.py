@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from topocompress.heap import give_back, kept_heap
+from topocompress.runtime.heap import give_back, kept_heap
 
 resource = pytest.importorskip("resource", reason="page faults are counted by POSIX systems")
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 
-from topocompress.holdups import short_batches, warning
-from topocompress.results import Latency, Measurement, NodeTimes
-from topocompress.types import LayerCost
+from topocompress.reporting.bottlenecks import short_batches, warning
+from topocompress.types import Latency, LayerCost, Measurement, NodeTimes
 
 
 def side(macs, *medians):

@@ -7,9 +7,9 @@ from imagesets import COLOUR, GREY
 from PIL import Image
 from torchvision import models as tv
 
+from topocompress.data.images import decodes, finished, prepare, read_image
 from topocompress.errors import DataError
-from topocompress.images import decodes, finished, prepare, read_image
-from topocompress.preprocessing import published_preprocessing
+from topocompress.models.preprocessing import published_preprocessing
 from topocompress.types import Preprocessing
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.inference import (
+from topocompress.network.inference import (
     all_outputs,
     batch_parts,
     device_of,

@@ -12,10 +12,10 @@ from shapes import circle
 from torch import nn
 
 from topocompress import inspect_filter
-from topocompress.capture import Maps
 from topocompress.criteria import Betti
 from topocompress.errors import DataError, ModelError, TopologyError
-from topocompress.scoring import score_layers
+from topocompress.network.capture import Maps
+from topocompress.scoring.dispatch import score_layers
 from topocompress.topology import Scale, betti_numbers, neighbourhood_graph, pairwise_distances, unpack
 
 TWO_CLUSTERS = np.concatenate([circle(6, 0.1), circle(8, 0.1) + np.array([5, 5])])

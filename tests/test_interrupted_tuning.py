@@ -16,8 +16,8 @@ from torch.utils.data import Dataset, TensorDataset
 from trained import trained, training_part, untrained
 
 from topocompress.errors import DataError
-from topocompress.finetuning import finetune
-from topocompress.recipe import Recipe
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -102,18 +102,18 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test_interrupted_tuning import LONG, NOISY, untrained
-from topocompress import tuning_store
-from topocompress.finetuning import finetune
+from topocompress.training import checkpoints
+from topocompress.training.finetuning import finetune
 
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "writing":
-    save = tuning_store.save_file
+    save = checkpoints.save_file
     def half(tensors, path, metadata):
         save(tensors, path, metadata=metadata)
         if '"epoch": 2' in metadata["state"]:
             Path(path).write_bytes(Path(path).read_bytes()[:999])
             die()
-    tuning_store.save_file = half
+    checkpoints.save_file = half
 progress = lambda done, *_: die() if sys.argv[2] == "mid-epoch" and done == 8 else None
 finetune(untrained(), NOISY, LONG, checkpoints=Path(sys.argv[1]), progress=progress)
 """

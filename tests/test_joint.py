@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topocompress.joint import Removal, least_joint, worth_alone
+from topocompress.scoring.joint import Removal, least_joint, worth_alone
 
 
 def test_filters_that_cancel_go_together():

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from trained import digits, trained
 
-from topocompress import latency
+from topocompress.deploy import latency
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.latency import compare_latency, peak_memory
 from topocompress.errors import DataError, ExportError
-from topocompress.export import export_onnx
-from topocompress.latency import compare_latency, peak_memory
 
 
 @pytest.fixture(scope="module")

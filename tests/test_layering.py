@@ -257,7 +257,7 @@ def test_processes_that_score_clouds_do_not_load_torch():
     code = (
         "import sys, pickle\n"
         "import numpy as np\n"
-        "from topocompress import tasks\n"
+        "from topocompress.scoring import workers as tasks\n"
         "from topocompress.criteria.betti import Betti\n"
         "for scale in ('quantile:0.2', 'layer:0.5', 'knn:3,2'):\n"
         "    criterion = pickle.loads(pickle.dumps(Betti(scale=scale, dimensions=(0, 1, 2))))\n"

@@ -8,7 +8,7 @@ from torch import nn
 
 from topocompress.criteria import CHIP, HRank, MapCriterion
 from topocompress.errors import CriterionError, DataError, ModelError
-from topocompress.scoring import score_layers
+from topocompress.scoring.dispatch import score_layers
 
 
 def test_hrank_is_the_rank_of_each_map():

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trained import held_out_part, trained
 
-from topocompress.errors import DataError, ModelError
-from topocompress.measurement import (
+from topocompress.deploy.measurement import (
     Predictions,
     agreement,
     count_macs,
@@ -17,6 +16,7 @@ from topocompress.measurement import (
     evaluate,
     layer_macs,
 )
+from topocompress.errors import DataError, ModelError
 
 # --- parameters and multiply-accumulates ---
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.memory_layout import fast_layout, laid_out
+from topocompress.network.memory_layout import fast_layout, laid_out
 
 
 class Head(nn.Module):

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models as tv
 
-from topocompress.architectures import build
 from topocompress.errors import ModelError
-from topocompress.models import fingerprint, load_model
+from topocompress.models.architectures import build
+from topocompress.models.loading import fingerprint, load_model
 
 
 def small(classes=5, name="squeezenet1_1"):
@@ -143,7 +143,7 @@ def test_unknown_arch(checkpoint):
 
 
 def test_nothing_fits_names_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("topocompress.recognition.torchvision_names", lambda: ["alexnet", "resnet18"])
+    monkeypatch.setattr("topocompress.models.recognition.torchvision_names", lambda: ["alexnet", "resnet18"])
     torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "odd.pt")
     with pytest.raises(ModelError, match=r"odd\.pt: the weights fit no known architecture; nearest is resnet18"):
         load_model(tmp_path / "odd.pt")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.models import load_model
+from topocompress.models.loading import load_model
 
 
 def agree(loaded, network, shape):

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from topocompress.errors import DataError
-from topocompress.objective import Objective, distillation_loss
-from topocompress.recipe import Recipe
+from topocompress.training.objective import Objective, distillation_loss
+from topocompress.training.recipe import Recipe
 
 LN3 = math.log(3)
 

@@ -12,11 +12,11 @@ import pytest
 from browsing import opened, started_browser
 from reports import HOSTILE, full_report, report
 
-from topocompress import page as module
-from topocompress import quantities, wording
-from topocompress.page import to_html
-from topocompress.report import write_report
-from topocompress.results import Measurement
+from topocompress.reporting import page as module
+from topocompress.reporting import quantities, wording
+from topocompress.reporting.page import to_html
+from topocompress.reporting.write import write_report
+from topocompress.types import Measurement
 
 SECTIONS = {
     "read-this": "warnings",

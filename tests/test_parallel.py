@@ -6,7 +6,7 @@ import pytest
 from children import divide, double, process, threads, workers_left
 from threadpoolctl import threadpool_limits
 
-from topocompress.parallel import workers
+from topocompress.runtime.parallel import workers
 
 KINDS = {
     "here": (1, "processes"),

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from topocompress.errors import OutputError
-from topocompress.persistence_plots import plot_filter
+from topocompress.reporting.persistence_plots import plot_filter
 from topocompress.types import FilterView
 
 

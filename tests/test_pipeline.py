@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from topocompress import Betti, compress
-from topocompress.data import ONE_LABEL, Data, load_data
+from topocompress.data.loading import ONE_LABEL, Data, load_data
 from topocompress.errors import DataError, OutputError, PlanError
-from topocompress.models import fingerprint, load_model
-from topocompress.page import to_html
+from topocompress.models.loading import fingerprint, load_model
+from topocompress.reporting.page import to_html
 
 
 @pytest.fixture(scope="module")

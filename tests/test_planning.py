@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from synthetic import chain, layer, nets, scores
 
 from topocompress.errors import PlanError
-from topocompress.planning import make_plan, predict_macs, removal_counts
-from topocompress.ranking import rank
-from topocompress.rules import Limits, check_rule, check_samples
+from topocompress.planning.plan import make_plan, predict_macs, removal_counts
+from topocompress.planning.ranking import rank
+from topocompress.planning.rules import Limits, check_rule, check_samples
 from topocompress.types import LayerCost
 
 COST = {"conv": LayerCost(macs=1000, outputs=10, inputs=3), "next": LayerCost(macs=2000, outputs=5, inputs=10)}

@@ -3,10 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from topocompress.comparisons import Point, Sweep
 from topocompress.errors import OutputError
-from topocompress.plots import plot_scores, plot_sweep
-from topocompress.types import LayerScores, Scores
+from topocompress.reporting.plots import plot_scores, plot_sweep
+from topocompress.types import LayerScores, Point, Scores, Sweep
 
 
 def scores(**changes) -> Scores:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from topocompress import artifact
-from topocompress.architectures import build, of_kind, published_weights, torchvision_names
-from topocompress.digits import DigitsNet
 from topocompress.errors import ArtifactError, ModelError
-from topocompress.preprocessing import default_preprocessing, overridden, published_preprocessing
+from topocompress.models.architectures import build, of_kind, published_weights, torchvision_names
+from topocompress.models.digits import DigitsNet
+from topocompress.models.preprocessing import default_preprocessing, overridden, published_preprocessing
+from topocompress.surgery import run_directory
 from topocompress.types import Architecture, Preprocessing
 
 BASE = Preprocessing(input_shape=(3, 224, 224), resize=256)
@@ -154,26 +154,26 @@ def saved(path, **preprocessing):
     """A run directory of an unpruned network, ``preprocessing`` written over what the manifest says; None removes."""
     network = of_kind("digits", {})
     settings = Preprocessing(input_shape=(1, 16, 16), mean=(0.3,), std=(0.3,), interpolation="bicubic")
-    artifact.save(path, build(network), plans=[], preprocessing=settings, architecture=network)
-    manifest = json.loads((path / artifact.MANIFEST).read_text())
+    run_directory.save(path, build(network), plans=[], preprocessing=settings, architecture=network)
+    manifest = json.loads((path / run_directory.MANIFEST).read_text())
     entry = {**manifest["preprocessing"], **preprocessing}
     manifest["preprocessing"] = {key: value for key, value in entry.items() if value is not None or key == "resize"}
-    manifest["fingerprint"] = artifact._own_digest(manifest)
-    (path / artifact.MANIFEST).write_text(json.dumps(manifest))
+    manifest["fingerprint"] = run_directory._own_digest(manifest)
+    (path / run_directory.MANIFEST).write_text(json.dumps(manifest))
     return settings
 
 
 def test_interpolation_is_saved_with_a_run(tmp_path):
     settings = saved(tmp_path / "run")
-    assert artifact.load_run(tmp_path / "run").preprocessing == settings
+    assert run_directory.load_run(tmp_path / "run").preprocessing == settings
 
 
 def test_runs_from_before_there_was_interpolation_load(tmp_path):
     settings = saved(tmp_path / "run", interpolation=None)
-    assert artifact.load_run(tmp_path / "run").preprocessing == replace(settings, interpolation="bilinear")
+    assert run_directory.load_run(tmp_path / "run").preprocessing == replace(settings, interpolation="bilinear")
 
 
 def test_a_run_with_an_unknown_interpolation(tmp_path):
     saved(tmp_path / "run", interpolation="nearest")
     with pytest.raises(ArtifactError, match="'nearest' is none of"):
-        artifact.load_run(tmp_path / "run")
+        run_directory.load_run(tmp_path / "run")

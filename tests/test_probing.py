@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import topocompress
-from topocompress import probing
-from topocompress.data import Data
-from topocompress.groups import find_groups
-from topocompress.probing import UNFOLLOWED, UNTRIED, prunable_groups, tried
+from topocompress.data.loading import Data
+from topocompress.dependencies.groups import find_groups
+from topocompress.surgery import trial
+from topocompress.surgery.trial import UNFOLLOWED, UNTRIED, prunable_groups, tried
 
 
 def group(root, width=4, size=1, **changes):
@@ -36,14 +36,14 @@ def reasons(model, inputs=None, **options):
 @pytest.fixture
 def trials(monkeypatch):
     """Every plan that is tried, and what came of it."""
-    seen, real = [], probing.fails
+    seen, real = [], trial.fails
 
     def fails(model, plan, inputs):
         failed = real(model, plan, inputs)
         seen.append(([entry.root for entry in plan.groups], failed))
         return failed
 
-    monkeypatch.setattr(probing, "fails", fails)
+    monkeypatch.setattr(trial, "fails", fails)
     return seen
 
 
@@ -209,7 +209,7 @@ class Touchy(nn.Module):
 )
 def test_outputs_are_compared_where_rounding_is_not_magnified(excess, largest, trials, monkeypatch):
     used = []
-    monkeypatch.setattr(probing, "tried", lambda _model, groups, inputs: used.append(inputs) or groups)
+    monkeypatch.setattr(trial, "tried", lambda _model, groups, inputs: used.append(inputs) or groups)
     prunable_groups(Touchy(excess), torch.full((1, 3, 8, 8), 0.5))
     assert largest / 2 < float(used[0].abs().max()) <= 2 * largest
     assert (float(used[0].min()) == 0.5) == (largest == 0.5)
@@ -221,14 +221,14 @@ def test_where_rounding_is_magnified_everywhere_the_least_is_taken():
 
     model = nn.Sequential(nn.Conv2d(3, 4, 1))
     model.forward = lambda images: nn.Sequential.forward(model, images) + touchy(images)[..., None, None]
-    assert torch.equal(probing._steady(model, torch.zeros(1, 3, 8, 8)), torch.zeros(1, 3, 8, 8))
+    assert torch.equal(trial._steady(model, torch.zeros(1, 3, 8, 8)), torch.zeros(1, 3, 8, 8))
 
 
 def test_outputs_that_cannot_be_compared_are_infinitely_far():
-    assert probing._distance([torch.ones(2)], [torch.ones(3)]) == math.inf
-    assert probing._distance([torch.tensor([torch.nan])], [torch.ones(1)]) == math.inf
+    assert trial._distance([torch.ones(2)], [torch.ones(3)]) == math.inf
+    assert trial._distance([torch.tensor([torch.nan])], [torch.ones(1)]) == math.inf
     assert (
-        probing._distance([torch.zeros(0), torch.tensor([2.0, -4.0])], [torch.zeros(0), torch.tensor([1.0, -4.0])])
+        trial._distance([torch.zeros(0), torch.tensor([2.0, -4.0])], [torch.zeros(0), torch.tensor([1.0, -4.0])])
         == 0.25
     )
 
@@ -238,8 +238,8 @@ def test_outputs_that_cannot_be_compared_are_infinitely_far():
 
 def test_the_search_ends_when_its_time_is_over(monkeypatch):
     model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(8)))
-    monkeypatch.setattr(probing, "fails", lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
-    monkeypatch.setattr(probing, "SECONDS", -1.0)
+    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
+    monkeypatch.setattr(trial, "SECONDS", -1.0)
     found = [entry.protected for entry in tried(model, [group(str(number)) for number in range(8)], example())]
     assert found == ["", "", UNFOLLOWED, *[UNTRIED] * 5]
 
@@ -254,7 +254,7 @@ def test_the_search_finds_exactly_the_groups_that_fail(culprits, monkeypatch):
         tried_plans.append(plan)
         return any(int(entry.root) in culprits for entry in plan.groups)
 
-    monkeypatch.setattr(probing, "fails", fails)
+    monkeypatch.setattr(trial, "fails", fails)
     found = tried(model, groups, example())
     assert {int(entry.root) for entry in found if entry.protected} == culprits
     assert len(tried_plans) <= max(1, 1 + 2 * 3 * len(culprits))
@@ -265,14 +265,14 @@ def test_of_groups_that_fail_together_only_the_first_stays_free(monkeypatch):
     model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(4)))
     groups = [group(str(number)) for number in range(4)]
     monkeypatch.setattr(
-        probing, "fails", lambda _model, plan, _inputs: {"1", "2"} <= {entry.root for entry in plan.groups}
+        trial, "fails", lambda _model, plan, _inputs: {"1", "2"} <= {entry.root for entry in plan.groups}
     )
     assert [entry.root for entry in tried(model, groups, example()) if entry.protected] == ["2"]
 
 
 def test_whole_units_are_removed_and_some_stay(monkeypatch):
     plans = []
-    monkeypatch.setattr(probing, "fails", lambda _model, plan, _inputs: plans.append(plan))
+    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: plans.append(plan))
     groups = [group("0", 8, 2), group("1", 1), group("2", protected="ignored: 2")]
     model = nn.Sequential(*(nn.Conv2d(1, 8, 1) for _ in range(3)))
     assert tried(model, groups, example()) == tuple(groups)
@@ -283,7 +283,7 @@ def test_whole_units_are_removed_and_some_stay(monkeypatch):
 
 def test_the_trial_is_the_same_every_time(monkeypatch):
     plans = []
-    monkeypatch.setattr(probing, "fails", lambda _model, plan, _inputs: plans.append(plan))
+    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: plans.append(plan))
     for _ in range(2):
         np.random.seed(7)  # noqa: NPY002 - the global state is what must not matter
         prunable_groups(seeded(Residual), example())

@@ -5,9 +5,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, save
 from torch import Tensor, nn
 
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.profile import _sum, layer_names, profile
 from topocompress.errors import ExportError
-from topocompress.export import export_onnx
-from topocompress.profiling import _sum, layer_names, profile
 
 
 class Net(nn.Module):

@@ -4,12 +4,12 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from trained import held_out_part, trained, training_part
 
-from topocompress.data import batches
+from topocompress.data.loading import batches
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
+from topocompress.deploy.measurement import agreement, evaluate
 from topocompress.errors import ExportError
-from topocompress.export import export_onnx
-from topocompress.measurement import agreement, evaluate
-from topocompress.quantizing import OnnxNetwork, judged, quantize_onnx
-from topocompress.results import Latency, Measurement
+from topocompress.types import Latency, Measurement
 
 
 @pytest.fixture(scope="module")

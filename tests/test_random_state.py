@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from topocompress.random_state import _flushes, as_text, denormals_flushed, from_text, random_state, seeded
-from topocompress.random_state import set_random_state as put_back
+from topocompress.training.random_state import _flushes, as_text, denormals_flushed, from_text, random_state, seeded
+from topocompress.training.random_state import set_random_state as put_back
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from synthetic import chain, layer, nets, scores
 
 from topocompress.errors import PlanError
-from topocompress.ranking import rank
-from topocompress.rules import Limits
+from topocompress.planning.ranking import rank
+from topocompress.planning.rules import Limits
 from topocompress.types import ChannelGroup
 
 given_nets = settings(derandomize=True, deadline=None, max_examples=60, database=None)

@@ -1,7 +1,7 @@
 import pytest
 
-from topocompress import ranks
 from topocompress.errors import DataError
+from topocompress.training import processes
 
 
 @pytest.mark.parametrize(
@@ -20,22 +20,22 @@ def test_launchers_say_which_process_this_is(variables, rank, launched, monkeypa
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert (ranks.rank(), ranks.is_main(), ranks.launched()) == (rank, rank == 0, launched)
+    assert (processes.rank(), processes.is_main(), processes.launched()) == (rank, rank == 0, launched)
 
 
 def test_what_only_one_process_can_do(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    ranks.refuse_several("a comparison")
+    processes.refuse_several("a comparison")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DataError, match="a comparison runs in one process"):
-        ranks.refuse_several("a comparison")
+        processes.refuse_several("a comparison")
 
 
 def test_a_process_by_itself_does_everything():
-    assert ranks.from_main(lambda: 3) == 3
+    assert processes.from_main(lambda: 3) == 3
     with pytest.raises(KeyError) as caught:
-        ranks.from_main(lambda: {}["nothing"])
-    assert not ranks.is_echo(caught.value)
-    assert ranks.gathered("own") == ["own"]
-    assert ranks.part()
-    ranks.join()
+        processes.from_main(lambda: {}["nothing"])
+    assert not processes.is_echo(caught.value)
+    assert processes.gathered("own") == ["own"]
+    assert processes.part()
+    processes.join()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topocompress.errors import DataError
-from topocompress.recipe import Recipe
+from topocompress.training.recipe import Recipe
 
 
 def rates(total, steps_per_epoch, **settings):

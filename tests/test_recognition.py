@@ -4,10 +4,10 @@ import pytest
 import torch
 from torchvision import models
 
-from topocompress.architectures import build, shapes_of, torchvision_names
-from topocompress.digits import DigitsNet
 from topocompress.errors import ModelError
-from topocompress.recognition import (
+from topocompress.models.architectures import build, shapes_of, torchvision_names
+from topocompress.models.digits import DigitsNet
+from topocompress.models.recognition import (
     _FAMILY,
     _family_top_level,
     _keys,
@@ -135,7 +135,7 @@ def test_counters_may_be_missing():
 
 def test_nothing_fits_names_the_nearest_and_the_differences(monkeypatch):
     few = ["alexnet", "mobilenet_v3_small", "resnet18", "resnet34", "resnet50", "vgg11"]
-    monkeypatch.setattr("topocompress.recognition.torchvision_names", lambda: few)
+    monkeypatch.setattr("topocompress.models.recognition.torchvision_names", lambda: few)
     state = state_of("resnet18")
     del state["layer3.0.conv1.weight"]
     state["extra.weight"] = torch.ones(1)

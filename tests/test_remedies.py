@@ -3,9 +3,8 @@ import shlex
 import pytest
 from synthetic import layer, scores
 
-from topocompress.remedies import Situation, loss, remedies, verdict
-from topocompress.results import Control, Measurement
-from topocompress.types import GroupPlan, PruningPlan
+from topocompress.reporting.advice import Situation, loss, remedies, verdict
+from topocompress.types import Control, GroupPlan, Measurement, PruningPlan
 
 FOUND = scores({"a": layer([100, 310, 320]), "b": layer([330, 350, 200, 90, 80, 70, 60])})
 PLAN = PruningPlan(

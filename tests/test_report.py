@@ -9,12 +9,11 @@ from markdown_it import MarkdownIt
 from reports import HOSTILE, full_report, latency, report
 
 from topocompress.errors import OutputError
-from topocompress.page import to_html
-from topocompress.quantities import comparison_rows, comparison_table, stages
-from topocompress.report import to_markdown, write_report, write_scores
-from topocompress.results import Control, ExportCheck, Latency, Measurement, Report
-from topocompress.types import LayerScores, Scores
-from topocompress.wording import headline, parity, stage_lines, tuning_line, verdict
+from topocompress.reporting.page import to_html
+from topocompress.reporting.quantities import comparison_rows, comparison_table, stages
+from topocompress.reporting.wording import headline, parity, stage_lines, tuning_line, verdict
+from topocompress.reporting.write import to_markdown, write_report, write_scores
+from topocompress.types import Control, ExportCheck, Latency, LayerScores, Measurement, Report, Scores
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
 

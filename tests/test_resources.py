@@ -2,9 +2,9 @@ import numpy as np
 import psutil
 import pytest
 
-from topocompress import resources
 from topocompress.errors import DataError
-from topocompress.resources import Resources, available_memory, cores, peak_memory
+from topocompress.runtime import resources
+from topocompress.runtime.resources import Resources, available_memory, cores, peak_memory
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 0}, {"memory": -5}, {"workers": 0}, {"workers": -1}])

@@ -1,4 +1,4 @@
-from topocompress.result_store import ResultStore
+from topocompress.runtime.result_store import ResultStore
 
 
 def test_what_was_written_is_read_by_the_same_key_only(tmp_path):

@@ -6,14 +6,14 @@ from synthetic import chain, layer, nets, scores
 from tiny_nets import Chain, Depthwise, Grouped, Residual, example, seeded
 
 from topocompress.criteria import L1
+from topocompress.dependencies.groups import find_groups
 from topocompress.errors import PlanError
-from topocompress.groups import find_groups
-from topocompress.planning import make_plan
-from topocompress.rounds import compose, round_plan
-from topocompress.rules import Limits
-from topocompress.surgery import apply
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rounds import compose, round_plan
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, LayerCost, PruningPlan
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.single_steps import layer_costs, score_groups
 
 
 def plan_of(*groups, **facts):

@@ -1,10 +1,10 @@
 import torch
 from torch import Tensor, nn
 
-from topocompress.groups import find_groups
-from topocompress.routes import Disjoint, routes
-from topocompress.surgery import apply
-from topocompress.tracing import trace
+from topocompress.dependencies.channel_routes import Disjoint, routes
+from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.tracing import trace
+from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, PruningPlan
 
 LOST = "its channels cannot be followed to where they are read"

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from topocompress.errors import PlanError
-from topocompress.rules import Limits, check_rounds, check_rule, check_samples
+from topocompress.planning.rules import Limits, check_rounds, check_rule, check_samples
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_limits_out_of_range(limits):
 
 
 def test_neither_numpy_nor_torch_is_needed():
-    code = "import sys, topocompress.rules; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
+    code = "import sys, topocompress.planning.rules; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

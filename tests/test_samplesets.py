@@ -7,8 +7,8 @@ import pytest
 import torch
 from imagesets import COLOUR, GREY, stacked, write_images
 
-from topocompress.data import load_data
-from topocompress.samplesets import ArrayImages, FileImages, ForeignSet, Part, PhotoCrops
+from topocompress.data.datasets import ArrayImages, FileImages, ForeignSet, Part, PhotoCrops
+from topocompress.data.loading import load_data
 from topocompress.types import Preprocessing
 
 

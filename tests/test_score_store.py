@@ -9,10 +9,10 @@ import pytest
 import torch
 from scoring_nets import LAYERS, Failing, Spread, network, noise, plain
 
-from topocompress.capture import Maps
 from topocompress.criteria import Betti
-from topocompress.score_store import ScoreStore, default_cache
-from topocompress.scoring import open_store, score_layers
+from topocompress.network.capture import Maps
+from topocompress.scoring.dispatch import open_store, score_layers
+from topocompress.scoring.store import ScoreStore, default_cache
 from topocompress.types import LayerScores
 
 KEY = {"weights": "sha256:1", "settings": {"scale": "quantile:0.2", "dimensions": [0, 1]}}
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_counts_as_missing(text, tmp_path):
 
 
 def test_the_oldest_of_too_many_stores_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("topocompress.score_store._KEPT", 3)
+    monkeypatch.setattr("topocompress.scoring.store._KEPT", 3)
     folders = []
     for number in range(5):
         store = ScoreStore(tmp_path, {"number": number}, resume=False)

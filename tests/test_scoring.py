@@ -4,12 +4,12 @@ import torch
 from scoring_nets import FEATURES, FILTERS, LAYERS, POINTS, Filters, network, noise, on_a_circle, plain
 from torch import nn
 
-from topocompress.capture import Maps
 from topocompress.criteria import L1, Betti, CloudCriterion, Criterion, Random, WeightCriterion
 from topocompress.errors import CriterionError, DataError, ModelError
-from topocompress.models import fingerprint
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.models.loading import fingerprint
+from topocompress.network.capture import Maps
+from topocompress.runtime.resources import Resources
+from topocompress.scoring.dispatch import score_layers
 
 
 def scored(model: nn.Module, criterion: Criterion, **options):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from synthetic import chain, layer, nets, scores
 
 from topocompress.errors import PlanError
-from topocompress.rules import Limits
-from topocompress.selection import Selection, find_within
+from topocompress.planning.rules import Limits
+from topocompress.planning.selection import Selection, find_within
 from topocompress.types import LayerCost
 
 

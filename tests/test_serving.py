@@ -12,11 +12,11 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torch import nn
 
-from topocompress.artifact import load_run, save, write_run
-from topocompress.digits import DigitsNet
-from topocompress.export import export_onnx
-from topocompress.images import prepare, read_image
-from topocompress.models import load_model
+from topocompress.data.images import prepare, read_image
+from topocompress.deploy.export import export_onnx
+from topocompress.models.digits import DigitsNet
+from topocompress.models.loading import load_model
+from topocompress.surgery.run_directory import load_run, save, write_run
 from topocompress.types import Preprocessing
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "serve_onnx.py"

@@ -6,11 +6,11 @@ from test_budgets import data, loaded
 from trained import trained
 
 from topocompress.criteria import L1
-from topocompress.finetuning import FinetuneResult
-from topocompress.models import fingerprint
-from topocompress.rules import Limits
-from topocompress.shrinking import Shrinker
-from topocompress.steps import Job
+from topocompress.models.loading import fingerprint
+from topocompress.planning.rules import Limits
+from topocompress.training.finetuning import FinetuneResult
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
 
 
 def untuned(_job, _model):

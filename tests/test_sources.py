@@ -9,7 +9,7 @@ import pytest
 import torch
 from imagesets import COLOUR, GREY, numbers, write_images
 
-from topocompress.data import load_data
+from topocompress.data.loading import load_data
 from topocompress.errors import DataError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topocompress.splits import HELD_OUT, split
+from topocompress.data.splits import HELD_OUT, split
 
 
 @dataclass(frozen=True)

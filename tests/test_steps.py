@@ -7,17 +7,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from trained import digits, trained
 
-from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria import L1
-from topocompress.data import STAND_IN
-from topocompress.measurement import agreement, evaluate
-from topocompress.planning import make_plan
-from topocompress.probing import prunable_groups
-from topocompress.rules import Limits
-from topocompress.steps import Job, Settled, left_after_removal
-from topocompress.surgery import apply
+from topocompress.data.loading import STAND_IN
+from topocompress.deploy.measurement import agreement, evaluate
+from topocompress.network.batchnorm import recalibrate_batchnorm
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.surgery.trial import prunable_groups
 from topocompress.types import PruningPlan
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.single_steps import layer_costs, score_groups
+from topocompress.workflows.steps import Job, Settled, left_after_removal
 
 
 def job(**changes):

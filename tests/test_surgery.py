@@ -25,13 +25,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from topocompress.criteria import L1
+from topocompress.dependencies.groups import find_groups
 from topocompress.errors import SurgeryError
-from topocompress.groups import find_groups
-from topocompress.planning import make_plan
-from topocompress.rules import Limits
-from topocompress.surgery import apply, kept_channels
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply, kept_channels
 from topocompress.types import GroupPlan, PruningPlan
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.single_steps import layer_costs, score_groups
 
 # Root → [(reader, the reader's inputs that see a channel of the root)], worked out by hand.
 WIRES = {

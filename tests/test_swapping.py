@@ -11,10 +11,10 @@ from torch import nn
 
 import topocompress
 from topocompress import TopologicalActivation, fold_back, swap_activations
-from topocompress.artifact import MANIFEST, _own_digest, load_run
 from topocompress.errors import ArtifactError, ModelError, PlanError
-from topocompress.models import fingerprint, load_model
-from topocompress.swapping import describe_waves, restore_waves, some
+from topocompress.models.loading import fingerprint, load_model
+from topocompress.surgery.activations import describe_waves, restore_waves, some
+from topocompress.surgery.run_directory import MANIFEST, _own_digest, load_run
 
 
 def normal(*shape):

@@ -6,13 +6,12 @@ from hypothesis import strategies as st
 from test_budgets import data, loaded
 from trained import trained
 
-from topocompress import sweeping
-from topocompress.comparisons import Point, Sweep
 from topocompress.criteria import L1, Random
 from topocompress.errors import PlanError
-from topocompress.rules import Limits
-from topocompress.shrinking import Shrinker
-from topocompress.sweeping import fastest_within, recommendation, sweep
+from topocompress.planning.rules import Limits
+from topocompress.types import Point, Sweep
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.sweep import fastest_within, recommendation, sweep, write
 
 
 def shrinker(criterion=None):
@@ -48,7 +47,7 @@ def test_the_settings_of_the_criterion_are_written_down():
 
 def test_finished_sizes_are_not_measured_again(tmp_path, monkeypatch):
     first = swept(tmp_path)
-    monkeypatch.setattr(sweeping, "compare_latency", None)
+    monkeypatch.setattr("topocompress.workflows.sweep.compare_latency", None)
     assert swept(tmp_path) == first
     with pytest.raises(TypeError):
         swept(tmp_path, targets=(0.75, 0.6))
@@ -110,7 +109,7 @@ def test_where_nothing_is_worth_it_that_is_said():
 
 
 def test_the_file_names_the_front(tmp_path):
-    sweeping.write(tmp_path / "sweep.json", curve((0.8, 0.85), (0.9, 0.84)))
+    write(tmp_path / "sweep.json", curve((0.8, 0.85), (0.9, 0.84)))
     content = json.loads((tmp_path / "sweep.json").read_text())
     assert content["front"] == [1.0, 0.9]
     assert content["points"][1] == {

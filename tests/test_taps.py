@@ -7,7 +7,7 @@ from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from topocompress.capture import map_shapes
+from topocompress.network.capture import map_shapes
 
 # --- where the map is taken ---
 

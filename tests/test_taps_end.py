@@ -8,9 +8,9 @@ from capturing import Net, captured, conv, images, seeded, split
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from topocompress.capture import Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.errors import ModelError
-from topocompress.taps import tapped
+from topocompress.network.capture import Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.network.hook_points import tapped
 
 # --- no trace is left ---
 

@@ -4,7 +4,7 @@ from scoring_nets import Spread, Writing
 from shapes import circle
 
 from topocompress.criteria import Betti, CloudCriterion
-from topocompress.tasks import score_filters, spreads
+from topocompress.scoring.workers import score_filters, spreads
 from topocompress.topology import mean_distance
 
 

@@ -17,14 +17,14 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 
 import topocompress
-from topocompress.architectures import build, is_known, of_kind, shapes_of
-from topocompress.capture import map_shapes
 from topocompress.criteria import L1
 from topocompress.errors import ModelError
-from topocompress.models import load_model
-from topocompress.preprocessing import default_preprocessing
-from topocompress.recognition import recognise
-from topocompress.taps import tapped
+from topocompress.models.architectures import build, is_known, of_kind, shapes_of
+from topocompress.models.loading import load_model
+from topocompress.models.preprocessing import default_preprocessing
+from topocompress.models.recognition import recognise
+from topocompress.network.capture import map_shapes
+from topocompress.network.hook_points import tapped
 from topocompress.types import Architecture
 
 NETWORKS = ("resnet10t", "mobilenetv3_small_050", "efficientnet_lite0", "convnext_atto", "regnetx_002")

@@ -6,11 +6,11 @@ from tiny_nets import Chain, example, seeded
 from torch import Tensor, nn
 from torchvision.models.shufflenetv2 import channel_shuffle
 
+from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.tracing import Part, _in_time, _TooLong, follow, trace_parts
 from topocompress.errors import ModelError
-from topocompress.groups import find_groups
-from topocompress.probing import prunable_groups
-from topocompress.surgery import apply
-from topocompress.tracing import Part, _in_time, _TooLong, follow, trace_parts
+from topocompress.surgery.removal import apply
+from topocompress.surgery.trial import prunable_groups
 from topocompress.types import GroupPlan, PruningPlan
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from trained import trained, training_part
 
-from topocompress import tuning
-from topocompress.data import Data
+from topocompress.data.loading import Data
 from topocompress.errors import DataError
-from topocompress.recipe import Recipe
+from topocompress.training import step
+from topocompress.training.recipe import Recipe
 
 SHORT = Recipe(epochs=1, lr=0.05, batch_size=16)
 
@@ -38,7 +38,7 @@ def data(*, labels: bool, train: bool = True) -> Data:
 
 def tuned(model: nn.Module, found: Data, recipe: Recipe, **options):
     given = {"seed": 0, "folder": None, "resume": False, "progress": lambda *_: None, **options}
-    return tuning.tuned(model, trained(), found, recipe, **given)
+    return step.tuned(model, trained(), found, recipe, **given)
 
 
 def damaged() -> nn.Module:
@@ -50,28 +50,28 @@ def damaged() -> nn.Module:
 
 def test_a_number_is_a_recipe_and_labels_keep_their_weight():
     model = trained()
-    assert tuning.fitted(3, model, data(labels=True)) == Recipe(epochs=3)
+    assert step.fitted(3, model, data(labels=True)) == Recipe(epochs=3)
     half = Recipe(epochs=3, distill=0.5)
-    assert tuning.fitted(half, model, data(labels=True)) is half
-    assert tuning.fitted(half, model, data(labels=False)) == replace(half, distill=1.0)
-    assert tuning.fitted(0, model, data(labels=False, train=False)).epochs == 0
+    assert step.fitted(half, model, data(labels=True)) is half
+    assert step.fitted(half, model, data(labels=False)) == replace(half, distill=1.0)
+    assert step.fitted(0, model, data(labels=False, train=False)).epochs == 0
 
 
 @pytest.mark.parametrize("found", [data(labels=False), data(labels=True, train=False)])
 def test_without_labels_or_samples_distillation_is_advised(found):
     with pytest.raises(DataError, match=r"needs labelled images(.|\n)*--distill"):
-        tuning.fitted(1, trained(), found)
+        step.fitted(1, trained(), found)
 
 
 def test_a_detector_is_not_tuned():
     with pytest.raises(DataError, match="not for detectors"):
-        tuning.fitted(Recipe(epochs=1, distill=1.0), tiny_detector("retinanet"), data(labels=False))
+        step.fitted(Recipe(epochs=1, distill=1.0), tiny_detector("retinanet"), data(labels=False))
 
 
 def test_a_precision_the_device_cannot_do_is_refused_before_any_work(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     with pytest.raises(DataError, match="fp16 needs a GPU"):
-        tuning.fitted(Recipe(epochs=1, precision="fp16"), trained(), data(labels=True))
+        step.fitted(Recipe(epochs=1, precision="fp16"), trained(), data(labels=True))
 
 
 def test_calibration_samples_serve_only_where_nothing_else_is_left():
@@ -92,7 +92,7 @@ def state_of(model: nn.Module) -> list[Tensor]:
 
 def test_what_is_kept_says_so_and_serves_an_equal_run_only(tmp_path):
     model, found, recipe = damaged(), data(labels=True), replace(SHORT, epochs=3)
-    folder = tuning.kept(tmp_path, model, trained(), found, recipe, 0)
+    folder = step.kept(tmp_path, model, trained(), found, recipe, 0)
     assert folder is not None
     with pytest.raises(KeyboardInterrupt, match="epochs that are finished are kept; --resume continues"):
         tuned(model, found, recipe, folder=folder, progress=stop)
@@ -103,7 +103,7 @@ def test_what_is_kept_says_so_and_serves_an_equal_run_only(tmp_path):
 
     def other(**changes):
         given = {"model": model, "original": trained(), "data": found, "recipe": recipe, "seed": 0, **changes}
-        return tuning.kept(tmp_path, *given.values())
+        return step.kept(tmp_path, *given.values())
 
     assert other() == folder
     changes = [{"seed": 1}, {"recipe": SHORT}, {"model": trained()}, {"original": damaged()}]
@@ -124,5 +124,5 @@ def test_with_nothing_kept_nothing_is_promised(tmp_path):
 def test_without_a_cache_that_can_be_written_nothing_is_kept(tmp_path):
     (tmp_path / "file").touch()
     given = (trained(), trained(), data(labels=True), SHORT, 0)
-    assert tuning.kept(None, *given) is None
-    assert tuning.kept(tmp_path / "file", *given) is None
+    assert step.kept(None, *given) is None
+    assert step.kept(tmp_path / "file", *given) is None

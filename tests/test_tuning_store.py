@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from topocompress.errors import DataError, OutputError
-from topocompress.trainer import optimiser
-from topocompress.tuning_store import FILE, Snapshot, TuningStore, optimiser_tensors, place, restore_optimiser
+from topocompress.training.checkpoints import FILE, Snapshot, TuningStore, optimiser_tensors, place, restore_optimiser
+from topocompress.training.trainer import optimiser
 
 RUN = {"model": "sha256:1", "seed": 0}
 

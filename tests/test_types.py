@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from topocompress import types
 from topocompress.errors import CriterionError, PlanError
-from topocompress.results import Control
-from topocompress.types import Architecture, GroupPlan, LayerScores, Preprocessing, PruningPlan, Scores
+from topocompress.types import Architecture, Control, GroupPlan, LayerScores, Preprocessing, PruningPlan, Scores
+from topocompress.types import pruning as types
 
 CLASSES = [
     found

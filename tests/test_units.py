@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from topocompress.units import effects_of_units, known_layers, norms_of_units
+from topocompress.scoring.units import effects_of_units, known_layers, norms_of_units
 
 GROUP = {"a": ((0, 1), (2,)), "b": ((2,), (0,))}
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 import topocompress
 from topocompress.criteria import L1, Betti
+from topocompress.deploy.export import export_onnx
 from topocompress.errors import CriterionError, DataError, ModelError, PlanError
-from topocompress.export import export_onnx
-from topocompress.models import fingerprint
-from topocompress.verbs import layer_costs, measure, plan, score
+from topocompress.models.loading import fingerprint
+from topocompress.workflows.single_steps import layer_costs, measure, plan, score
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from topocompress.comparisons import Cell, Comparison
-from topocompress.plots import plot_comparison
-from topocompress.verdicts import recommendation, rows, spread, write
+from topocompress.reporting.plots import plot_comparison
+from topocompress.reporting.verdicts import recommendation, rows, spread, write
+from topocompress.types import Cell, Comparison
 
 
 def comparison(finetune=0, **values):

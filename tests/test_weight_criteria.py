@@ -9,7 +9,7 @@ from torch import nn
 from topocompress import score
 from topocompress.criteria import FPGM, L1, L2, BNScale
 from topocompress.errors import CriterionError, DataError
-from topocompress.scoring import score_layers
+from topocompress.scoring.dispatch import score_layers
 
 CORNERS = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
 

@@ -11,14 +11,14 @@ from torchvision.models.vgg import make_layers
 import topocompress
 from benchmarks.networks import make_informative, relative_spread
 from benchmarks.zoo_model import width_of
-from topocompress.batchnorm import recalibrate_batchnorm
 from topocompress.criteria import L1
-from topocompress.groups import explicit
-from topocompress.measurement import count_macs
-from topocompress.planning import make_plan
-from topocompress.probing import prunable_groups
+from topocompress.dependencies.groups import explicit
+from topocompress.deploy.measurement import count_macs
+from topocompress.network.batchnorm import recalibrate_batchnorm
+from topocompress.planning.plan import make_plan
+from topocompress.surgery.trial import prunable_groups
 from topocompress.types import Preprocessing
-from topocompress.verbs import layer_costs, score_groups
+from topocompress.workflows.single_steps import layer_costs, score_groups
 
 
 def named(name, **options):

@@ -11,11 +11,11 @@ from torch import distributed, nn
 from torch.utils.data import TensorDataset
 from trained import training_part, untrained
 
-from topocompress import ranks
-from topocompress.accelerating import _disconnect, team
 from topocompress.errors import DataError
-from topocompress.finetuning import finetune
-from topocompress.recipe import Recipe
+from topocompress.training import processes
+from topocompress.training.accelerator import _disconnect, team
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 
 class Plain(nn.Module):
@@ -73,14 +73,14 @@ def found(folder):
         except StopError:
             again = finetune(untrained(), data, short, checkpoints=folder / "kept", resume=True)
             results["resumed"] = curve(again)
-        results["from_main"] = ranks.from_main(os.getpid) == os.getpid()
-        results["gathered"] = ranks.gathered(ranks.rank())
+        results["from_main"] = processes.from_main(os.getpid) == os.getpid()
+        results["gathered"] = processes.gathered(processes.rank())
         try:
-            ranks.from_main(fail)
+            processes.from_main(fail)
         except DataError as error:
-            results["error"] = [str(error), ranks.is_echo(error)]
-        if ranks.part():
-            results["alone"] = ranks.from_main(lambda: 5)
+            results["error"] = [str(error), processes.is_echo(error)]
+        if processes.part():
+            results["alone"] = processes.from_main(lambda: 5)
     return results
 
 
@@ -95,4 +95,4 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     results = found(out)
     results["closed"] = is_closed()
-    (out / f"{ranks.rank()}.json").write_text(json.dumps(results))
+    (out / f"{processes.rank()}.json").write_text(json.dumps(results))

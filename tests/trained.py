@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from topocompress.finetuning import finetune
-from topocompress.recipe import Recipe
+from topocompress.training.finetuning import finetune
+from topocompress.training.recipe import Recipe
 
 
 def untrained() -> nn.Sequential:

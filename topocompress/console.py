@@ -9,20 +9,18 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from topocompress.ranks import is_echo, is_main, rank
+from topocompress.training.processes import is_echo, is_main, rank
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from topocompress.benching import Bench
-    from topocompress.cloud_scoring import Progress
-    from topocompress.comparisons import Sweep
     from topocompress.criteria.registry import CriterionInfo
+    from topocompress.deploy.bench import Bench
     from topocompress.errors import TopocompressError
-    from topocompress.results import Report
-    from topocompress.types import FilterView, PruningPlan
+    from topocompress.runtime.progress import Progress
+    from topocompress.types import FilterView, PruningPlan, Report, Sweep
 
 
 # Rich is imported on first use: an argument error must not wait for it.

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from topocompress.capture import Batches
 from topocompress.criteria.base import (
     KINDS,
     CloudCriterion,
@@ -28,8 +27,9 @@ from topocompress.criteria.base import (
     WeightCriterion,
 )
 from topocompress.errors import CriterionError
-from topocompress.resources import Resources
-from topocompress.scoring import score_layers
+from topocompress.network.capture import Batches
+from topocompress.runtime.resources import Resources
+from topocompress.scoring.dispatch import score_layers
 from topocompress.types import Scores
 
 _KINDS = ", ".join(kind.__name__ for kind in KINDS)
@@ -136,7 +136,7 @@ def _check_identity(criterion: Criterion) -> None:
 
 
 def _check_direct(criterion: Criterion, weight: Tensor, clouds: Tensor) -> None:
-    """Call ``score`` itself, without what :mod:`topocompress.scoring` does to protect its inputs."""
+    """Call ``score`` itself, without what :mod:`topocompress.scoring.dispatch` does to protect its inputs."""
     before = weight.clone(), clouds.clone()
     if isinstance(criterion, WeightCriterion):
         criterion.score(weight)

@@ -24,9 +24,9 @@ def bench(
     seed: options.Seed = 0,
 ) -> None:
     """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
-    from topocompress.benching import bench as measure
-    from topocompress.files import check_file
-    from topocompress.report import write_bench
+    from topocompress.deploy.bench import bench as measure
+    from topocompress.reporting.write import write_bench
+    from topocompress.runtime.files import check_file
 
     if out is not None:
         check_file(out)

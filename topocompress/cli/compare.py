@@ -42,7 +42,7 @@ def compare(
     opening: Opening,
 ) -> None:
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
-    from topocompress.files import check_free
+    from topocompress.runtime.files import check_free
 
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
     check_free(out, force=True)
@@ -54,9 +54,9 @@ def compare(
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
-    from topocompress import verdicts
-    from topocompress.arena import compare as run
-    from topocompress.plots import plot_comparison
+    from topocompress.reporting import verdicts
+    from topocompress.reporting.plots import plot_comparison
+    from topocompress.workflows.compare import compare as run
 
     with console.progress() as progress:
         comparison = run(

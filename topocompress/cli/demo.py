@@ -18,9 +18,9 @@ def demo(
 ) -> None:
     """Prune the small network that comes with topocompress: the whole job, offline, in under a minute."""
     from topocompress.criteria import Betti
-    from topocompress.data import load_data
-    from topocompress.files import check_free
-    from topocompress.models import load_model
+    from topocompress.data.loading import load_data
+    from topocompress.models.loading import load_model
+    from topocompress.runtime.files import check_free
 
     check_free(out, force=force)
     # The digits are so alike that at the default scale every cloud is one lump; a finer scale tells filters apart.

@@ -11,7 +11,7 @@ from topocompress import console
 from topocompress.cli import options
 from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
-from topocompress.files import check_file
+from topocompress.runtime.files import check_file
 
 
 @grouped
@@ -34,16 +34,16 @@ def inspect(
     seed: options.Seed = 0,
 ) -> None:
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
-    from topocompress.plots import check_format
+    from topocompress.reporting.plots import check_format
 
     check_format(out)
     check_file(out)
     maps = options.make_maps(map_size, sketch)
     budget = None if memory is None else options.bytes_of(memory)
     settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension
-    from topocompress.data import batches
-    from topocompress.inspection import inspect_filter
-    from topocompress.persistence_plots import plot_filter
+    from topocompress.data.loading import batches
+    from topocompress.reporting.persistence_plots import plot_filter
+    from topocompress.workflows.inspect import inspect_filter
 
     loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
     for line in (loaded.note, found.note):

@@ -11,8 +11,8 @@ from topocompress.cli.options import pixels
 from topocompress.errors import DataError
 
 if TYPE_CHECKING:
-    from topocompress.data import Data
-    from topocompress.models import LoadedModel
+    from topocompress.data.loading import Data
+    from topocompress.models.loading import LoadedModel
 
 Arch = Annotated[
     str | None,
@@ -54,8 +54,8 @@ class Opening:
         Raises:
             TopocompressError: One of them is not usable.
         """
-        from topocompress.data import load_data
-        from topocompress.pipeline import open_model
+        from topocompress.data.loading import load_data
+        from topocompress.workflows.compress import open_model
 
         loaded = open_model(
             model,

@@ -10,9 +10,9 @@ import typer
 from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
 
 if TYPE_CHECKING:
-    from topocompress.capture import Maps
     from topocompress.criteria.base import Criterion
-    from topocompress.resources import Resources
+    from topocompress.network.capture import Maps
+    from topocompress.runtime.resources import Resources
 
 Model = Annotated[
     str,
@@ -120,7 +120,7 @@ def make_resources(memory: str | None, workers: int | None, cluster: str | None)
     Raises:
         DataError: An amount makes no sense.
     """
-    from topocompress.resources import Resources
+    from topocompress.runtime.resources import Resources
 
     budget = None if memory is None else bytes_of(memory)
     return Resources(memory=budget, workers=workers, cluster=cluster)
@@ -132,14 +132,14 @@ def make_maps(map_size: int | None, sketch: int | None) -> Maps:
     Raises:
         DataError: A size below 1.
     """
-    from topocompress.capture import Maps
+    from topocompress.network.capture import Maps
 
     return Maps(size=map_size, sketch=sketch)
 
 
 def cache_folder(cache: bool) -> Path | None:
     """Where scores are kept between runs, if they are."""
-    from topocompress.score_store import default_cache
+    from topocompress.scoring.store import default_cache
 
     return default_cache() if cache else None
 

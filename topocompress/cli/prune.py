@@ -90,8 +90,15 @@ def prune(
     seed: options.Seed = 0,
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
-    from topocompress.files import check_free
-    from topocompress.rules import Limits, check_activation, check_quantize, check_rounds, check_rule, check_samples
+    from topocompress.planning.rules import (
+        Limits,
+        check_activation,
+        check_quantize,
+        check_rounds,
+        check_rule,
+        check_samples,
+    )
+    from topocompress.runtime.files import check_free
 
     target = out or options.default_out(model)
     if not dry_run:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topocompress import console, ranks
+from topocompress import console
+from topocompress.training import processes
 
 if TYPE_CHECKING:
-    from topocompress.data import Data
-    from topocompress.models import LoadedModel
+    from topocompress.data.loading import Data
+    from topocompress.models.loading import LoadedModel
 
 
 def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: Sequence[str], **settings: Any) -> None:
@@ -19,9 +20,9 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
     Raises:
         TopocompressError: As :func:`topocompress.compress`.
     """
-    from topocompress.pipeline import compress
-    from topocompress.quantities import comparison_table
-    from topocompress.wording import budget_line, headline, stage_lines
+    from topocompress.reporting.quantities import comparison_table
+    from topocompress.reporting.wording import budget_line, headline, stage_lines
+    from topocompress.workflows.compress import compress
 
     with console.progress() as progress:
         result = compress(
@@ -33,7 +34,7 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
             progress=progress,
             **settings,
         )
-    if not ranks.is_main():
+    if not processes.is_main():
         return
     if result.report is None:
         for line in (loaded.note, data.note):

@@ -12,7 +12,7 @@ from topocompress.cli import options
 from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
-from topocompress.files import check_file
+from topocompress.runtime.files import check_file
 
 
 @grouped
@@ -48,14 +48,14 @@ def score(
     marks = _thresholds(thresholds)
     check_file(out)
     if plot is not None:
-        from topocompress.plots import check_format
+        from topocompress.reporting.plots import check_format
 
         check_format(plot)
         check_file(plot)
-    from topocompress.describe import layer_rows, scoring_lines
-    from topocompress.probing import prunable_groups
-    from topocompress.report import write_scores
-    from topocompress.steps import Job, score_job
+    from topocompress.reporting.describe import layer_rows, scoring_lines
+    from topocompress.reporting.write import write_scores
+    from topocompress.surgery.trial import prunable_groups
+    from topocompress.workflows.steps import Job, score_job
 
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
     resources = options.make_resources(memory, workers, cluster)
@@ -77,7 +77,7 @@ def score(
         )
     write_scores(out, scores)
     if plot is not None:
-        from topocompress.plots import plot_scores
+        from topocompress.reporting.plots import plot_scores
 
         plot_scores(plot, scores, marks if scores.criterion == "betti" else ())
     console.show_layers(layer_rows(scores, marks if scores.higher == "remove" else ()), scores.criterion)

@@ -14,7 +14,7 @@ from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
 
 if TYPE_CHECKING:
-    from topocompress.allocation import Allocation
+    from topocompress.planning.allocation import Allocation
 
 
 @grouped
@@ -44,8 +44,8 @@ def sweep(
     seed: options.Seed = 0,
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
-    from topocompress.files import check_free
-    from topocompress.rules import Limits
+    from topocompress.planning.rules import Limits
+    from topocompress.runtime.files import check_free
 
     shares, asked = options.shares("--macs", macs), tuning.recipe()
     check_free(out, force=True)
@@ -57,11 +57,11 @@ def sweep(
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
-    from topocompress import sweeping
-    from topocompress.plots import plot_sweep
-    from topocompress.shrinking import Shrinker
-    from topocompress.steps import tune
-    from topocompress.tuning import fitted
+    from topocompress.reporting.plots import plot_sweep
+    from topocompress.training.step import fitted
+    from topocompress.workflows import sweep
+    from topocompress.workflows.shrinking import Shrinker
+    from topocompress.workflows.steps import tune
 
     recipe = fitted(asked, loaded.module, found)
     shrinker = Shrinker(
@@ -74,7 +74,7 @@ def sweep(
         resources=options.make_resources(memory, workers, None),
     )
     with console.progress() as progress:
-        result = sweeping.sweep(
+        result = sweep.sweep(
             loaded,
             found,
             shrinker,
@@ -84,8 +84,8 @@ def sweep(
             out=out,
             progress=progress,
         )
-    sweeping.write(out / "sweep.json", result)
+    sweep.write(out / "sweep.json", result)
     plot_sweep(out / "sweep.png", result)
     console.show_sweep(result)
     console.note(f"Written: {out}/sweep.json, {out}/sweep.png")
-    console.note(sweeping.recommendation(result))
+    console.note(sweep.recommendation(result))

@@ -10,7 +10,7 @@ import typer
 from topocompress.errors import DataError
 
 if TYPE_CHECKING:
-    from topocompress.recipe import Precision, Recipe, Schedule
+    from topocompress.training.recipe import Precision, Recipe, Schedule
 
 _PANEL = "Fine-tuning"
 _WEIGHT = 0.5
@@ -90,7 +90,7 @@ class Tuning:
         Raises:
             DataError: Something is out of range, or distillation without epochs.
         """
-        from topocompress.recipe import Recipe
+        from topocompress.training.recipe import Recipe
 
         if (self.distill or self.distill_weight) and not self.finetune:
             raise DataError("--distill is a way of fine-tuning", hint="Add --finetune with some epochs.")

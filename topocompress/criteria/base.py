@@ -114,7 +114,7 @@ class GradientCriterion(Criterion):
         rounds: How often effects are taken. 1: each filter is judged alone, in the whole network. More: after every
             round but the last some filters of each layer are switched off, those whose *joint* effect on top of what
             is off already is least, and the next round takes the effects in the network that is left. Five eighths
-            go in equal steps; see :mod:`topocompress.joint`.
+            go in equal steps; see :mod:`topocompress.scoring.joint`.
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
         alone: How much a filter's worth by itself counts besides the joint change when filters are switched off: its

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled, inlined
+from topocompress.runtime.compiling import compiled, inlined
 
 Bits = NDArray[np.uint64]
 """(vertices, ceil(vertices / 64)) rows of a graph."""

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk, ssyrk
 
-from topocompress.compiling import compiled
 from topocompress.errors import TopologyError
+from topocompress.runtime.compiling import compiled
 
 _BLOCK = 1024
 _SAFE = 2.0**40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled
+from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, lowest, set_bit
 
 

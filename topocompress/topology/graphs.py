@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled
 from topocompress.errors import TopologyError
+from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, lowest, ones, set_bit
 from topocompress.topology.distances import Squares, full_distances, mean_distance, normalised
 from topocompress.topology.hops import hop_rows

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled
+from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, clear_bit, lowest, set_bit
 
 

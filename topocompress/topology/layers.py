@@ -96,7 +96,7 @@ def layer_bettis(
     # Processes that score clouds import this package and must not wait for torch.
     from torch import nn
 
-    from topocompress.taps import tapped
+    from topocompress.network.hook_points import tapped
 
     classes = np.asarray(labels)
     if classes.shape != (len(inputs),):

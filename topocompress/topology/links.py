@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from topocompress.compiling import compiled
+from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, clear_bit, highest, lowest, ones
 
 NONE, LAST, OTHERS = 0, 1, 2

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.compiling import compiled
+from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, all_set, clear_bit, has_bit, induced, lowest, ones, set_bit
 from topocompress.topology.links import LAST, has_centre, shape_of, strike_component
 

@@ -1,0 +1,1 @@
+from .module import TopologicalActivation as TopologicalActivation

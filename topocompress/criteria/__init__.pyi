@@ -1,0 +1,16 @@
+from .base import CloudCriterion as CloudCriterion
+from .base import Criterion as Criterion
+from .base import GradientCriterion as GradientCriterion
+from .base import MapCriterion as MapCriterion
+from .base import NormCriterion as NormCriterion
+from .base import WeightCriterion as WeightCriterion
+from .betti import Betti as Betti
+from .bn_scale import BNScale as BNScale
+from .chip import CHIP as CHIP
+from .fpgm import FPGM as FPGM
+from .hrank import HRank as HRank
+from .l1 import L1 as L1
+from .l2 import L2 as L2
+from .persistence import Persistence as Persistence
+from .random import Random as Random
+from .taylor import Taylor as Taylor

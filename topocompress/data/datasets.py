@@ -1,0 +1,215 @@
+"""Datasets of model inputs: every item is ``(image, label)``, prepared by a :class:`Preprocessing`.
+
+The image is (channels, height, width) float32, normalised; the label an int, -1 where there is none.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from topocompress.data.images import decodes, finished, normalise, prepare, read_image
+from topocompress.types import Augmentation, Preprocessing
+
+Item = tuple[Tensor, int]
+
+
+class SampleSet(Dataset[Item]):
+    """Labelled inputs by number.
+
+    Attributes:
+        targets: (samples,) int64 labels, -1 where unknown.
+        augmentation: What may be done to its images in training; ``None`` where nobody knows.
+    """
+
+    targets: NDArray[np.int64]
+    augmentation: Augmentation | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Item:
+        """The input and label of one sample."""
+
+    @abstractmethod
+    def identity(self, index: int) -> bytes:
+        """What tells this sample from others, for fingerprints."""
+
+
+class ArrayImages(SampleSet):
+    """Images held in memory.
+
+    Args:
+        images: (samples, channels, height, width), uint8, or float32 in 0..1.
+        labels: (samples,)
+        preprocessing: What the model expects.
+    """
+
+    def __init__(self, images: Tensor, labels: Any, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.targets = np.asarray(labels, dtype=np.int64)
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, index: int) -> Item:
+        return prepare(self.images[index], self.preprocessing), int(self.targets[index])
+
+    def identity(self, index: int) -> bytes:
+        """The raw pixels."""
+        return self.images[index].numpy().tobytes()
+
+
+class FileImages(SampleSet):
+    """Image files, decoded when asked for.
+
+    Args:
+        paths: One per sample.
+        labels: (samples,)
+        preprocessing: What the model expects.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: Any, preprocessing: Preprocessing) -> None:
+        self.paths = list(paths)
+        self.targets = np.asarray(labels, dtype=np.int64)
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, index: int) -> Item:
+        return prepare(read_image(self.paths[index]), self.preprocessing), int(self.targets[index])
+
+    def identity(self, index: int) -> bytes:
+        """The file's bytes."""
+        return self.paths[index].read_bytes()
+
+    def readable(self, index: int) -> bool:
+        """Whether the file decodes to its end."""
+        return decodes(self.paths[index])
+
+
+class PhotoCrops(SampleSet):
+    """Random crops of a few photographs, unlabelled; each depends on nothing but the seed and its number.
+
+    The right ``EVALUATION_SHARE`` of every photograph serves the evaluation crops alone, so that these share no pixel
+    with the others.
+
+    Args:
+        photographs: Each (3, height, width) uint8.
+        used: Number of crops that are not for evaluation; they come first.
+        evaluation: Number of evaluation crops.
+        seed: Seed of all crops.
+        preprocessing: What the model expects.
+    """
+
+    EVALUATION_SHARE = 0.3
+
+    def __init__(
+        self,
+        photographs: Sequence[Tensor],
+        *,
+        used: int,
+        evaluation: int,
+        seed: int,
+        preprocessing: Preprocessing,
+    ) -> None:
+        self.photographs = list(photographs)
+        self.first_evaluation = used
+        self.targets = np.full(used + evaluation, -1, dtype=np.int64)
+        self.seed = seed
+        self.preprocessing = preprocessing
+
+    def region(self, photograph: Tensor, *, evaluation: bool) -> Tensor:
+        """The part of a photograph from which such crops are taken, (3, height, width)."""
+        border = round(photograph.shape[2] * (1 - self.EVALUATION_SHARE))
+        return photograph[:, :, border:] if evaluation else photograph[:, :, :border]
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        evaluation = index >= self.first_evaluation
+        number = index - self.first_evaluation if evaluation else index
+        rng = np.random.default_rng([self.seed, int(evaluation), number])
+        photograph = self.photographs[rng.integers(len(self.photographs))]
+        return self._crop(self.region(photograph, evaluation=evaluation), rng), -1
+
+    def _crop(self, region: Tensor, rng: np.random.Generator) -> Tensor:
+        size = self.preprocessing.input_shape[1:]
+        height, width = region.shape[1:]
+        area = rng.uniform(0.1, 1.0) * height * width
+        ratio = size[1] / size[0] * np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        h = int(np.clip(round((area / ratio) ** 0.5), 1, height))
+        w = int(np.clip(round((area * ratio) ** 0.5), 1, width))
+        top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+        mode = InterpolationMode(self.preprocessing.interpolation)
+        crop = F.resized_crop(region, top, left, h, w, list(size), interpolation=mode, antialias=True)
+        if rng.random() < 0.5:
+            crop = F.horizontal_flip(crop)
+        crop = F.adjust_brightness(crop, rng.uniform(0.7, 1.3))
+        crop = F.adjust_contrast(crop, rng.uniform(0.7, 1.3))
+        crop = F.adjust_saturation(crop, rng.uniform(0.7, 1.3))
+        return normalise(crop, self.preprocessing)
+
+    def identity(self, index: int) -> bytes:
+        """The seed and the number; the photographs are always the same."""
+        return f"crop|{self.seed}|{self.first_evaluation}|{index}".encode()
+
+
+class ForeignSet(SampleSet):
+    """A dataset from elsewhere, each item checked when it is read.
+
+    An item is an image or an (image, label) pair. A PIL image or a uint8 tensor is prepared like any other image; a
+    floating tensor counts as finished and must have the model's input shape.
+
+    Args:
+        source: A map-style dataset.
+        labels: (samples,)
+        name: For messages.
+        preprocessing: What the model expects.
+    """
+
+    def __init__(self, source: Any, labels: Any, *, name: str, preprocessing: Preprocessing) -> None:
+        self.source = source
+        self.targets = np.asarray(labels, dtype=np.int64)
+        self.name = name
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, index: int) -> Item:
+        item = self.source[index]
+        image = item[0] if isinstance(item, tuple | list) else item
+        return finished(image, self.preprocessing, f"{self.name}, sample {index}"), int(self.targets[index])
+
+    def identity(self, index: int) -> bytes:
+        """The finished input's values."""
+        return self[index][0].contiguous().numpy().tobytes()
+
+
+class Part(SampleSet):
+    """Some samples of another set.
+
+    Args:
+        source: The whole.
+        indices: (samples,) numbers in ``source``.
+        augmentation: What may be done to its images in training; nothing is done here.
+    """
+
+    def __init__(
+        self, source: SampleSet, indices: NDArray[np.intp], *, augmentation: Augmentation | None = None
+    ) -> None:
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.intp)
+        self.targets = source.targets[self.indices]
+        self.augmentation = augmentation
+
+    def __getitem__(self, index: int) -> Item:
+        return self.source[int(self.indices[index])]
+
+    def identity(self, index: int) -> bytes:
+        """That of the sample in the whole."""
+        return self.source.identity(int(self.indices[index]))

@@ -1,0 +1,247 @@
+"""Channels that can only be removed together, read off torch-pruning's dependency graph.
+
+Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv:2301.12900.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from topocompress.dependencies.attention import make_explicit
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
+from topocompress.dependencies.heads import HeadAttention, attention_heads
+from topocompress.dependencies.tracing import LAYERS, PATIENCE, Part, follow
+from topocompress.errors import PlanError
+from topocompress.network.detectors import REGIONS, followed
+from topocompress.types import ChannelGroup
+
+_SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
+_ATTENTION = "read by an attention layer"
+_OUTPUT = "feeds the model's output"
+_LEAVES = "leaves the part of the network that could be followed"
+_LOST = "its channels cannot be followed to where they are read"
+_ENTERS = "its channels come from outside the part of the network that could be followed"
+_UNSEEN = "not called as a layer of its own when the network runs"
+_REGIONS = "sees regions of images, as many as there are proposals, and not images"
+_LINEAR = "linear layers are pruned on request only (--linear)"
+
+
+def find_groups(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    ignore: Sequence[str] = (),
+    linear: bool = False,
+    seconds: float = PATIENCE,
+) -> tuple[ChannelGroup, ...]:
+    """All channel groups of a model, those that must stay whole marked with the reason.
+
+    Args:
+        model: The network; left as it was.
+        example: (1, C, H, W) input on the model's device.
+        ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
+        linear: Whether linear layers that see a vector per sample, as in a classifier's head, may be pruned. Where
+            nothing else can be, they are anyway. Those that work at every place of a map, or on tokens, always may.
+        seconds: How long following the network, or a part of it, may take before its parts are followed instead.
+
+    Returns:
+        One group per root layer, in the order of the model's modules.
+
+    Raises:
+        ModelError: The model cannot be traced.
+        PlanError: A pattern matches no layer.
+    """
+    copied = copy.deepcopy(model)
+    make_explicit(copied)
+    copied = followed(copied)
+    names: dict[object, str] = {module: name for name, module in copied.named_modules()}
+    patterns = list(ignore)
+    if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
+        raise PlanError(
+            f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
+        )
+    groups = follow(
+        copied,
+        example,
+        lambda part: _groups_of(part, names, patterns, linear=linear),
+        whole=_without_attention,
+        seconds=seconds,
+    )
+    heads = [_heads(name, layer, patterns) for name, layer in attention_heads(copied).items()]
+    # What else lies inside an attention layer changes with its heads, and is no group of its own.
+    owned = {
+        name
+        for name in names.values()
+        for head in heads
+        if name.startswith(f"{head.part}.") and name != f"{head.part}.proj"
+    }
+    groups = [*(group for group in groups if group.root not in owned), *heads]
+    seen = {name for group in groups for name in group.coupled}
+    alone = {
+        name: _alone(name, width_of(module, out=True), _ENTERS if _is_depthwise(module) else _UNSEEN)
+        for module, name in names.items()
+        if isinstance(module, LAYERS) and name not in seen | owned
+    }
+    if all(group.protected for group in groups):  # a network of linear layers alone
+        groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
+    by_root = {group.root: group for group in groups} | alone
+    return tuple(by_root[name] for name in names.values() if name in by_root)
+
+
+def explicit(model: nn.Module) -> nn.Module:
+    """A copy of the model whose attention layers have heads that can be scored; the model itself if it has none."""
+    copied = copy.deepcopy(model)
+    make_explicit(copied)
+    return copied if attention_heads(copied) else model
+
+
+def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
+    """A layer that stays whole, and of which no more is said."""
+    channels = tuple((channel,) for channel in range(width))
+    return ChannelGroup(
+        root=name,
+        part=part,
+        width=width,
+        units=channels,
+        filters={name: channels},
+        readers={},
+        coupled=tuple(dict.fromkeys((name, *coupled))),
+        protected=why,
+    )
+
+
+def _without_attention(module: nn.Module) -> bool:
+    """Whether a module may be followed as a whole: through attention, windows and heads torch-pruning gets lost."""
+    return not any(isinstance(each, (HeadAttention, nn.MultiheadAttention)) for each in module.modules())
+
+
+def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGroup:
+    """The heads of an attention layer; each is a unit. They live inside it, so nothing else is coupled to them."""
+    channels = [layer.head_channels(head) for head in range(layer.num_heads)]
+    rows = tuple(each.rows for each in channels)
+    members = (f"{name}.qkv", name, f"{name}.proj")
+    ignored = [each for each in members if any(fnmatchcase(each, pattern) for pattern in ignore)]
+    return ChannelGroup(
+        root=f"{name}.qkv",
+        part=name,
+        width=layer.qkv.out_features,
+        units=rows,
+        filters={f"{name}.qkv": rows, name: tuple((head,) for head in range(layer.num_heads))},
+        readers={f"{name}.proj": tuple(len(each.columns) for each in channels)},
+        coupled=members,
+        protected=f"ignored: {ignored[0]}" if ignored else "",
+    )
+
+
+def _groups_of(part: Part, names: Mapping[object, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
+    graph = part.graph
+    groups: list[ChannelGroup] = []
+    covered: set[object] = set()
+    for root in [module for module in names if isinstance(module, LAYERS) and module in graph.module2node]:
+        if root in covered or _is_depthwise(root):  # a depthwise layer is in its producer's group
+            continue
+        joined = Disjoint(width_of(root, out=True))
+        members = routes(graph, root, joined)
+        covered |= {member.module for member in members if member.out}
+        groups.append(_describe(members, joined, part, names, ignore, linear=linear))
+    return groups
+
+
+def _describe(
+    members: Sequence[Reached],
+    joined: Disjoint,
+    part: Part,
+    names: Mapping[object, str],
+    ignore: Sequence[str],
+    *,
+    linear: bool,
+) -> ChannelGroup:
+    root = names[members[0].module]
+    width = width_of(members[0].module, out=True)
+    filters: dict[str, list[list[int]]] = {}
+    readers: dict[str, list[int]] = {}
+    coupled: list[str] = []
+    reasons: list[str] = []
+    for member in members:
+        name = names.get(member.module)
+        reasons += _protections(member, name, part.name, ignore)
+        if name is None:
+            continue
+        coupled.append(name)
+        _join_channel_groups(member, joined)
+        if isinstance(member.module, LAYERS) and member.out:
+            channels = filters.setdefault(name, [[] for _ in range(width)])
+            for channel, source in member.sources.items():
+                channels[source].append(channel)
+        elif isinstance(member.module, LAYERS) and not _is_depthwise(member.module):
+            counts = readers.setdefault(name, [0] * width)
+            for source in member.sources.values():
+                counts[source] += 1
+    convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters)
+    if not linear and not any(convolutions) and not part.everywhere.issuperset(filters):
+        reasons.append(_LINEAR)
+    if any(channels != [source] for source, channels in enumerate(filters[root])):
+        return _alone(root, width, reasons[0] if reasons else _LOST, part=part.name, coupled=coupled)
+    units = joined.sets()
+    return ChannelGroup(
+        root=root,
+        part=part.name,
+        width=width,
+        units=units,
+        filters={
+            name: tuple(tuple(sorted(c for source in unit for c in channels[source])) for unit in units)
+            for name, channels in filters.items()
+        },
+        readers={
+            name: tuple(sum(counts[source] for source in unit) for unit in units) for name, counts in readers.items()
+        },
+        coupled=tuple(dict.fromkeys(coupled)),
+        protected=reasons[0] if reasons else "",
+    )
+
+
+def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[str]) -> list[str]:
+    """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
+    module = member.module
+    reasons = []
+    if member.out and member.final:
+        reasons.append(_LEAVES if part else _OUTPUT)
+    if isinstance(module, nn.MultiheadAttention):
+        reasons.append(_ATTENTION)
+    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
+        reasons.append(_SEVERAL_CHANNEL_DIMS)
+    if member.wrong:
+        reasons.append(_LOST)
+    if member.out and name:  # layers that merely read may lose inputs
+        if any(fnmatchcase(name, pattern) for pattern in ignore):
+            reasons.append(f"ignored: {name}")
+        if name.startswith(REGIONS):
+            reasons.append(_REGIONS)
+    return reasons
+
+
+def _join_channel_groups(member: Reached, joined: Disjoint) -> None:
+    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
+    module = member.module
+    if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
+        size = width_of(module, out=member.out) // module.groups
+    elif isinstance(module, nn.GroupNorm):
+        size = module.num_channels // module.num_groups
+    else:
+        return
+    places: dict[int, int] = {}
+    for channel, source in member.sources.items():
+        joined.join(places.setdefault(channel % size, source), source)
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.out_channels and module.out_channels > 1
+
+
+def _some(names: Iterable[str], count: int = 4) -> str:
+    return ", ".join([name for name in names if name][:count])

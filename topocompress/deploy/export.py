@@ -1,0 +1,260 @@
+"""ONNX export, checked against PyTorch on real samples before the file takes its place."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from torch import Tensor, nn
+
+from topocompress.deploy.graphs import opset_of, to_onnx
+from topocompress.errors import DataError, ExportError
+from topocompress.network.detectors import Boxes, boxes_of, common
+from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.runtime.files import atomic_file
+from topocompress.types import ExportCheck
+
+_SAME_BOXES, _SAME_SCORE = 0.95, 0.05
+"""Share of a detector's boxes that PyTorch and ONNX Runtime must have in common, with scores that differ by no more.
+
+Detectors resize images, and the two round that differently.
+"""
+
+_NUDGE = 1e-5
+"""Noise, as a share of the pixels' range, after which a detector that is not trained loses boxes by itself.
+
+Measured on torchvision's: rounding moves their boxes about as much as a third of it.
+"""
+
+_MORE_LOST = 1.5
+"""How many times as many boxes as PyTorch loses by noise may be lost in ONNX Runtime: both are counts of chance."""
+
+SINGLE_FILE_LIMIT = 2**31 - 2**20
+"""Bytes of weights that fit one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
+
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    # ONNX Runtime's own exceptions share no base class but Exception.
+    *(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+"""Everything that ONNX Runtime raises when it cannot load or run a file."""
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    samples: Tensor,
+    tolerance: float = 1e-3,
+    opset: int | None = None,
+) -> ExportCheck:
+    """Write the model as one ONNX file with a free batch axis, and prove that it computes what PyTorch computes.
+
+    A detector's file takes one image at a time and returns its boxes.
+
+    The file has one input, ``input`` (batch, C, H, W), and ``output`` as the first of its outputs; weights are
+    inside. What the exporter notes about the source code, paths included, is taken out. ``samples`` run through
+    PyTorch and ONNX Runtime (CPU) all at once and one by one; only then does the file appear at ``path``.
+
+    Args:
+        model: The network; not changed, exported in evaluation mode from a copy on the CPU.
+        path: Where the file goes; an existing file is replaced.
+        samples: (N, C, H, W) preprocessed real inputs; their size is the size the file accepts.
+        tolerance: Largest accepted difference, relative to the largest absolute PyTorch output.
+        opset: ONNX opset; the exporter's default if ``None``.
+
+    Returns:
+        The differences found. With several outputs each is compared relative to its own largest value, and the
+        worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
+        Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find. That
+        may be less than 95 % only where PyTorch itself loses about as many with 1e-5 of noise on the images: a
+        detector that is not trained, or no longer, is so sensitive.
+
+    Raises:
+        DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
+        ModelError: PyTorch itself cannot run the model on ``samples``.
+        ExportError: The model cannot be exported, fixes its batch size, exceeds 2 GiB, or the file is invalid,
+            cannot be run or differs by more than ``tolerance``. No file is written.
+        OutputError: The file cannot be written.
+    """
+    if samples.ndim != 4 or len(samples) == 0 or samples.dtype not in {torch.float32, torch.float16}:
+        raise DataError(
+            f"the export check needs float32 samples of shape (N, C, H, W); got {tuple(samples.shape)}, {samples.dtype}"
+        )
+    if not torch.isfinite(samples).all():
+        raise DataError("NaN or infinity among the samples of the export check")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    if size > SINGLE_FILE_LIMIT:
+        raise ExportError(
+            f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB",
+            hint="Remove more filters, or convert the model to half precision first.",
+        )
+    exported = copy.deepcopy(model).cpu()
+    samples = samples.detach().cpu()
+    # One sample would make the tracer take the batch axis for a constant 1.
+    batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)
+    with evaluating(exported):
+        output = run_forward(exported, batch)
+        proto = to_onnx(exported, batch[:2], opset)
+    with atomic_file(path) as temporary:
+        onnx.save(proto, temporary)
+        _validate(temporary)
+        session = open_session(temporary, name=Path(path).name)
+        if (boxes := boxes_of(output)) is not None:
+            found = _box_parity(session, batch, boxes, exported)
+            tolerance = math.inf  # boxes have been compared one by one
+        else:
+            found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)])
+        _judge(found, tolerance)
+    return ExportCheck(
+        samples=len(samples),
+        max_abs=found.max_abs,
+        max_rel=found.max_rel,
+        top1_agreement=found.top1_agreement,
+        opset=opset_of(proto),
+        stability=found.stability,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    max_abs: float
+    max_rel: float
+    top1_agreement: float
+    finite: bool
+    stability: float | None = None
+
+
+def open_session(path: Path, options: ort.SessionOptions | None = None, *, name: str = "") -> ort.InferenceSession:
+    """Load an ONNX file for the CPU; ``name`` is what errors call it.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load it.
+    """
+    if options is None:
+        options = ort.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; warnings on stderr would break a progress bar
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except ORT_ERRORS as error:
+        raise ExportError(f"ONNX Runtime cannot load {name or path.name}: {first_line(error)}") from error
+
+
+def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    """Run one batch.
+
+    Raises:
+        ExportError: ONNX Runtime refuses the batch or fails on it.
+    """
+    try:
+        outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: inputs})
+    except ORT_ERRORS as error:
+        raise ExportError(
+            f"ONNX Runtime cannot run a batch of shape {inputs.shape}: {first_line(error)}",
+            hint="Inputs must have the size that the file was exported with.",
+        ) from error
+    return outputs
+
+
+def _validate(path: Path) -> None:
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported file is no valid ONNX model: {first_line(error)}") from error
+
+
+def _parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _Difference:
+    together = run_session(session, batch)
+    singles = [run_session(session, sample[np.newaxis]) for sample in batch]
+    one_by_one = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
+    found = [_compare(together, expected, "at once"), _compare(one_by_one, expected, "one by one")]
+    return _Difference(
+        max_abs=max(each.max_abs for each in found),
+        max_rel=max(each.max_rel for each in found),
+        top1_agreement=min(each.top1_agreement for each in found),
+        finite=all(each.finite for each in found),
+    )
+
+
+def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str) -> _Difference:
+    shapes, wanted = [each.shape for each in outputs], [each.shape for each in expected]
+    if shapes != wanted:
+        raise ExportError(
+            f"run {how}, the samples give outputs of shapes {shapes} in ONNX Runtime, {wanted} in PyTorch"
+        )
+    max_abs = max_rel = 0.0
+    agreement, finite = 1.0, True
+    for output, reference in zip(outputs, expected, strict=True):
+        finite = finite and bool(np.isfinite(output).all() and np.isfinite(reference).all())
+        with np.errstate(invalid="ignore"):  # infinity minus infinity; reported as non-finite
+            difference = float(np.abs(output.astype(np.float64) - reference).max())
+        scale = float(np.abs(reference).max())
+        max_abs = max(max_abs, difference)
+        max_rel = max(max_rel, difference / scale if scale else float(difference > 0) * np.inf)
+        if reference.ndim > 1:
+            agreement = min(agreement, float(np.mean(output.argmax(1) == reference.argmax(1))))
+    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
+
+
+def _box_parity(session: ort.InferenceSession, batch: Tensor, expected: list[Boxes], model: nn.Module) -> _Difference:
+    """The boxes both find. What is found with a low score says little: near a threshold any difference decides."""
+    names = [each.name for each in session.get_outputs()]
+    found: list[Boxes] = []
+    for image in batch.numpy():
+        named = dict(zip(names, run_session(session, image[np.newaxis]), strict=True))
+        found.append(Boxes(corners=named["boxes"], scores=named["scores"], labels=named["labels"]))
+    finite = all(bool(np.isfinite(each.corners).all()) for each in (*found, *expected))
+    agreement, max_abs = _in_common(expected, found)
+    stability, _ = _in_common(expected, _nudged(model, batch))
+    if agreement < min(_SAME_BOXES, max(1 - _MORE_LOST * (1 - stability), stability / 2)):
+        raise ExportError(
+            f"ONNX Runtime and PyTorch have only {agreement:.1%} of the boxes they find in common; PyTorch alone keeps "
+            f"{stability:.1%} where pixels change by {_NUDGE:g} of their range",
+            hint="The exporter does not render this detector as it is; another release of torch may.",
+        )
+    max_rel = max_abs / max(*(float(each.scores.max(initial=0.0)) for each in expected), 1e-12)
+    return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite, stability=stability)
+
+
+def _in_common(expected: list[Boxes], found: list[Boxes]) -> tuple[float, float]:
+    """Share in 0..1 of all boxes that both have with about the same score, and the largest difference of theirs."""
+    differences, boxes = [], 0
+    for wanted, given in zip(expected, found, strict=True):
+        one, other = wanted.certain(), given.certain()
+        boxes += len(one.scores) + len(other.scores)
+        differences += [abs(float(one.scores[mine] - other.scores[its])) for mine, its in common(one, other)]
+    close = [each for each in differences if each <= _SAME_SCORE]
+    return 2 * len(close) / boxes if boxes else 1.0, max(close, default=0.0)
+
+
+def _nudged(detector: nn.Module, batch: Tensor) -> list[Boxes]:
+    """What a detector finds in images with a little noise on them."""
+    noise = torch.rand(batch.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with evaluating(detector):
+        return boxes_of(run_forward(detector, batch + _NUDGE * (batch.max() - batch.min()) * noise)) or []
+
+
+def _judge(found: _Difference, tolerance: float) -> None:
+    if not found.finite:
+        raise ExportError(
+            "the model's outputs hold NaN or infinity, in PyTorch or in ONNX Runtime",
+            hint="Check the weights, and that inputs are normalised as in training (--mean, --std).",
+        )
+    if not found.max_rel <= tolerance:
+        raise ExportError(
+            f"the ONNX file differs from PyTorch by {found.max_rel:.2e} relative ({found.max_abs:.2e} absolute); "
+            f"the tolerance is {tolerance:.2e}",
+            hint="Accept it with a larger tolerance only if the top-1 agreement "
+            f"({found.top1_agreement:.1%}) is good enough.",
+        )

@@ -1,0 +1,138 @@
+"""PyTorch modules as ONNX graphs, by torch's exporters, with nothing of this machine in them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
+
+from topocompress.errors import ExportError
+from topocompress.network.detectors import is_detector
+from topocompress.network.inference import first_line, run_forward
+
+
+def to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    """The graph of a module, with weights, one input called ``input`` and ``output`` as the first of its outputs.
+
+    The batch axis is free. A detector is exported for one image at a time, with its postprocessing; its outputs are
+    called as the detector calls them (``boxes``, ``scores``, ``labels``, ...).
+
+    Args:
+        model: On the CPU, in evaluation mode; not changed.
+        example: (2, C, H, W) input.
+        opset: ONNX opset; the exporter's default if ``None``.
+
+    Raises:
+        ExportError: It cannot be exported, or fixes its batch size.
+    """
+    proto = _traced(model, example[:1], opset) if is_detector(model) else _exported(model, example, opset)
+    if opset is not None and opset_of(proto) != opset:
+        raise ExportError(
+            f"the exporter cannot write this model in ONNX opset {opset}; it would be {opset_of(proto)}",
+            hint=f"Use opset {opset_of(proto)}.",
+        )
+    _strip(proto)
+    return proto
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Version of the standard operators in a graph."""
+    return next(int(entry.version) for entry in proto.opset_import if entry.domain in {"", "ai.onnx"})
+
+
+def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["input"],
+                output_names=["output"],
+                opset_version=opset,
+                verbose=False,
+            )
+    except OnnxExporterError as error:  # the exporter wraps whatever goes wrong in it, the model's own errors included
+        raise ExportError(
+            f"the model cannot be exported to ONNX: {_reason(error)}",
+            hint="Control flow that depends on values, and operators that ONNX lacks, must be rewritten in the model.",
+        ) from error
+    if program is None:
+        raise ExportError("the ONNX exporter returned nothing")
+    proto: onnx.ModelProto = program.model_proto
+    axis = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
+        raise ExportError(
+            f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
+            hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
+        )
+    return proto
+
+
+def _traced(detector: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    """A detector by the exporter that records a run: how many boxes there are cannot be told from the graph alone."""
+    (found,) = run_forward(detector, example)
+    written = io.BytesIO()
+    try:
+        with _silence():
+            torch.onnx.export(
+                detector,
+                (example,),
+                written,  # type: ignore[arg-type]  # declared for the other exporter only
+                dynamo=False,
+                input_names=["input"],
+                output_names=list(found),
+                dynamic_axes={name: {0: "found"} for name in found},
+                opset_version=opset,
+            )
+    except (OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
+        raise ExportError(f"the detector cannot be exported to ONNX: {first_line(error)}") from error
+    return onnx.load_model_from_string(written.getvalue())
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter off the terminal, for the time of the export only.
+
+    It prints graphs to stderr, logs (in some releases to the stderr it was imported under, and to handlers of the
+    caller's, so that redirecting is not enough), and warns about its own internals, differently in each release;
+    nothing of it helps a user. Errors still arrive as exceptions. stdout stays: a progress bar may be drawn there.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove stack traces and the like: they hold paths of this machine and make the same model differ in bytes."""
+    graph = proto.graph
+    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")
+    for function in proto.functions:
+        function.ClearField("metadata_props")
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
+
+
+def _reason(error: OnnxExporterError) -> str:
+    """The cause, without the colours and the advice to open a ticket that surround it."""
+    cause: BaseException = error
+    while isinstance(cause, OnnxExporterError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", f"{type(cause).__name__}: {first_line(cause)}")

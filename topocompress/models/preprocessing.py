@@ -1,0 +1,123 @@
+"""How an image becomes a model input: what fits an architecture, and what the user sets instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from topocompress.errors import ModelError
+from topocompress.models.architectures import published_weights, spelled
+from topocompress.models.digits import DigitsNet
+from topocompress.models.timm import timm_preprocessing
+from topocompress.network.detectors import is_detector
+from topocompress.types import Architecture, Preprocessing
+
+_IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
+_DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3189,))
+
+
+def published_preprocessing(member: Any) -> Preprocessing:
+    """The preset transforms that belong to published weights; reading them needs no download."""
+    preset = member.transforms()
+    cropped = getattr(preset, "crop_size", preset.resize_size)  # for segmentation whole images are only resized
+    side = int(cropped[0])
+    return Preprocessing(
+        input_shape=(3, side, side),
+        resize=int(preset.resize_size[0]),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
+    )
+
+
+def default_preprocessing(architecture: Architecture, module: nn.Module) -> Preprocessing:
+    """What fits without being told: that of the first published weights, or the module's ``input_shape``.
+
+    Raises:
+        ModelError: The module has an ``input_shape`` that is none.
+    """
+    if architecture.kind == "builtin":
+        return _DIGITS
+    if architecture.kind == "timm":
+        found, channels = timm_preprocessing(spelled(architecture)), int(architecture.options.get("in_channels", 3))
+        return found if channels == found.input_shape[0] else _for_channels(found, channels)
+    if architecture.kind == "torchvision" and is_detector(module):  # it resizes and normalises by itself
+        side = int(module.get_submodule("transform").min_size[-1])  # type: ignore[index]  # a tuple of sizes
+        return Preprocessing(input_shape=(3, side, side), mean=(0.0,) * 3, std=(1.0,) * 3, resize=side)
+    if architecture.kind == "torchvision":
+        found = published_preprocessing(next(iter(published_weights(architecture.name).values())))
+        if (channels := int(architecture.options.get("in_channels", 3))) != 3:
+            found = _for_channels(found, channels)
+        size = int(architecture.options.get("image_size", 0 if not architecture.name.startswith("vit_") else 224))
+        if size and size != found.input_shape[1]:
+            return replace(found, input_shape=(channels, size, size), resize=None)
+        return found
+    shape = getattr(module, "input_shape", None)
+    if shape is None:
+        first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+        shape = (3 if first is None else first.in_channels, 224, 224)
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ModelError(
+            f"{architecture.name}.input_shape is {shape!r}", hint="It must be (channels, height, width), whole numbers."
+        )
+    default = _IMAGENET if tuple(shape) == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
+    fitting = default if shape[0] == 3 else _for_channels(default, shape[0])
+    return replace(fitting, input_shape=tuple(shape))
+
+
+def _for_channels(base: Preprocessing, channels: int) -> Preprocessing:
+    """For grey images and others than colour ones: the statistics averaged over the colours, in every channel."""
+    mean, std = (round(sum(values) / len(values), 3) for values in (base.mean, base.std))
+    return replace(base, input_shape=(channels, *base.input_shape[1:]), mean=(mean,) * channels, std=(std,) * channels)
+
+
+def overridden(
+    base: Preprocessing,
+    *,
+    input_size: int | tuple[int, int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    resize: int | None,
+) -> Preprocessing:
+    """``base`` with the user's own settings; see :func:`topocompress.models.loading.load_model`.
+
+    Raises:
+        ModelError: Impossible, or not fitting the number of channels.
+    """
+    channels, *size = base.input_shape
+    if input_size is not None:
+        given = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(given) != 2 or min(given) < 1:
+            raise ModelError(f"input size {input_size} is not possible", hint="Give pixels, such as 224.")
+        if list(given) != size:
+            base = replace(base, input_shape=(channels, given[0], given[1]), resize=None)
+    if resize is not None:
+        if resize < max(base.input_shape[1:]):
+            raise ModelError(
+                f"a short side of {resize} pixels is smaller than the input {base.input_shape[1:]}",
+                hint="Raise --resize or lower --input-size.",
+            )
+        base = replace(base, resize=resize)
+    if mean is not None:
+        base = replace(base, mean=_per_channel("mean", mean, channels))
+    if std is not None:
+        base = replace(base, std=_per_channel("std", std, channels))
+        if min(base.std) <= 0:
+            raise ModelError(f"std {base.std} must be above 0", hint="Units are those of the 0..1 range.")
+    return base
+
+
+def _per_channel(what: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels or not all(math.isfinite(value) for value in numbers):
+        raise ModelError(
+            f"{what} {tuple(values)} does not fit a model with {channels} input channels",
+            hint=f"Give one number, or {channels}.",
+        )
+    return numbers

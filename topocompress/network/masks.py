@@ -1,0 +1,143 @@
+"""Gates on filters' maps: switching filters off, and what each does to the output, without touching the network.
+
+A gate stands where the map is read (see ``hook_points``) and multiplies it by one number per sample and
+filter, 1, or 0 for a filter that is switched off. The gradient with respect to the gate of (sample, filter) is
+Σ a · ∂/∂a over the filter's map a: the first-order effect of the filter on whatever is differentiated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from topocompress.errors import ModelError
+from topocompress.network.hook_points import FOLLOWED, Taps, listening, tensors_in
+from topocompress.network.inference import evaluating, run_forward
+from topocompress.network.memory_layout import laid_out
+
+Gate = Callable[[str, Tensor], Tensor]
+"""Takes a layer's name and its maps as they are, gives what is read in their place."""
+
+
+class _Gates(Taps):
+    """Follows layers' outputs as :class:`Taps` does, and puts something else where their maps are read."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(lambda _layer, _output: None, {""})
+        self._gate = gate
+        self._gated: dict[int, tuple[Tensor, Tensor]] = {}  # what was there, held so that its id stays its own; gated
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in FOLLOWED and args and id(args[0]) in self._open:
+            return super().__torch_function__(func, types, args, kwargs)
+        read = [id(value) for value in tensors_in((*args, *kwargs.values())) if self._knows(value)]
+        if not read:
+            return func(*args, **kwargs)
+        output = func(*map(self._exchanged, args), **{name: self._exchanged(value) for name, value in kwargs.items()})
+        if any(True for _ in tensors_in((output,))):  # shape queries do not end the chain
+            for key in read:
+                self._open.pop(key, None)
+        return output
+
+    def _knows(self, value: Tensor) -> bool:
+        return id(value) in self._open or id(value) in self._gated
+
+    def _exchanged(self, value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            parts = [self._exchanged(part) for part in value]
+            same = all(new is old for new, old in zip(parts, value, strict=True))
+            if same:
+                return value
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        if not isinstance(value, Tensor) or not self._knows(value):
+            return value
+        if id(value) not in self._gated:
+            self._gated[id(value)] = value, self._gate(self._open[id(value)][0], value)
+        return self._gated[id(value)][1]
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._gated.clear()
+
+
+@contextlib.contextmanager
+def gated(
+    model: nn.Module,
+    layers: Collection[str],
+    gate: Gate,
+    *,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Callable[[Tensor], Any]]:
+    """Yield a function that runs a batch with gates on some layers' maps and returns the network's output.
+
+    The model runs in evaluation mode; mode, random state, gradients and hooks are as before on the way out.
+
+    Args:
+        model: The network; left as it was.
+        layers: Names of Conv2d or Linear modules.
+        gate: Called where a layer's maps are read.
+        layout: How images lie in memory; see :func:`topocompress.network.memory_layout.fast_layout`.
+    """
+    gates = _Gates(gate)
+
+    def run(images: Tensor) -> Any:
+        try:
+            with gates:
+                return run_forward(model, laid_out(images.to(device), layout))
+        finally:
+            gates.abandon()
+
+    with evaluating(model) as device, listening(model, layers, gates):
+        yield run
+
+
+class Switches:
+    """One gate per sample and filter of each layer, for :func:`gated`.
+
+    Attributes:
+        maps: Layer → the gates of the last run, (samples, filters); they collect gradients where these are enabled.
+    """
+
+    def __init__(self, model: nn.Module, layers: Collection[str]) -> None:
+        self.maps: dict[str, Tensor] = {}
+        self._linear = {name: isinstance(model.get_submodule(name), nn.Linear) for name in layers}
+        self._on: dict[str, Tensor] = {}
+        self._arriving = 0
+
+    def expect(self, samples: int) -> None:
+        """Announce a run of so many samples."""
+        self._arriving = samples
+        self.maps = {}
+
+    def set(self, layer: str, on: Tensor) -> None:
+        """Say which filters of a layer are on, (filters,) of 0 and 1."""
+        self._on[layer] = on
+
+    def __call__(self, layer: str, output: Tensor) -> Tensor:
+        """The maps with their gates."""
+        if len(output) != self._arriving:
+            raise ModelError(
+                f"{layer}: {len(output)} maps for {self._arriving} samples; it does not see each sample once",
+                hint="Keep it whole with --ignore.",
+            )
+        axis = output.ndim - 1 if self._linear[layer] else 1
+        if layer not in self.maps:
+            on = self._on.get(layer)
+            gates = torch.ones(len(output), output.shape[axis], dtype=output.dtype, device=output.device)
+            if on is not None:
+                gates *= on.to(gates)
+            self.maps[layer] = gates.requires_grad_(torch.is_grad_enabled())
+        shape = [1] * output.ndim
+        shape[0], shape[axis] = len(output), output.shape[axis]
+        return output * self.maps[layer].view(shape)

@@ -1,0 +1,91 @@
+"""Where to cut: the same loss per multiply-accumulate saved in every group. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topocompress.errors import PlanError
+from topocompress.planning.ranking import RankedGroup
+from topocompress.planning.rules import Limits
+from topocompress.types import Scores
+
+Allocation = Literal["uniform", "global"]
+"""``uniform`` takes the same share of every group, ``global`` cuts where least is lost for what is saved."""
+
+CEILING = 0.75
+"""Largest share of a group that goes under ``global`` unless a ceiling is given: a score is an estimate near the whole
+network, and says little of a layer that is nearly gone."""
+
+Macs = Callable[[Mapping[str, Sequence[int]]], int]
+
+
+def check_allocation(allocation: Allocation, scores: Scores, target_macs: float | None) -> None:
+    """Refuse a global choice where it makes no sense.
+
+    Raises:
+        PlanError: Without a MACs target, or for scores that cannot be compared between layers.
+    """
+    if allocation == "uniform":
+        return
+    if allocation != "global":
+        raise PlanError(f"--allocation {allocation}", hint="Choose uniform or global.")
+    if target_macs is None:
+        raise PlanError("--allocation global needs a target", hint="Give --target-macs, for example 0.5.")
+    if not scores.comparable:
+        raise PlanError(
+            f"--allocation global compares the scores of different layers, and those of {scores.criterion!r} have no "
+            "common unit",
+            hint="Use persistence or taylor.",
+        )
+
+
+def least_loss(
+    ranked: Sequence[RankedGroup], macs: Macs, target: int, limits: Limits
+) -> dict[str, tuple[int, ...]] | None:
+    """The units to remove so that at most ``target`` multiply-accumulates stay, at the least price.
+
+    The price of a unit is its squared score over the multiply-accumulates that the network has less without it. All
+    units up to one price go; groups are rounded as their alignment asks.
+
+    Args:
+        ranked: The groups; scores that can be compared between them.
+        macs: Multiply-accumulates that stay, by what is removed: root → units.
+        target: Multiply-accumulates that may stay.
+        limits: Floor, ceiling and alignment.
+
+    Returns:
+        Root → units; ``None`` where the target is out of reach.
+    """
+    whole = macs({})
+    prices = {entry.group.root: _prices(entry, whole - macs({entry.group.root: entry.first(1)})) for entry in ranked}
+
+    def removals(price: float) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for entry in ranked:
+            ceiling = CEILING if limits.max_ratio is None else limits.max_ratio
+            wanted = min(int((prices[entry.group.root] <= price).sum()), entry.most(ceiling))
+            found[entry.group.root] = entry.first(entry.units - entry.aligned(entry.units - wanted, limits))
+        return found
+
+    steps = np.unique(np.concatenate(list(prices.values())))
+    if macs(removals(float(steps[-1]))) > target:
+        return None
+    low, high = 0, len(steps) - 1  # the least price that is enough; what stays falls with the price
+    while low < high:
+        middle = (low + high) // 2
+        if macs(removals(float(steps[middle]))) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    return removals(float(steps[low]))
+
+
+def _prices(entry: RankedGroup, saved: int) -> NDArray[np.float64]:
+    """(units,) in the order of removal, never falling; dead units are free."""
+    loss = np.where(entry.dead, 0.0, np.square(entry.priority))[entry.order]
+    prices: NDArray[np.float64] = np.maximum.accumulate(loss) / max(1, saved)
+    return prices

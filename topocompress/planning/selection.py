@@ -1,0 +1,142 @@
+"""What one scoring of a model allows: plans by any rule, and the search for one within a budget. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from topocompress.errors import PlanError
+from topocompress.planning.allocation import Allocation
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits, option
+from topocompress.types import Budget, ChannelGroup, LayerCost, Probe, PruningPlan, Scores
+
+_PROBES = 7
+_CLOSE = 0.02
+"""A search ends with a try that meets the budget and falls short of it by no more than this share of it."""
+
+_EVERYTHING = 1 - 1e-9
+"""Ratio at which limits alone say what stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Scores and everything else that a plan depends on, but for the rule.
+
+    Attributes:
+        scores: Scores of the filters.
+        groups: Channel groups of the same model.
+        costs: Multiply-accumulates per layer of the same model.
+        limits: Floor, ceiling and alignment.
+        allocation: Where a share of the multiply-accumulates is cut.
+    """
+
+    scores: Scores
+    groups: Sequence[ChannelGroup]
+    costs: Mapping[str, LayerCost]
+    limits: Limits
+    allocation: Allocation = "uniform"
+
+    def plan(self, rule: Mapping[str, float]) -> PruningPlan:
+        """The plan by a rule, ``max_betti``, ``ratio`` or ``target_macs``, as {name: value}.
+
+        Raises:
+            PlanError: As :func:`topocompress.planning.plan.make_plan`.
+        """
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, allocation=self.allocation, **rule)
+
+    def smallest(self) -> PruningPlan:
+        """The plan that removes all that limits allow."""
+        return make_plan(self.scores, self.groups, self.costs, limits=self.limits, ratio=_EVERYTHING)
+
+
+def find_within(
+    selection: Selection,
+    rule: Mapping[str, float],
+    measure: Callable[[PruningPlan], float],
+    *,
+    samples: int = 0,
+) -> tuple[PruningPlan, Budget]:
+    """The plan within a budget, by bisection over the share of multiply-accumulates that is left.
+
+    For a latency or a size it is the largest network tried that meets it; for an accuracy drop the smallest.
+
+    Args:
+        selection: What can be planned.
+        rule: ``max_accuracy_drop``, ``target_latency`` or ``target_size``, as {name: limit}.
+        measure: What a plan reaches, in the unit of the limit.
+        samples: Samples behind the measure, for the record.
+
+    Raises:
+        PlanError: The budget is out of reach; the message says what can be reached.
+    """
+    ((name, limit),) = rule.items()
+    tries = _Tries(measure=measure, limit=limit)
+    smallest = selection.smallest()
+    largest_wanted = name != "max_accuracy_drop"
+    if largest_wanted and not tries.probe(smallest).met:
+        raise _out_of_reach(name, limit, tries.probes)
+    low, high = smallest.macs_after / smallest.macs_before, 1.0
+    for _ in range(_PROBES):
+        middle = (low + high) / 2
+        try:
+            plan = selection.plan({"target_macs": middle})
+        except PlanError:  # nothing can be removed that leaves so much
+            high = middle
+            continue
+        probe = tries.probe(plan)
+        if probe.met and largest_wanted and probe.value >= limit * (1 - _CLOSE):
+            break
+        low, high = (middle, high) if probe.met == largest_wanted else (low, middle)
+    found = tries.best(largest=largest_wanted)
+    if found is None:
+        raise _out_of_reach(name, limit, tries.probes)
+    return found, Budget(option=option(name), limit=limit, probes=tuple(tries.probes), samples=samples)
+
+
+@dataclass(kw_only=True)
+class _Tries:
+    measure: Callable[[PruningPlan], float]
+    limit: float
+    plans: list[PruningPlan] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+
+    def probe(self, plan: PruningPlan) -> Probe:
+        """Try a plan, unless one that removes the same has been tried."""
+        for tried, probe in zip(self.plans, self.probes, strict=True):
+            if tried.groups == plan.groups:
+                return probe
+        value = self.measure(plan)
+        self.plans.append(plan)
+        self.probes.append(Probe(macs=plan.macs_after / plan.macs_before, value=value, met=value <= self.limit))
+        return self.probes[-1]
+
+    def best(self, *, largest: bool) -> PruningPlan | None:
+        met = [plan for plan, probe in zip(self.plans, self.probes, strict=True) if probe.met]
+        choose = max if largest else min
+        return choose(met, key=lambda plan: plan.macs_after, default=None)
+
+
+def _out_of_reach(name: str, limit: float, probes: Sequence[Probe]) -> PlanError:
+    if not probes:
+        return PlanError(
+            "nothing can be removed within --min-channels, --max-ratio and --round-to", hint="Relax one of them."
+        )
+    if name == "max_accuracy_drop":
+        mildest = max(probes, key=lambda probe: probe.macs)
+        least = min(probes, key=lambda probe: probe.value)
+        return PlanError(
+            f"{option(name)} {limit:g} is out of reach: with {mildest.macs:.1%} of the multiply-accumulates left, "
+            f"{mildest.value:.1f} points are gone; the least of {len(probes)} tries is {least.value:.1f}",
+            hint="Add epochs of fine-tuning with --finetune, choose another --criterion, or allow a larger drop.",
+        )
+    reached = probes[0].value
+    first, highest = (f"{reached:.3g} of the original's latency", "1")
+    if name == "target_size":
+        first, highest = f"{reached / 1e6:.3g} MB", "the original's size"
+    asked = f"{limit / 1e6:.3g}MB" if name == "target_size" else f"{limit:g}"
+    return PlanError(
+        f"{option(name)} {asked} is out of reach: with all removed that may be, {first} is left; anything from there "
+        f"to {highest} can be asked for",
+        hint="Raise it, or relax --min-channels, --max-ratio, --round-to or --ignore.",
+    )

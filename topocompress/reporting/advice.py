@@ -1,0 +1,114 @@
+"""What to say when a run cost too much accuracy, or when its criterion did no better than a control."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from topocompress.planning.plan import removal_counts
+from topocompress.types import Control, Measurement, PruningPlan, Scores
+
+_FLAGS = {"--force", "--distill"}
+TOLERATED_LOSS = 0.05
+"""Accuracy or agreement, in 0..1, that may be lost before remedies are given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What the remedies depend on.
+
+    Attributes:
+        command: The command line as given, without the program's name.
+        labelled: Whether the data has labels, so that fine-tuning is possible.
+        classifies: Whether the network gives one class per image, so that labelled images would make it possible.
+        teachable: Whether the images are the user's own and the network could learn from the original on them.
+        finetune: Epochs of fine-tuning done.
+        max_betti: The threshold, if that was the rule.
+    """
+
+    command: Sequence[str]
+    labelled: bool
+    classifies: bool = True
+    teachable: bool = False
+    finetune: int
+    max_betti: float | None
+
+
+def loss(before: Measurement, after: Measurement) -> float:
+    """Accuracy lost, or agreement lost where there are no labels, in 0..1."""
+    if before.accuracy is not None and after.accuracy is not None:
+        return before.accuracy - after.accuracy
+    return 1.0 - (after.agreement if after.agreement is not None else 1.0)
+
+
+def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:
+    """What to try, in order, each with its exact command."""
+    found: list[tuple[str, str]] = []
+    if situation.labelled:
+        epochs = max(5, 2 * situation.finetune)
+        what = f"Fine-tune for {epochs} epochs" + (" instead" if situation.finetune else "")
+        found.append((what, _with(situation, {"--finetune": str(epochs)})))
+    elif situation.teachable:
+        epochs = max(5, 2 * situation.finetune)
+        what = f"Let it learn from the original on your images for {epochs} epochs" + " instead" * bool(
+            situation.finetune
+        )
+        found.append((what, _with(situation, {"--distill": "", "--finetune": str(epochs)})))
+    if situation.classifies and not situation.labelled:
+        what = "Fine-tune on your own labelled images (one folder per class)"
+        found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))
+    whole = sum(entry.width for entry in plan.groups if not entry.protected)
+    if situation.max_betti is not None:
+        above = np.concatenate([layer.values for layer in scores.layers.values()])
+        above = above[above > situation.max_betti]
+        if len(above) > 1:
+            higher = int(np.median(above))
+            count = sum(row[0] for row in removal_counts(scores, [higher]).values())
+            what = (
+                f"Raise the threshold: {count} filters are above {higher}, {len(above)} above {situation.max_betti:g}"
+            )
+            found.append((what, _with(situation, {"--max-betti": str(higher)})))
+    share = f"{max(0.01, plan.removed / whole):.2f}"  # two digits, and never the refused 0.00
+    other = "persistence" if plan.criterion != "persistence" else "l1"
+    own = dict.fromkeys(("--max-betti", "--scale", "--dims", "--orientation", "--backend"))  # of betti alone
+    changes: dict[str, str | None] = {**own, "--criterion": other}
+    if situation.max_betti is not None:
+        changes["--ratio"] = share
+    found.append((f"Choose by another criterion ({other}) at the same share of channels", _with(situation, changes)))
+    return tuple(found)
+
+
+def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control]) -> str:
+    """One sentence that says whether the criterion beat the controls before fine-tuning; empty without labels."""
+    if accuracy is None or not controls:
+        return ""
+    names = " and ".join(f"{control.criterion} {100 * control.mean:.1f} %" for control in controls)
+    better = " and ".join(control.criterion for control in controls if control.mean >= accuracy)
+    if better:
+        return (
+            f"On this model {better} pruning to the same widths did as well or better before fine-tuning: "
+            f"{criterion} {100 * accuracy:.1f} %, {names}."
+        )
+    return f"Before fine-tuning {criterion} kept {100 * accuracy:.1f} %, the same widths by {names}."
+
+
+def _with(situation: Situation, changes: dict[str, str | None]) -> str:
+    """The command with some options set or, where the value is ``None``, left out; it replaces this run.
+
+    A flag has the value ``""``.
+    """
+    words = list(situation.command)
+    for option, value in {**changes, "--force": None}.items():
+        for index, word in enumerate(words):
+            if word == option:
+                del words[index : index + (1 if option in _FLAGS else 2)]
+                break
+            if word.startswith(f"{option}="):
+                del words[index]
+                break
+        if value is not None:
+            words += [option, value] if value else [option]
+    return "topocompress " + shlex.join([*words, "--force"])

@@ -1,0 +1,271 @@
+"""What a report says of each step, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from topocompress.activation.module import TopologicalActivation
+from topocompress.data.loading import ONE_LABEL, STAND_IN, Data
+from topocompress.deploy.measurement import Predictions
+from topocompress.models.loading import LoadedModel
+from topocompress.network.detectors import SCORE
+from topocompress.network.inference import sample_count
+from topocompress.planning.plan import removal_counts
+from topocompress.planning.ranking import rank
+from topocompress.surgery.activations import Swapped, some
+from topocompress.surgery.trial import UNFOLLOWED, UNTRIED
+from topocompress.training.finetuning import FinetuneResult
+from topocompress.training.recipe import Recipe
+from topocompress.types import Budget, ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores
+
+_LATENCY_NOISE = 0.05
+"""Share of the original's latency by which two runs may differ before it is worth a word."""
+
+
+def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
+    """Where the model came from and which it is."""
+    return {
+        "source": loaded.source,
+        "architecture": asdict(loaded.architecture),
+        "preprocessing": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(loaded.preprocessing).items()
+        },
+        "fingerprint": fingerprint,
+        "pruned_before": len(loaded.history),
+        "note": loaded.note,
+    }
+
+
+def data(data: Data) -> dict[str, Any]:
+    """Where the samples came from and how many serve which use."""
+    counts = {"calibration": data.calibration, "train": data.train, "evaluation": data.evaluation}
+    return {
+        "source": data.source,
+        "stand_in": data.source == STAND_IN,
+        "labelled": data.labelled,
+        "classes": len(data.classes),
+        "samples": {use: 0 if samples is None else sample_count(samples) for use, samples in counts.items()},
+        "note": data.note,
+        "skipped": list(data.skipped),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def scoring(scores: Scores) -> dict[str, Any]:
+    """Criterion, settings, and the quartiles of every layer."""
+    return {
+        "criterion": scores.criterion,
+        "higher": scores.higher,
+        "settings": dict(scores.settings),
+        "samples": scores.samples,
+        **scores.run,
+        "layers": layer_rows(scores, ()),
+    }
+
+
+def scoring_lines(scores: Scores) -> list[str]:
+    """How the scores were computed, for the reader; empty where no samples were needed."""
+    run = scores.run
+    if not run:
+        return []
+    passes, reused = run["passes"], run.get("layers_reused", 0)
+    if reused == len(scores.layers):
+        return ["Scores of an earlier, equal run."]
+    line = f"{passes} {'pass' if passes == 1 else 'passes'} over {scores.samples} samples"
+    if "peak_cloud_bytes" not in run:  # the criterion reads no clouds
+        return [f"{line}."]
+    line += ", "
+    line += f"{run['peak_cloud_bytes'] / 1e9:.2f} GB of feature maps at a time, {run['workers']} "
+    line += f"{'process' if run['workers'] == 1 else 'processes'}."
+    return [line, *([f"Layers taken from an interrupted run: {reused}."] if reused else [])]
+
+
+def plan(plan: PruningPlan, groups: Sequence[ChannelGroup] = (), scores: Scores | None = None) -> dict[str, Any]:
+    """Rule, totals, and one row per group; with groups and scores also how each of its units was judged."""
+    by_root = {group.root: group for group in groups}
+    return {
+        "rule": dict(plan.rule),
+        "criterion": plan.criterion,
+        "channels_before": sum(entry.width for entry in plan.groups if not entry.protected),
+        "channels_removed": plan.removed,
+        "dead_removed": sum(len(entry.dead) for entry in plan.groups),
+        "macs_predicted": plan.macs_after,
+        "groups": [
+            {
+                "root": entry.root,
+                "before": entry.width,
+                "after": entry.kept,
+                "asked": entry.above,
+                "dead": len(entry.dead),
+                "coupled": list(entry.coupled),
+                "kept_because": entry.protected,
+                "units": {} if entry.protected or scores is None else _units(entry, by_root[entry.root], scores),
+            }
+            for entry in plan.groups
+        ],
+    }
+
+
+def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, Any]:
+    """Score of each unit, 6 digits of it; which units went, and which are dead."""
+    ranked, gone = rank(group, scores), set(entry.remove)
+    means = ranked.priority if scores.higher == "remove" else -ranked.priority
+    return {
+        "layers": [layer for layer in group.filters if layer in scores.layers],
+        "scores": [float(f"{value:.6g}") for value in means],
+        "removed": [unit for unit, channels in enumerate(group.units) if gone.issuperset(channels)],
+        "dead": np.flatnonzero(ranked.dead).tolist(),
+    }
+
+
+def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
+    """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
+
+    ``history`` has every epoch of every round of pruning, ``step`` says which round; ``best_epoch`` is the last one's.
+    """
+    if not tunings:
+        return {}
+    last = tunings[-1]
+    return {
+        **recipe.settings(),
+        "augmentation": last.augmentation,
+        "measure": last.measure,
+        "steps": len(tunings),
+        "best_epoch": last.best_epoch,
+        "epochs_run": len(last.history) - 1,
+        "epochs_resumed": sum(tuned.resumed for tuned in tunings),
+        "validation_samples": last.validation_samples,
+        "processes": last.processes,
+        "device": last.device,
+        "history": [
+            {"step": step, **asdict(epoch)} for step, tuned in enumerate(tunings, 1) for epoch in tuned.history
+        ],
+        **({} if swapped is None else {"activation": activation(swapped, last)}),
+    }
+
+
+def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence where fine-tuning had to do with samples that were not meant for it."""
+    if not recipe.epochs:
+        return ()
+    if data.source == STAND_IN:
+        return (
+            "Fine-tuned on crops of two photographs, without labels. Agreement is measured on such crops too and says "
+            "little of your own images, a few hundred of which, unlabelled, would serve far better.",
+        )
+    if data.train is None:
+        return ("Fine-tuned on the calibration samples, for want of others.",)
+    return ()
+
+
+def activation(swapped: Swapped, tuned: FinetuneResult) -> dict[str, Any]:
+    """Which activations were swapped, which were not, and how large their amplitudes became."""
+    amplitudes = {
+        name: module.amplitude.detach().abs()
+        for name, module in tuned.model.named_modules()
+        if isinstance(module, TopologicalActivation)
+    }
+    return {
+        "kind": "topological",
+        "swapped": list(swapped.swapped),
+        "left": list(swapped.left),
+        "folded_back": [name for name in swapped.swapped if name not in amplitudes],
+        "amplitudes": {
+            name: {"mean": float(values.mean()), "max": float(values.max())} for name, values in amplitudes.items()
+        },
+    }
+
+
+def collect_warnings(
+    loaded: LoadedModel,
+    data: Data,
+    plan: PruningPlan,
+    delivery: Delivery,
+    verdict: str,
+    swapped: Swapped | None = None,
+) -> tuple[str, ...]:
+    """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
+    found = [
+        note
+        for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
+        if note
+    ]
+    for reason in (UNFOLLOWED, UNTRIED):
+        whole = [entry.root for entry in plan.groups if entry.protected == reason]
+        found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
+    if swapped is not None and swapped.left:
+        found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
+    if data.skipped:
+        found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
+    found += [text for text in (delivery.slow, delivery.failed) if text]
+    if delivery.quantized is not None and not delivery.quantized.kept:
+        found.append(delivery.quantized.message)
+    for before, after in zip(delivery.before.latency, delivery.after.latency, strict=True):
+        if before.median_ms / after.median_ms < 1:
+            found.append(
+                f"The smaller file is not faster at batch {before.batch}: {after.median_ms:.2f} ms against "
+                f"{before.median_ms:.2f} ms."
+            )
+    return tuple(found)
+
+
+def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> tuple[str, ...]:
+    """A sentence where the finished network lies outside its budget, and what that comes from."""
+    if budget is None:
+        return ()
+    before, after = sides
+    if budget.option == "--target-latency":
+        share = after.latency[0].median_ms / before.latency[0].median_ms
+        if share <= budget.limit + _LATENCY_NOISE:
+            return ()
+        return (
+            f"Measured again, the finished network takes {share:.2f} of the original's latency, more than the "
+            f"{budget.limit:g} asked for: timings on this machine differ from run to run.",
+        )
+    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
+        lost = 100 * (before.accuracy - after.accuracy)
+        if lost <= budget.limit:
+            return ()
+        tried = min((probe for probe in budget.probes if probe.met), key=lambda probe: probe.macs)
+        return (
+            f"On the held-out samples {lost:.1f} points are lost, more than the {budget.limit:g} asked for; on the "
+            f"{budget.samples} samples that chose the size it was {tried.value:.1f}. More --samples make that surer.",
+        )
+    return ()
+
+
+def nothing_found(original: Predictions) -> tuple[str, ...]:
+    """A sentence where the original is a detector that finds nothing, so that agreement with it says nothing."""
+    if original.boxes is None or any(len(each.certain().scores) for each in original.boxes):
+        return ()
+    return (
+        f"The original finds nothing (score {SCORE:g} or more) in the {len(original.boxes)} held-out images: agreement "
+        "with it says nothing.",
+    )
+
+
+def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, Any]]:
+    """One row per layer: filters, dead, min, quartiles, max, and how many each threshold would remove."""
+    counts = removal_counts(scores, thresholds)
+    rows = []
+    for name, layer in scores.layers.items():
+        low, first, median, third, high = (float(v) for v in np.quantile(layer.values, (0, 0.25, 0.5, 0.75, 1)))
+        rows.append(
+            {
+                "layer": name,
+                "filters": len(layer.values),
+                "dead": int(layer.dead.sum()),
+                "min": low,
+                "q1": first,
+                "median": median,
+                "q3": third,
+                "max": high,
+                "above": dict(zip((f"{t:g}" for t in thresholds), counts[name], strict=True)),
+            }
+        )
+    return rows

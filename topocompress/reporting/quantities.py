@@ -1,0 +1,172 @@
+"""What a report compares: quantities before and after, accuracy step by step, and how numbers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from topocompress.types import Latency, Measurement, Report
+
+_OPPOSITES = {"smaller": "larger", "faster": "slower"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One thing measured of every network of a run: the original, the finished one and, if there is one, INT8.
+
+    Attributes:
+        what: For the reader.
+        path: Where it stands in a :class:`~topocompress.types.Measurement`, for example ``latency.0``.
+        values: One per network, in the report's units; ``None`` where it was not measured.
+        shown: The same as text.
+        changes: Of each later network against the original, as text; empty where there is nothing to say.
+    """
+
+    what: str
+    path: str
+    values: tuple[float | None, ...]
+    shown: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Accuracy (or agreement) at one point of a run, or of a control.
+
+    Attributes:
+        name: For the reader.
+        kind: ``original``, ``removed``, ``settled``, ``tuned``, ``quantized`` or ``control``.
+        macs: Multiply-accumulates for one sample.
+        values: In 0..1; several for a control with several seeds.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    values: tuple[float, ...]
+
+
+def measure_of(report: Report) -> str:
+    """What the report judges by: ``accuracy``, or ``agreement`` without labels."""
+    return "accuracy" if report.data["labelled"] else "agreement"
+
+
+def quantities(report: Report) -> list[Quantity]:
+    """Everything measured, in the order in which to show it."""
+    sides = [report.before, report.after]
+    if report.quantized is not None:
+        sides.append(report.quantized.measurement)
+    found = [
+        _sizes("Parameters", "parameters", count, sides),
+        _sizes("MACs", "macs", count, sides),
+        _sizes("ONNX file", "file_bytes", size, sides),
+    ]
+    if all(side.accuracy is not None for side in sides):
+        shares = tuple(side.accuracy or 0.0 for side in sides)
+        changes = tuple(f"{100 * (share - shares[0]):+.1f} points" for share in shares[1:])
+        shown = tuple(percent(share) for share in shares)
+        found.append(Quantity(what="Accuracy", path="accuracy", values=shares, shown=shown, changes=changes))
+    agreements = tuple(side.agreement for side in sides)
+    found.append(
+        Quantity(
+            what="Agreement with the original",
+            path="agreement",
+            values=agreements,
+            shown=tuple(percent(share) for share in agreements),
+            changes=("",) * (len(sides) - 1),
+        )
+    )
+    for index, batch in enumerate(zip(*(side.latency for side in sides), strict=True)):
+        medians = tuple(each.median_ms for each in batch)
+        found.append(
+            Quantity(
+                what=f"Latency ms, batch {batch[0].batch}, median/p95",
+                path=f"latency.{index}",
+                values=medians,
+                shown=tuple(_latency(each) for each in batch),
+                changes=tuple(times(medians[0], later, "faster") for later in medians[1:]),
+            )
+        )
+    return [*found, _sizes("Peak memory of inference", "peak_bytes", size, sides)]
+
+
+def comparison_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """(what, before, after, change) as text."""
+    return [(each.what, each.shown[0], each.shown[1], each.changes[0]) for each in quantities(report)]
+
+
+def comparison_table(report: Report) -> list[tuple[str, ...]]:
+    """The same with a head, and with INT8 and its change beside it if there is one."""
+    head = ("", "before", "after", "change", *(("INT8", "change") if report.quantized else ()))
+    rows = [
+        (each.what, each.shown[0], *(cell for pair in zip(each.shown[1:], each.changes, strict=True) for cell in pair))
+        for each in quantities(report)
+    ]
+    return [head, *rows]
+
+
+def stages(report: Report) -> list[Stage]:
+    """Accuracy (or agreement) step by step, what is unknown left out, then the controls."""
+    measure, removed, cut = measure_of(report), report.removed, report.after.macs
+    found = [
+        ("Original", "original", report.before.macs, getattr(report.before, measure)),
+        ("After removal", "removed", cut, removed.get(measure)),
+    ]
+    if (how := removed.get("statistics", "re-estimated")) != "kept":
+        found.append((f"BatchNorm {how}", "settled", cut, removed.get(f"{measure}_recalibrated")))
+    if report.finetune:
+        found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
+    if report.quantized is not None:
+        other = report.quantized.measurement
+        found.append(("INT8", "quantized", other.macs, getattr(other, measure)))
+    steps = [Stage(name=n, kind=k, macs=m, values=(v,)) for n, k, m, v in found if v is not None]
+    return steps + [
+        Stage(name=f"Control: {each.criterion}", kind="control", macs=cut, values=each.accuracies)
+        for each in report.controls
+    ]
+
+
+def count(value: float | None) -> str:
+    """A whole number, shortened."""
+    if value is None:
+        return "not measured"
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.2f} {unit}"
+    return f"{value:g}"
+
+
+def size(value: float | None) -> str:
+    """Bytes, shortened."""
+    if value is None:
+        return "not measured"
+    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.1f} kB"
+
+
+def percent(value: float | None) -> str:
+    """A share in 0..1."""
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def times(before: float | None, after: float | None, word: str = "smaller") -> str:
+    """How many times smaller (or faster), or its opposite; empty where one is not known."""
+    if not before or not after:
+        return ""
+    if after > before:
+        return f"{after / before:.2f}× {_OPPOSITES[word]}"
+    return f"{before / after:.2f}× {word}"
+
+
+def _latency(value: Latency) -> str:
+    return f"{value.median_ms:.2f} / {value.p95_ms:.2f}"
+
+
+def _sizes(what: str, path: str, show: Callable[[float | None], str], sides: list[Measurement]) -> Quantity:
+    values = tuple(getattr(side, path) for side in sides)
+    return Quantity(
+        what=what,
+        path=path,
+        values=values,
+        shown=tuple(show(value) for value in values),
+        changes=tuple(times(values[0], later) for later in values[1:]),
+    )

@@ -1,0 +1,156 @@
+"""A report in words: the sentences that terminal, Markdown and page have in common."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from topocompress.reporting.quantities import measure_of, percent, times
+from topocompress.types import Budget, Report
+
+_ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
+
+
+def name(report: Report) -> str:
+    """What to call the model: its source, of a path the last part."""
+    source = str(report.model["source"])
+    return source.rstrip("/").rpartition("/")[2] or source
+
+
+def stage_lines(report: Report) -> list[str]:
+    """The data, then accuracy (or agreement) step by step: removal, re-estimation, tuning, and the controls."""
+    measure, data, removed = measure_of(report), report.data, report.removed
+    counts = data["samples"]
+    tuned_on = data["labelled"] or (report.finetune and counts["train"])
+    spare = f"{counts['train']} for fine-tuning, " if tuned_on else ""
+    uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
+    note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
+    lines = [
+        f"Data: {data['source']}{note}; {uses}.",
+        f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
+    ]
+    if report.finetune:
+        steps = report.finetune.get("steps", 1)
+        each = f" after each of {steps} steps of removal" if steps > 1 else ""
+        run = report.finetune.get("epochs_run", report.finetune["epochs"])
+        lines.append(
+            f"After {run} epoch{'s' * (run != 1)} of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
+            f"{measure} {percent(getattr(report.after, measure))}."
+        )
+    if swapped := report.finetune.get("activation"):
+        lines.append(
+            f"Topological activations: {len(swapped['swapped'])} swapped, {len(swapped['left'])} left, "
+            f"{len(swapped['folded_back'])} folded back to plain ones after fine-tuning."
+        )
+    for control in report.controls:
+        each = ", ".join(percent(value) for value in control.accuracies)
+        how = report.removed.get("statistics", "re-estimated")
+        norms = "BatchNorm re-estimated" if how == "re-estimated" else "BatchNorm treated alike"
+        lines.append(f"Control, the same widths by {control.criterion}, {norms}, no fine-tuning: accuracy {each}.")
+    return lines
+
+
+def _settled(report: Report, measure: str) -> str:
+    left = percent(report.removed[f"{measure}_recalibrated"])
+    how = report.removed.get("statistics", "re-estimated")
+    if how == "matched":
+        why = "" if report.data["stand_in"] else ", since those of the calibration samples did harm"
+        return f"with BatchNorm statistics corrected for what removal changed{why}: {left}"
+    if how == "kept":
+        return "BatchNorm statistics were left alone"
+    return f"with BatchNorm statistics re-estimated: {left}"
+
+
+def headline(report: Report) -> str:
+    """What was removed, in one sentence."""
+    plan = report.plan
+    share = plan["channels_removed"] / max(1, plan["channels_before"])
+    dead = f", {plan['dead_removed']} of them dead" if plan["dead_removed"] else ""
+    return f"Removed {plan['channels_removed']} of {plan['channels_before']} channels ({100 * share:.0f} %{dead})."
+
+
+def verdict(report: Report) -> str:
+    """The headline, what was gained, and what it cost, in one sentence."""
+    macs = times(report.before.macs, report.after.macs).replace("smaller", "fewer").replace("larger", "more")
+    gains = [f"{macs} MACs"] if macs else []
+    for before, after in zip(report.before.latency[:1], report.after.latency[:1], strict=True):
+        gains.append(f"{times(before.median_ms, after.median_ms, 'faster')} at batch {before.batch}")
+    measure = measure_of(report)
+    first, last = (getattr(side, measure) for side in (report.before, report.after))
+    if measure == "accuracy" and first is not None and last is not None:
+        gains.append(f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)")
+    elif report.after.agreement is not None:
+        gains.append(f"agreement with the original {percent(report.after.agreement)}")
+    return f"{headline(report).removesuffix('.')}: {', '.join(gains)}."
+
+
+def tuning_line(finetune: Mapping[str, Any]) -> str:
+    """How it was fine-tuned and which epoch was kept; empty where it was not."""
+    if not finetune:
+        return ""
+    rate, judges = finetune.get("lr"), finetune.get("validation_samples")
+    line = f"{finetune['epochs']} epochs" + (f", peak learning rate {rate:g}" if rate is not None else "")
+    line += _ALTERED.get(finetune.get("augmentation", "none"), "")
+    if distill := finetune.get("distill"):
+        line += f", {percent(distill)} of the loss from the original's outputs"
+    if finetune.get("epochs_run", finetune["epochs"]) < finetune["epochs"]:
+        line += f"; stopped after {finetune['epochs_run']}"
+    if (steps := finetune.get("steps", 1)) > 1:
+        line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"
+    else:
+        line += f". Epoch {finetune['best_epoch']} was kept"
+    if judges is None:
+        return f"{line}."
+    return f"{line}: best on {judges} samples set aside for that, which are not those of the results."
+
+
+def parity(report: Report) -> str:
+    """How closely the exported file follows the network, in one sentence."""
+    check = report.export
+    if check.stability is not None:
+        return (
+            f"ONNX Runtime against PyTorch on {check.samples} images: {percent(check.top1_agreement)} of the boxes are "
+            f"the same (PyTorch alone keeps {percent(check.stability)} where pixels change by 0.00001 of their range), "
+            f"their scores differ by {check.max_abs:.2g} at most."
+        )
+    return (
+        f"ONNX Runtime against PyTorch on {check.samples} samples: largest difference {check.max_abs:.2g} "
+        f"({check.max_rel:.2g} of the largest output), same top-1 class on {percent(check.top1_agreement)}."
+    )
+
+
+def budget_line(budget: Budget) -> str:
+    """What was to be kept to, and how it was found, in one sentence."""
+    met = sum(probe.met for probe in budget.probes)
+    judges = f", judged on {budget.samples} calibration samples" if budget.samples else ""
+    limit = f"{budget.limit / 1e6:.3g}MB" if budget.option == "--target-size" else f"{budget.limit:g}"
+    taken = "smallest" if budget.option == "--max-accuracy-drop" else "largest"
+    return (
+        f"{budget.option} {limit}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
+        f"{taken} network was taken."
+    )
+
+
+def command_line(report: Report) -> str:
+    """The command that made the run; empty where it was made from Python."""
+    words = report.environment.get("command")
+    return f"topocompress {shlex.join(words)}" if words else ""
+
+
+def machine(report: Report) -> str:
+    """Where it was measured."""
+    environment = report.environment
+    return f"{environment.get('processor', 'unknown')}, {environment.get('cores')} cores"
+
+
+def feeding(preprocessing: Mapping[str, Any]) -> str:
+    """How images become inputs, in one sentence without an end; empty where that is not known."""
+    if not preprocessing:
+        return ""
+    channels, height, width = preprocessing["input_shape"]
+    short = preprocessing.get("resize")
+    how = f"short side to {short} pixels, centre crop" if short else "resized"
+    how += f" ({preprocessing.get('interpolation', 'bilinear')})"
+    mean, std = (", ".join(f"{value:g}" for value in preprocessing[name]) for name in ("mean", "std"))
+    return f"{channels} × {height} × {width}, {how}, scaled to 0..1, mean {mean}, standard deviation {std}"

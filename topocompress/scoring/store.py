@@ -1,0 +1,92 @@
+"""Finished scores on disk, layer by layer: what an interrupted run continues from and a second run reuses."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from topocompress.errors import OutputError
+from topocompress.runtime.files import atomic_file
+from topocompress.types import LayerScores
+
+_FORMAT = 1
+_KEPT = 200
+
+
+def default_cache() -> Path:
+    """Where scores are kept between runs: ``TOPOCOMPRESS_CACHE``, or else the user's cache folder."""
+    chosen = os.environ.get("TOPOCOMPRESS_CACHE")
+    return (Path(chosen) if chosen else Path(platformdirs.user_cache_path("topocompress"))) / "scores"
+
+
+class ScoreStore:
+    """The scores of one model, on one set of samples, by one criterion with one set of settings.
+
+    Args:
+        cache: Folder of all stores.
+        key: Everything that the scores depend on, as plain data.
+        resume: Whether layers that an interrupted run has left are used; scores of a finished run always are.
+    """
+
+    def __init__(self, cache: Path, key: Mapping[str, Any], *, resume: bool) -> None:
+        text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
+        self.folder = cache / hashlib.sha256(text.encode()).hexdigest()[:32]
+        self._finished = self.folder / "finished"
+        self._resume = resume
+
+    def load(self) -> dict[str, LayerScores]:
+        """Name → scores of the layers that may be used; what cannot be read counts as missing."""
+        found: dict[str, LayerScores] = {}
+        if not (self._resume or self._finished.exists()):
+            return found
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                found[content["layer"]] = LayerScores(
+                    values=np.array(content["values"], dtype=np.float64),
+                    parts={name: np.array(part, dtype=np.float64) for name, part in content["parts"].items()},
+                    dead=np.array(content["dead"], dtype=np.bool_),
+                )
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
+
+    def save(self, layer: str, scores: LayerScores) -> None:
+        """Keep one layer's scores.
+
+        A cache that cannot be written is no reason to lose the scores: then nothing is kept.
+        """
+        content = {
+            "layer": layer,
+            "values": scores.values.tolist(),
+            "parts": {name: part.tolist() for name, part in scores.parts.items()},
+            "dead": scores.dead.tolist(),
+        }
+        name = hashlib.sha256(layer.encode()).hexdigest()[:16]
+        with contextlib.suppress(OutputError), atomic_file(self.folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Say that every layer is here, and drop the oldest of too many stores."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._finished.touch()
+            stores = sorted((path for path in self.folder.parent.glob("?" * 32) if path.is_dir()), key=_age)
+            for old in stores[:-_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:  # another run has just dropped it
+        return 0.0

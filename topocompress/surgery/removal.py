@@ -1,0 +1,251 @@
+"""A plan applied to a copy of the model, then verified."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from topocompress.dependencies.channel_routes import width_of
+from topocompress.dependencies.groups import explicit
+from topocompress.dependencies.heads import HeadAttention, attention_heads
+from topocompress.dependencies.tracing import Part, trace_parts
+from topocompress.errors import ModelError, SurgeryError
+from topocompress.models.loading import fingerprint
+from topocompress.network.batchnorm import named_statistics
+from topocompress.network.detectors import followed
+from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.runtime.heap import give_back
+from topocompress.types import GroupPlan, PruningPlan
+
+_Layer = nn.Conv2d | nn.Linear
+_TOLERANCE = 1e-3
+_PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What torch-pruning raises where a module is not what it expects."""
+_KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
+NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+
+
+def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
+    """Remove a plan's channels from a copy of the model.
+
+    The result is verified: widths are as planned, outputs have the shape they had, and on ``example`` it computes what
+    the original computes when the removed channels are not read by anyone (where no norm over channels makes the two
+    differ by design).
+
+    Args:
+        model: The network; left as it was.
+        plan: A plan made for it.
+        example: (1, C, H, W) input on the model's device.
+        any_weights: Accept a plan made for other weights of the same architecture.
+
+    Returns:
+        The smaller network, in the mode of ``model``, with gradients required where ``model`` required them.
+
+    Raises:
+        SurgeryError: The plan does not fit the model, or the result fails the verification.
+        ModelError: The model cannot be traced.
+    """
+    if not any_weights and plan.model != fingerprint(model):
+        raise SurgeryError(
+            "the plan was made for another model: the fingerprints differ",
+            hint="Score and plan this model, or pass any_weights=True for other weights of the same architecture.",
+        )
+    try:
+        smaller = _remove(model, plan, example)
+    except SurgeryError as error:
+        planned = [entry for entry in plan.groups if entry.remove]
+        if len(planned) < 2:
+            raise
+        culprits = [entry.root for entry in planned if fails(model, replace(plan, groups=(entry,)), example)]
+        where = ", ".join(culprits) or "several groups together"
+        raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in smaller.named_modules():
+        module.training = modes[name] = modes.get(name, modes.get(name.rpartition(".")[0], model.training))
+    give_back()
+    return smaller
+
+
+def fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
+    """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
+    try:
+        _remove(model, plan, example)
+    except SurgeryError:
+        return True
+    return False
+
+
+def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
+    """Remove a plan's channels from a new network of the same architecture whose own weights do not count.
+
+    Nothing is compared: :func:`apply` did that when the plan was carried out.
+
+    Args:
+        model: The network. It must not be used any more.
+        plan: A plan that was applied to its like.
+        example: (1, C, H, W) input.
+
+    Returns:
+        The smaller network, in eval mode.
+
+    Raises:
+        SurgeryError: The plan does not fit.
+        ModelError: The model cannot be traced.
+    """
+    smaller = _editable(model, plan)
+    _cut(smaller, None, plan, example)
+    give_back()
+    return smaller.eval()
+
+
+def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
+    """BatchNorm → (channels,) which of its channels stay when a plan is applied to the model, which is not changed."""
+    numbered = copy.deepcopy(model)
+    with torch.no_grad():
+        for norm in named_statistics(numbered).values():
+            norm.register_buffer("running_mean", torch.arange(float(norm.num_features)).to(norm.running_var))
+    smaller = replay(numbered, plan, example=example)
+    norms = named_statistics(smaller).items()
+    return {name: norm.running_mean.round().long() for name, norm in norms if norm.running_mean is not None}
+
+
+def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
+    original = _editable(model, plan)
+    smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
+    comparable = _cut(smaller, masked, plan, example)
+    _verify(model, smaller, masked if comparable else None, plan, example)
+    return smaller
+
+
+def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """The model, or a copy whose attention layers can lose heads if the plan takes any."""
+    twin = explicit(model)
+    _check_groups(twin, plan)
+    heads = attention_heads(twin)
+    return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else model
+
+
+def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> bool:
+    """Remove the channels from one copy in place; in the other let nobody read them.
+
+    Returns:
+        Whether the two compute the same by design.
+    """
+    removed = [entry for entry in plan.groups if entry.remove]
+    required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
+    layers, heads = _layers(smaller), attention_heads(smaller)
+    parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], example)
+    unread, left, comparable = _layers(masked) if masked else {}, dict[str, list[int]](), True
+    for entry in removed:
+        if entry.part in heads:
+            _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
+            continue
+        root, graph = layers[entry.root], parts[entry.part].graph
+        group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
+        if not graph.check_pruning_group(group):
+            raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
+        comparable &= not any(isinstance(dep.target.module, NORMS_OVER_CHANNELS) for dep, _ in group.items)
+        try:
+            if unread:
+                _mask(unread, left, parts[entry.part], group)
+            group.prune()
+        except IndexError as error:
+            raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
+        except _PRUNING_ERRORS as error:
+            raise SurgeryError(
+                f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
+            ) from error
+    for name, parameter in smaller.named_parameters():
+        parameter.requires_grad_(required[name])
+        parameter.grad = None
+    return comparable
+
+
+def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
+    layers = _layers(model)
+    for entry in plan.groups:
+        if entry.root not in layers or width_of(layers[entry.root], out=True) != entry.width:
+            raise SurgeryError(
+                f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
+                hint="Make the plan for this very model.",
+            )
+
+
+def _remove_heads(attention: HeadAttention, unread: _Layer | None, entry: GroupPlan) -> None:
+    """Remove heads, and in the unpruned network, if there is one, let the projection after them not read them."""
+    channels = [attention.head_channels(head) for head in range(attention.num_heads)]
+    gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
+    if unread is not None:
+        with torch.no_grad():
+            for head in gone:
+                unread.weight[:, list(channels[head].columns)] = 0
+    attention.remove_heads(gone)
+
+
+def _layers(model: nn.Module) -> dict[str, _Layer]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+
+
+def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, group: tp.Group) -> None:
+    """In the unpruned network, let no layer read the channels that go.
+
+    Channels already pruned from the graph shift the indices of those still there, so ``left`` remembers which of its
+    original inputs each layer still has.
+    """
+    for dep, idxs in group.items:
+        module = dep.target.module
+        if part.graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        name = ".".join(filter(None, (part.name, part.graph._module2name[module])))
+        twin = modules[name]
+        before = left.setdefault(name, list(range(width_of(twin, out=False))))
+        gone = {before[index] for index in idxs}
+        left[name] = [index for index in before if index not in gone]
+        groups = twin.groups if isinstance(twin, nn.Conv2d) else 1
+        rows, columns = twin.weight.shape[0] // groups, twin.weight.shape[1]
+        with torch.no_grad():
+            for index in gone:
+                block = index // columns  # the convolution group that reads this input
+                twin.weight[block * rows : (block + 1) * rows, index % columns] = 0
+
+
+def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> None:
+    layers = _layers(explicit(smaller))
+    for entry in plan.groups:
+        width = width_of(layers[entry.root], out=True)
+        if width != entry.kept:
+            raise SurgeryError(
+                f"{entry.root} has {width} channels after removal, planned were {entry.kept}", hint=_KEEP
+            )
+    expected = _outputs(masked or model, example)
+    try:
+        actual = _outputs(smaller, example)
+    except ModelError as error:
+        raise SurgeryError(
+            f"the model runs no more after removal: {error.what}",
+            hint=_KEEP,
+        ) from error
+    if [part.shape for part in actual] != [part.shape for part in expected]:
+        raise SurgeryError(
+            f"outputs change shape from {[tuple(p.shape) for p in expected]} to {[tuple(p.shape) for p in actual]}"
+        )
+    for before, after in zip(expected, actual, strict=True):
+        if not torch.isfinite(after).all():
+            raise SurgeryError("the pruned model gives NaN or infinity")
+        size = float(before.abs().max())
+        difference = float((before - after).abs().max())
+        if masked is not None and difference > _TOLERANCE * max(size, 1e-6):
+            raise SurgeryError(
+                f"the pruned model does not compute what the original computes without these channels: outputs differ "
+                f"by {difference:.3g} where the largest is {size:.3g}",
+                hint=_KEEP,
+            )
+
+
+def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
+    with evaluating(model):
+        return [tensor for tensor in all_outputs(run_forward(followed(model), example)) if tensor.is_floating_point()]

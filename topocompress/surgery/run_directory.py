@@ -1,0 +1,251 @@
+"""Run directories: a pruned model saved and loaded without pickle.
+
+``plan.json`` says how to build the network again (architecture, then every plan in order, with what becomes of each
+layer, then the topological activations) and carries the SHA-256 of the files beside it and of itself, so that a wrong
+or edited file is noticed. That guards against accidents; it is no signature. Nothing named in the file is imported: a
+network from the user's own factory needs that factory at load time, one of timm's needs timm.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from topocompress.errors import ArtifactError, ModelError
+from topocompress.models.architectures import build
+from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.runtime.files import atomic_directory
+from topocompress.surgery.activations import describe_waves, restore_waves
+from topocompress.surgery.removal import replay
+from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
+
+FORMAT = "topocompress-run"
+VERSION = 2
+MANIFEST = "plan.json"
+WEIGHTS = "model.safetensors"
+
+Factory = Callable[[], nn.Module]
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    plans: Sequence[PruningPlan],
+    preprocessing: Preprocessing,
+    architecture: Architecture | None = None,
+    classes: Sequence[str] = (),
+    force: bool = False,
+) -> None:
+    """Write a pruned model as a run directory, all of it or nothing.
+
+    Args:
+        path: The directory to create.
+        model: The network after all plans.
+        plans: The plans applied to the original architecture, in order.
+        preprocessing: The model's input shape and normalisation.
+        architecture: How to build the unpruned network; ``None`` if only your own code can (``load`` then wants it).
+        classes: Names of the classes, for whoever serves the model; may be left out.
+        force: Replace an existing directory.
+
+    Raises:
+        OutputError: The place is taken or cannot be written.
+    """
+    with atomic_directory(path, force=force) as staging:
+        write_run(staging, model, plans=plans, preprocessing=preprocessing, architecture=architecture, classes=classes)
+
+
+def write_run(
+    directory: Path,
+    model: nn.Module,
+    *,
+    plans: Sequence[PruningPlan],
+    preprocessing: Preprocessing,
+    architecture: Architecture | None = None,
+    classes: Sequence[str] = (),
+) -> None:
+    """Write ``model.safetensors`` and ``plan.json`` into a directory; other files there are fingerprinted."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    (directory / WEIGHTS).write_bytes(safetensors_bytes(state))
+    own = Architecture(kind="object", name=f"{type(model).__module__}:{type(model).__qualname__}")
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": dataclasses.asdict(architecture or own),
+        "preprocessing": dataclasses.asdict(preprocessing),
+        **({"classes": list(classes)} if classes else {}),
+        "plans": [_entry(plan) for plan in plans],
+        **({"activations": waves} if (waves := describe_waves(model)) else {}),
+        "model": fingerprint(model),
+        "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.name != MANIFEST},
+    }
+    manifest["fingerprint"] = _own_digest(manifest)
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: str | os.PathLike[str], *, arch: str | Factory | None = None) -> nn.Module:
+    """Rebuild the pruned network of a run directory, in eval mode; its outputs are those of the saved one, bit for bit.
+
+    Args:
+        path: The run directory.
+        arch: The factory of the *unpruned* network, as ``pkg.module:callable`` or a callable without arguments. Needed,
+            and used, only where the network is not one that topocompress builds itself.
+
+    Raises:
+        ArtifactError: A file is missing, was edited, or does not fit, or ``arch`` is needed.
+    """
+    return load_run(path, arch=arch).module
+
+
+def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None) -> LoadedModel:
+    """Like :func:`load`, with what is needed to prune the network again."""
+    directory = Path(path)
+    manifest = _read_manifest(directory)
+    try:
+        architecture = Architecture(**manifest["architecture"])
+        preprocessing = _preprocessing(manifest["preprocessing"])
+        plans = tuple(_plan(entry) for entry in manifest["plans"])
+        classes = tuple(str(name) for name in manifest.get("classes", ()))
+        waves = [dict(entry) for entry in manifest.get("activations", ())]
+        expected = str(manifest["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{directory / MANIFEST} is not a valid run description: {error}") from error
+    module, architecture = _original(architecture, arch, directory)
+    example = torch.zeros(1, *preprocessing.input_shape)
+    for plan in plans:
+        module = replay(module, plan, example=example)  # the weights come last
+    try:
+        restore_waves(module, waves)
+    except (ModelError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error}") from error
+    try:
+        own, stored = module.state_dict(), load_file(directory / WEIGHTS)
+        if own.keys() == stored.keys():  # own has version marks, which some modules (MNASNet) insist on
+            own.update(stored)
+            stored = own
+        module.load_state_dict(stored)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ArtifactError(
+            f"{directory / WEIGHTS} does not fit the network that {MANIFEST} describes: {str(error).splitlines()[0]}",
+            hint="The two files come from different runs, or the architecture has changed since.",
+        ) from error
+    if fingerprint(module) != expected:
+        raise ArtifactError(f"{directory / WEIGHTS} holds other weights than {MANIFEST} says")
+    return LoadedModel(
+        module=module.eval(),
+        architecture=architecture,
+        preprocessing=preprocessing,
+        source=str(path),
+        history=plans,
+        classes=classes,
+    )
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a directory with a run description in it."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def _original(
+    architecture: Architecture, arch: str | Factory | None, directory: Path
+) -> tuple[nn.Module, Architecture]:
+    if architecture.kind in ("torchvision", "timm", "builtin"):
+        return build(architecture), architecture
+    if arch is None:  # importing what a file names would let the file run code
+        raise ArtifactError(
+            f"{directory} holds a network of your own ({architecture.name}), which only your code can build",
+            hint=f"Name its factory: --arch {architecture.name}, or load(path, arch=factory).",
+        )
+    if isinstance(arch, str):
+        named = Architecture(kind="factory", name=arch, options=architecture.options)
+        return copy.deepcopy(build(named)), named
+    return copy.deepcopy(arch()), architecture  # it may give the same network every time
+
+
+def _read_manifest(directory: Path) -> Mapping[str, Any]:
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory} is not a directory", hint="Name a directory that topocompress wrote.")
+    file = directory / MANIFEST
+    if not file.is_file():
+        raise ArtifactError(f"{directory} has no {MANIFEST}", hint="Name a directory that topocompress wrote.")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ArtifactError(f"{file} was not written by topocompress")
+    if manifest.get("version") != VERSION:
+        raise ArtifactError(
+            f"{file} has format version {manifest.get('version')}, this topocompress reads {VERSION}",
+            hint="Load it with the version of topocompress that wrote it.",
+        )
+    if manifest.get("fingerprint") != _own_digest(manifest):
+        raise ArtifactError(f"{file} was edited: its fingerprint does not match", hint="Restore it or run again.")
+    for name, digest in dict(manifest.get("files", {})).items():
+        if name in (".", "..") or Path(name).name != name:
+            raise ArtifactError(f"{file} names a file outside the run directory: {name!r}")
+        if not (directory / name).is_file():
+            raise ArtifactError(f"{directory / name} is missing", hint="Restore it or run again.")
+        if _digest(directory / name) != digest:
+            raise ArtifactError(
+                f"{directory / name} is not the file of this run: its fingerprint does not match",
+                hint="Restore it or run again.",
+            )
+    return manifest
+
+
+def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
+    channels, height, width = (int(size) for size in entry["input_shape"])
+    return Preprocessing(
+        **{
+            **entry,
+            "input_shape": (channels, height, width),
+            "mean": tuple(entry["mean"]),
+            "std": tuple(entry["std"]),
+        }
+    )
+
+
+def _entry(plan: PruningPlan) -> dict[str, Any]:
+    """A plan for ``plan.json``: its fields, and what a reader would have to compute from them."""
+    groups = [{**dataclasses.asdict(group), "kept": group.kept} for group in plan.groups]
+    return {**dataclasses.asdict(plan), "groups": groups}
+
+
+def _plan(entry: Mapping[str, Any]) -> PruningPlan:
+    return PruningPlan(**{**entry, "groups": tuple(_group(dict(group)) for group in entry["groups"])})
+
+
+def _group(entry: dict[str, Any]) -> GroupPlan:
+    kept = entry.pop("kept")
+    for name in ("remove", "dead", "coupled"):
+        entry[name] = tuple(entry[name])
+    for name in ("filters", "readers"):
+        entry[name] = {layer: (int(before), int(after)) for layer, (before, after) in dict(entry[name]).items()}
+    group = GroupPlan(**entry)
+    if group.kept != kept:
+        raise ValueError(f"{group.root} keeps {group.kept} channels, not {kept}")
+    return group
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "fingerprint"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"

@@ -1,0 +1,144 @@
+"""Channel groups tried out before anything is scored; one that does not come off as predicted is kept whole.
+
+The dependency graph follows channels through most operations, and misreads some that rearrange them: padding them with
+zeros, shuffling them, picking some by hand. So a part of every group is removed from a copy, all at once, and surgery's
+own verification judges. Only where that fails are the groups tried fewer at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from topocompress.dependencies.groups import explicit, find_groups
+from topocompress.network.detectors import followed
+from topocompress.network.inference import all_outputs, evaluating, run_forward
+from topocompress.runtime.heap import give_back
+from topocompress.surgery.removal import NORMS_OVER_CHANNELS, fails
+from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
+
+UNFOLLOWED = (
+    "its channels are wired in a way that cannot be followed, such as padding or shuffling: removing some on trial "
+    "changed what the others compute"
+)
+UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
+SECONDS = 300.0
+"""Time after which what could not be removed together with all else is kept whole."""
+
+_SHARE = 0.25
+_SEED = 0
+_STRENGTHS = (1.0, 0.1, 0.01)
+_NUDGE, _STEADY = 1e-6, 1e-4
+"""Relative noise on an input, and how far it may move the outputs, relative to the largest, to compare others there."""
+
+
+def prunable_groups(
+    model: nn.Module, example: Tensor, *, ignore: Sequence[str] = (), linear: bool = False
+) -> tuple[ChannelGroup, ...]:
+    """All channel groups of a model; those that must stay whole, or turn out to, marked with the reason.
+
+    Args:
+        model: The network; left as it was.
+        example: (1, C, H, W) input on the model's device.
+        ignore: Shell-style patterns of module names; a group with a matching layer stays whole.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
+
+    Raises:
+        ModelError: The model cannot be traced.
+        PlanError: A pattern matches no layer.
+    """
+    groups = find_groups(model, example, ignore=ignore, linear=linear)
+    if not all(output.isfinite().all() for output in _outputs(model, example)):
+        return groups  # scoring says where NaN comes from
+    found = tried(model, groups, _steady(model, example))
+    give_back()
+    return found
+
+
+def tried(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Tensor) -> tuple[ChannelGroup, ...]:
+    """The same groups, each that fails its trial protected. Takes about as long as applying a plan if none does.
+
+    Args:
+        model: The network; left as it was.
+        groups: Its groups, as :func:`topocompress.dependencies.groups.find_groups` finds them.
+        inputs: (1, C, H, W) what outputs are compared on.
+    """
+    random = np.random.default_rng(_SEED)
+    trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
+    modules = dict(explicit(model).named_modules())
+
+    def over_channels(group: ChannelGroup) -> bool:
+        return any(isinstance(modules.get(name), NORMS_OVER_CHANNELS) for name in group.coupled)
+
+    # A norm over channels keeps the outputs of all that is removed with it from being compared, so these go apart.
+    kept = _misread(model, [entry for group, entry in trials if not over_channels(group)], inputs)
+    kept |= _misread(model, [entry for group, entry in trials if over_channels(group)], inputs)
+    return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
+
+
+def _steady(model: nn.Module, example: Tensor) -> Tensor:
+    """An input to compare outputs on: noise, unless the network magnifies rounding errors of it beyond comparing.
+
+    A deep network may do that where an input is far from all it was trained on. Then weaker noise is taken, then the
+    example itself; if they are all magnified, the one that is least.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    noise, nudge = (torch.randn(example.shape, generator=generator).to(example) for _ in range(2))
+    moved: list[tuple[float, Tensor]] = []
+    for inputs in (*(strength * noise for strength in _STRENGTHS), example):
+        moved.append((_distance(_outputs(model, inputs), _outputs(model, inputs * (1 + _NUDGE * nudge))), inputs))
+        if moved[-1][0] <= _STEADY:
+            return inputs
+    return min(moved, key=lambda each: each[0])[1]
+
+
+def _outputs(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    with evaluating(model):
+        return [each for each in all_outputs(run_forward(followed(model), inputs)) if each.is_floating_point()]
+
+
+def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """Largest difference, relative to the largest number of the same output; infinity where it cannot be said."""
+    worst = 0.0
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape or not bool(one.isfinite().all() and other.isfinite().all()):
+            return math.inf
+        if one.numel():
+            worst = max(worst, float((one - other).abs().max() / one.abs().max().clamp_min(1e-6)))
+    return worst
+
+
+def _some(group: ChannelGroup, random: np.random.Generator) -> GroupPlan:
+    """A trial: a quarter of the units, at least one."""
+    count = max(1, int(_SHARE * len(group.units)))
+    units = random.permutation(len(group.units))[:count]
+    remove = sorted(channel for unit in units for channel in group.units[unit])
+    return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove))
+
+
+def _misread(model: nn.Module, entries: Sequence[GroupPlan], inputs: Tensor) -> dict[str, str]:
+    """Roots of the groups that cannot be removed together with those before them that can, each with the reason."""
+    started = time.monotonic()
+    sound: list[GroupPlan] = []
+    bad: dict[str, str] = {}
+    waiting = [list(entries)] if entries else []
+    while waiting:
+        part = waiting.pop()
+        if bad and time.monotonic() - started > SECONDS:
+            bad |= {entry.root: UNTRIED for entry in part}
+            continue
+        plan = PruningPlan(model="", rule={}, criterion="trial", groups=(*sound, *part), macs_before=0, macs_after=0)
+        if not fails(model, plan, inputs):
+            sound += part
+        elif len(part) == 1:
+            bad[part[0].root] = UNFOLLOWED
+        else:
+            middle = len(part) // 2
+            waiting += [part[middle:], part[:middle]]
+    return bad

@@ -1,0 +1,13 @@
+from .backends import choose_backend as choose_backend
+from .backends import persistence_diagrams as persistence_diagrams
+from .betti import betti_numbers as betti_numbers
+from .bits import pack as pack
+from .bits import unpack as unpack
+from .distances import mean_distance as mean_distance
+from .distances import pairwise_distances as pairwise_distances
+from .graphs import Graph as Graph
+from .graphs import neighbourhood_graph as neighbourhood_graph
+from .layers import LayerBetti as LayerBetti
+from .layers import class_bettis as class_bettis
+from .layers import layer_bettis as layer_bettis
+from .scale import Scale as Scale

@@ -1,0 +1,107 @@
+"""What fine-tuning minimises, and by what an epoch is judged: labels, the unpruned network's outputs, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from topocompress.errors import DataError
+from topocompress.training.recipe import Recipe
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student) of the softened class probabilities, in nats; 0 where both say the same.
+
+    Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
+
+    Args:
+        student: (samples, classes, ...) logits.
+        teacher: Logits of the same shape.
+        temperature: T, by which logits are divided; T² keeps the size of gradients.
+
+    Returns:
+        (samples,) the mean over all further axes, such as pixels.
+    """
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    found = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)
+    return temperature**2 * found.reshape(len(found), -1).mean(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The loss of a recipe.
+
+    Attributes:
+        recipe: Weights of its parts.
+        highest: Highest label among the samples.
+    """
+
+    recipe: Recipe
+    highest: int
+
+    @property
+    def measure(self) -> str:
+        """By what the best epoch is chosen: ``accuracy``, or ``agreement`` with the teacher where labels are unused."""
+        return "agreement" if self.recipe.label_free else "accuracy"
+
+    def check(self, logits: Tensor, taught: Tensor | None) -> None:
+        """Refuse outputs that the loss is not for.
+
+        Raises:
+            DataError: No classifier, fewer classes than labels, or another shape than the teacher's.
+        """
+        shape = tuple(logits.shape)
+        if logits.ndim != 2 and not self.recipe.label_free:
+            raise DataError(
+                f"fine-tuning needs a classifier's (samples, classes) output; the model returns {shape}",
+                hint="Without labels, by distillation of weight 1, it takes outputs with further axes.",
+            )
+        if not self.recipe.label_free and self.highest >= shape[1]:
+            raise DataError(
+                f"label {self.highest} among the samples, but the model has {shape[1]} classes",
+                hint="Labels must be the class indices that the model was trained with, counted from 0.",
+            )
+        if taught is not None and taught.shape != logits.shape:
+            raise DataError(f"the teacher returns {tuple(taught.shape)}, the model {shape}; they must be the same")
+
+    def losses(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
+        """(samples,) what training minimises.
+
+        Args:
+            logits: (samples, classes, ...)
+            labels: (samples,), not read where distillation has all the weight.
+            taught: The teacher's logits, ``None`` without distillation.
+        """
+        recipe = self.recipe
+        parts = []
+        if not recipe.label_free:
+            own = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="none")
+            parts.append((1 - recipe.distill) * own if recipe.distill else own)
+        if taught is not None:
+            parts.append(recipe.distill * distillation_loss(logits, taught, recipe.temperature))
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def judge(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> tuple[float, float]:
+        """Validation loss and the number of right samples, each summed over the samples.
+
+        Cross-entropy and right labels; without labels, distillation loss and the teacher's classes.
+        """
+        if self.recipe.label_free and taught is not None:
+            loss = distillation_loss(logits, taught, self.recipe.temperature).sum().item()
+            same = (logits.argmax(1) == taught.argmax(1)).double()
+            return loss, same.reshape(len(same), -1).mean(1).sum().item()
+        loss = F.cross_entropy(logits, labels, reduction="sum").item()
+        return loss, float((logits.argmax(1) == labels).sum())
+
+    def better(self, new: tuple[float, float], old: tuple[float, float]) -> bool:
+        """Whether an epoch of such (validation loss, measure) is better than another.
+
+        By accuracy, then by loss; without labels by loss, which says more than whether the largest logit is the same.
+        """
+        if self.recipe.label_free:
+            return new[0] < old[0]
+        return (new[1], -new[0]) > (old[1], -old[0])

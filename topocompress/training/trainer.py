@@ -1,0 +1,290 @@
+"""The training loop: steps, epochs, the best of them, and what is kept of each to continue from."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from topocompress.errors import ModelError, TrainingError
+from topocompress.network.batchnorm import with_statistics
+from topocompress.network.inference import evaluating, main_output, preserved, run_forward
+from topocompress.network.memory_layout import fast_layout
+from topocompress.training import processes
+from topocompress.training.accelerator import summed, wrapped
+from topocompress.training.augmentation import augmented
+from topocompress.training.checkpoints import Snapshot, TuningStore, optimiser_tensors, restore_optimiser
+from topocompress.training.objective import Objective
+from topocompress.training.random_state import as_text, from_text, random_state, set_random_state
+from topocompress.training.training_set import Samples, batch_indices, grouped, loaded_batches, shared_out
+from topocompress.types import Augmentation
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Progress = Callable[[int, int, str], None]
+Chosen = tuple[Samples, Sequence[int]]
+"""A dataset and the numbers of those of its samples that are used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One epoch of fine-tuning.
+
+    Attributes:
+        epoch: Number of the epoch; 0 is the model before tuning.
+        loss: Mean training loss over the epoch; ``None`` for epoch 0.
+        validation_loss: On the validation samples after the epoch, the mean cross-entropy, or the mean distillation
+            loss where labels are unused.
+        accuracy: On the same samples, top-1 accuracy in 0..1, or agreement with the teacher where labels are unused.
+        lr: Highest learning rate of the epoch's steps; 0 for epoch 0.
+        seconds: Wall time, validation included.
+    """
+
+    epoch: int
+    loss: float | None
+    validation_loss: float
+    accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """One training, in this process; each of several processes has one, and all take the same decisions.
+
+    Attributes:
+        helper: Device, precision and the other processes.
+        objective: What is minimised, and the recipe.
+        teacher: The network to learn from, on the device, in eval mode; if any.
+        training: What is trained on.
+        chooser: What chooses the best epoch.
+        augmentation: What is done to training images.
+        seed: Seed of order and augmentation.
+        progress: Called after each step.
+        history: Finished epochs.
+        best_epoch: Number of the best of them.
+        best_state: Its weights.
+    """
+
+    helper: Accelerator
+    objective: Objective
+    teacher: nn.Module | None
+    training: Chosen
+    chooser: Chosen
+    augmentation: Augmentation
+    seed: int
+    progress: Progress | None
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def run(self, model: nn.Module, store: TuningStore | None, *, resume: bool) -> int:
+        """Train a copy of the model; returns how many epochs came from the store.
+
+        Raises:
+            ModelError: None of its parameters requires gradients, or it does not accept the samples.
+            DataError: Its outputs do not fit the labels or the teacher, or the store is of another training.
+            TrainingError: The loss became NaN or infinite.
+        """
+        recipe = self.objective.recipe
+        self._prepare(model)
+        snapshot = processes.from_main(store.load) if store is not None and resume else None
+        if snapshot is None:
+            self._finish(self._judged(0, None, 0.0, time.perf_counter()))
+        else:
+            self._restore(snapshot)
+        resumed = self.history[-1].epoch
+        while self.history[-1].epoch < recipe.epochs and not self._given_up():
+            started = time.perf_counter()
+            number = self.history[-1].epoch + 1
+            loss, lr = self._train(number)
+            self._finish(self._judged(number, loss, lr, started))
+            if store is not None:
+                states = processes.gathered(random_state(self.helper.device))
+                if self.helper.is_main_process:
+                    store.save(self._snapshot(states))
+        return resumed
+
+    def _prepare(self, model: nn.Module) -> None:
+        recipe, device = self.objective.recipe, self.helper.device
+        self._shuffle = torch.Generator().manual_seed(self.seed)
+        self._plain = copy.deepcopy(model).to(device)  # for validation: neither 16 bits nor SyncBatchNorm
+        self._layout = self._suitable_layout()
+        self._model = wrapped(self.helper, copy.deepcopy(model), self._used(model))
+        self._inner: nn.Module = self.helper.unwrap_model(self._model, keep_torch_compile=False)
+        trainable = [parameter for parameter in self._inner.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ModelError("fine-tuning needs a parameter that requires gradients; the model has none")
+        self._sgd = optimiser(trainable, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        # Accelerate's wrapper scales gradients for fp16. Where nothing is scaled it only costs, at every step.
+        scaled = self.helper.scaler is not None
+        self._optimiser: Any = self.helper.prepare_optimizer(self._sgd) if scaled else self._sgd
+        batches = batch_indices(self.training[1], recipe.batch_size, shuffle=None)
+        self._steps = len(grouped(batches, recipe.accumulate))
+        self._rates = recipe.rates(recipe.epochs * self._steps, self._steps)
+        self._taught_validation: list[Tensor | None] = []
+
+    def _suitable_layout(self) -> torch.memory_format:
+        """How images lie in memory so that the network, and the teacher, are fast."""
+        samples, indices = self.chooser
+        example, _ = next(loaded_batches(samples, [list(indices[:1])], self.helper.device))
+        found = {fast_layout(each, example) for each in (self._plain, self.teacher) if each is not None}
+        return found.pop() if len(found) == 1 else torch.contiguous_format
+
+    def _used(self, model: nn.Module) -> set[str]:
+        """Names of the parameters that get gradients; looked at where several processes must agree on them."""
+        if self.helper.num_processes == 1:
+            return set()
+        probe = copy.deepcopy(model).train()
+        samples, indices = self.training
+        with preserved(probe):
+            for inputs, _ in loaded_batches(samples, [list(indices[:2])], torch.device("cpu")):
+                torch.autograd.backward(main_output(run_forward(probe.cpu(), inputs)).sum())
+        return {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
+
+    def _train(self, number: int) -> tuple[float, float]:
+        """One epoch; returns the mean loss per sample and the highest learning rate."""
+        recipe, helper, (samples, indices) = self.objective.recipe, self.helper, self.training
+        self._model.train()
+        batches = batch_indices(indices, recipe.batch_size, shuffle=self._shuffle)
+        parts = [shared_out(batch, helper.process_index, helper.num_processes) for batch in batches]
+        weights = iter([torch.tensor(weight, device=helper.device) for _, weight in parts])
+
+        def change(images: Tensor, numbers: list[int]) -> Tensor:
+            return augmented(images, numbers, self.augmentation, seed=self.seed, epoch=number)
+
+        loaded = loaded_batches(samples, [part for part, _ in parts], helper.device, change, layout=self._layout)
+        total, seen = 0.0, 0
+        rates = self._rates[(number - 1) * self._steps : number * self._steps]
+        for step, group in enumerate(grouped(batches, recipe.accumulate)):
+            for settings in self._sgd.param_groups:
+                settings["lr"], settings["momentum"] = rates[step]
+            size = sum(map(len, group))
+            found = self._step(zip(islice(loaded, len(group)), weights, strict=False), len(group), size)
+            if not math.isfinite(found):
+                raise TrainingError(
+                    f"the training loss became {found} in epoch {number}, step {step + 1} of {self._steps}",
+                    hint=f"Lower --lr, for example to {max(rate for rate, _ in rates) / 10:g}.",
+                )
+            self._optimiser.step()
+            self._optimiser.zero_grad()
+            total += found
+            seen += size
+            if self.progress is not None:
+                done = (number - 1) * self._steps + step + 1
+                message = f"epoch {number}/{recipe.epochs}, loss {total / seen:.3f}"
+                self.progress(done, recipe.epochs * self._steps, message)
+        return total / seen, max(rate for rate, _ in rates)
+
+    def _step(self, batches: Iterable[tuple[tuple[Tensor, Tensor], Tensor]], count: int, size: int) -> float:
+        """Gradients of the mean loss over so many batches of ``size`` samples in all; returns the summed loss."""
+        helper = self.helper
+        helper.gradient_accumulation_steps, helper.step = count, 0
+        total = 0.0
+        for (inputs, labels), weights in batches:
+            with helper.accumulate(self._model):
+                logits = main_output(run_forward(self._model, inputs)).float()
+                taught = self._taught(inputs, amp=True)
+                self.objective.check(logits, taught)
+                loss = (self.objective.losses(logits, labels, taught) * weights).sum()
+                total += loss.item()
+                # Accelerate divides by the number of batches, and torch by that of processes.
+                helper.backward(loss * (count * helper.num_processes / size))
+        return summed(helper, [total])[0]
+
+    def _taught(self, inputs: Tensor, *, amp: bool) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad():
+            if not amp:
+                return main_output(run_forward(self.teacher, inputs)).float()
+            with self.helper.autocast():
+                return main_output(run_forward(self.teacher, inputs)).float()
+
+    def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
+        """Measure the weights as they are on the samples that choose the best epoch."""
+        helper, (samples, indices) = self.helper, self.chooser
+        if helper.num_processes > 1:
+            for norm in with_statistics(self._inner):
+                for statistic in (norm.running_mean, norm.running_var):
+                    if statistic is not None:
+                        statistic.copy_(helper.reduce(statistic, "mean"))
+        self._plain.load_state_dict(self._inner.state_dict())
+        own = list(indices[helper.process_index :: helper.num_processes])
+        batches = batch_indices(own, self.objective.recipe.batch_size, shuffle=None)
+        sums = [0.0, 0.0]
+        with evaluating(self._plain):
+            loaded = loaded_batches(samples, batches, helper.device, layout=self._layout)
+            for place, (inputs, labels) in enumerate(loaded):
+                logits = main_output(run_forward(self._plain, inputs))
+                if place == len(self._taught_validation):  # the teacher says the same in each epoch
+                    self._taught_validation.append(self._taught(inputs, amp=False))
+                taught = self._taught_validation[place]
+                self.objective.check(logits, taught)
+                for index, value in enumerate(self.objective.judge(logits, labels, taught)):
+                    sums[index] += value
+        wrong, right = (value / len(indices) for value in summed(helper, sums))
+        seconds = time.perf_counter() - started
+        return Epoch(epoch=number, loss=loss, validation_loss=wrong, accuracy=right, lr=lr, seconds=seconds)
+
+    def _finish(self, epoch: Epoch) -> None:
+        """Add an epoch, and keep its weights if it is the best."""
+        if not self.history or self._better(epoch, self.history[self.best_epoch]):
+            self.best_epoch = epoch.epoch
+            self.best_state = {name: tensor.clone() for name, tensor in self._plain.state_dict().items()}
+        self.history.append(epoch)
+
+    def _better(self, new: Epoch, old: Epoch) -> bool:
+        return self.objective.better((new.validation_loss, new.accuracy), (old.validation_loss, old.accuracy))
+
+    def _given_up(self) -> bool:
+        patience = self.objective.recipe.patience
+        return patience is not None and self.history[-1].epoch - self.best_epoch >= patience
+
+    def _snapshot(self, states: list[Any]) -> Snapshot:
+        return Snapshot(
+            tensors={
+                "model": self._inner.state_dict(),
+                "best": self.best_state,
+                "momentum": optimiser_tensors(self._sgd),
+            },
+            state={
+                "history": [asdict(epoch) for epoch in self.history],
+                "best_epoch": self.best_epoch,
+                "random": states,
+                "shuffle": as_text(self._shuffle.get_state()),
+                "scaler": None if self.helper.scaler is None else self.helper.scaler.state_dict(),
+            },
+        )
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        device, state = self.helper.device, snapshot.state
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best_epoch = state["best_epoch"]
+        self.best_state = {name: tensor.to(device) for name, tensor in snapshot.tensors["best"].items()}
+        self._inner.load_state_dict(snapshot.tensors["model"])
+        restore_optimiser(self._sgd, snapshot.tensors.get("momentum", {}))
+        self._shuffle.set_state(from_text(state["shuffle"]))
+        if self.helper.scaler is not None and state["scaler"] is not None:
+            self.helper.scaler.load_state_dict(state["scaler"])
+        if self.helper.process_index < len(state["random"]):  # else it was interrupted with fewer processes
+            set_random_state(state["random"][self.helper.process_index], device)
+
+
+def optimiser(
+    parameters: Sequence[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.SGD:
+    """SGD with Nesterov momentum that spares norms and biases its weight decay."""
+    groups = [
+        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": weight_decay},
+        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)

@@ -1,0 +1,62 @@
+"""The values that flow down the data path: frozen, keyword-only, inert.
+
+Every package hands these on; none is computed here. ``pruning`` has what leads to a plan, ``results`` what a finished
+run says, ``comparisons`` what a comparison or a sweep says. May import :mod:`topocompress.errors` and numpy.
+"""
+
+from topocompress.types.comparisons import Cell, Comparison, Point, Sweep
+from topocompress.types.pruning import (
+    Architecture,
+    Augmentation,
+    ChannelGroup,
+    Direction,
+    FilterView,
+    GroupPlan,
+    Interpolation,
+    LayerCost,
+    LayerScores,
+    Preprocessing,
+    PruningPlan,
+    Scores,
+)
+from topocompress.types.results import (
+    Budget,
+    Control,
+    Delivery,
+    ExportCheck,
+    Latency,
+    Measurement,
+    NodeTimes,
+    Probe,
+    Quantized,
+    Report,
+)
+
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "Budget",
+    "Cell",
+    "ChannelGroup",
+    "Comparison",
+    "Control",
+    "Delivery",
+    "Direction",
+    "ExportCheck",
+    "FilterView",
+    "GroupPlan",
+    "Interpolation",
+    "Latency",
+    "LayerCost",
+    "LayerScores",
+    "Measurement",
+    "NodeTimes",
+    "Point",
+    "Preprocessing",
+    "Probe",
+    "PruningPlan",
+    "Quantized",
+    "Report",
+    "Scores",
+    "Sweep",
+]

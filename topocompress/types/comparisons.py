@@ -1,0 +1,129 @@
+"""What is found when many networks are made of one, by several criteria or in several sizes. Frozen, plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one criterion left of one model at one ratio, with one set of calibration samples.
+
+    Attributes:
+        criterion: Name, with settings.
+        ratio: Share of every group's channels that went.
+        seed: Which set of calibration samples.
+        macs: Multiply-accumulates for one sample that are left.
+        removed: Accuracy (or agreement) in 0..1 right after removal.
+        settled: The same after BatchNorm re-estimation.
+        tuned: The same after fine-tuning; ``None`` without.
+    """
+
+    criterion: str
+    ratio: float
+    seed: int
+    macs: int
+    removed: float
+    settled: float
+    tuned: float | None = None
+
+    @property
+    def final(self) -> float:
+        """What is left in the end."""
+        return self.settled if self.tuned is None else self.tuned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What :func:`topocompress.workflows.compare.compare` found.
+
+    Attributes:
+        model: Where the model came from.
+        data: Where the samples came from.
+        measure: ``accuracy``, or ``agreement`` with the original where there are no labels.
+        original: The measure of the original, in 0..1.
+        macs: Its multiply-accumulates for one sample.
+        samples: Calibration samples of each seed.
+        finetune: Epochs of fine-tuning.
+        cells: Every result.
+        left_out: Criteria that cannot judge this model, and why.
+        adapted: Criteria that took other settings because fine-tuning follows, and which, such as ``alone=1000``.
+    """
+
+    model: str
+    data: str
+    measure: str
+    original: float
+    macs: int
+    samples: int
+    finetune: int
+    cells: tuple[Cell, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    adapted: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def criteria(self) -> list[str]:
+        """Names, in the order of the results."""
+        return list(dict.fromkeys(cell.criterion for cell in self.cells))
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ratios, in the order of the results."""
+        return list(dict.fromkeys(cell.ratio for cell in self.cells))
+
+    def of(self, criterion: str, ratio: float) -> list[Cell]:
+        """The results of a criterion at a ratio, one per seed."""
+        return [cell for cell in self.cells if (cell.criterion, cell.ratio) == (criterion, ratio)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A network cut to one size.
+
+    Attributes:
+        target: Share of the original's multiply-accumulates asked for; 1 is the original.
+        macs: Share that is left.
+        quality: Top-1 accuracy in 0..1 on held-out samples, or agreement with the original where there are no labels.
+        latency: Median latency of one sample in ONNX Runtime as a share of the original's, timed in turn.
+        file_bytes: Size of the ONNX file, bytes.
+    """
+
+    target: float
+    macs: float
+    quality: float
+    latency: float
+    file_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What :func:`topocompress.workflows.sweep.sweep` found.
+
+    Attributes:
+        model: Where the model came from.
+        data: Where the samples came from.
+        measure: ``accuracy`` or ``agreement``.
+        criterion: What chose the filters.
+        finetune: Epochs of fine-tuning of every point.
+        points: The original first, then from large to small.
+        settings: The criterion's, as plain data.
+    """
+
+    model: str
+    data: str
+    measure: str
+    criterion: str
+    finetune: int
+    points: tuple[Point, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points that no other is both faster and better than, from slow to fast (the Pareto front)."""
+        best: list[Point] = []
+        for point in sorted(self.points, key=lambda point: (point.latency, -point.quality)):
+            if not best or point.quality > best[-1].quality:
+                best.append(point)
+        return tuple(reversed(best))

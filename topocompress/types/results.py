@@ -1,0 +1,218 @@
+"""What a finished run says: measurements, checks, controls, the report. Frozen, inert, plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Inference time of one batch.
+
+    Attributes:
+        batch: Samples per inference.
+        median_ms: Median over the runs, milliseconds.
+        p95_ms: 95th percentile, milliseconds.
+        runs: Counted runs, after warm-up.
+        times_ms: Each of them, milliseconds rounded to 0.001, in order.
+    """
+
+    batch: int
+    median_ms: float
+    p95_ms: float
+    runs: int
+    times_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeTimes:
+    """Where the time of one inference goes.
+
+    Attributes:
+        layers: Convolution or linear layer → milliseconds.
+        layout: Milliseconds spent on changes of memory layout between layers.
+        rest: Milliseconds of everything else.
+    """
+
+    layers: Mapping[str, float]
+    layout: float
+    rest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One side of the before/after table.
+
+    Attributes:
+        parameters: Number of parameters, frozen ones included.
+        macs: Multiply-accumulates of convolutions, linear layers and attention for one sample.
+        file_bytes: Size of the ONNX file, bytes; ``None`` if not exported.
+        accuracy: Top-1 accuracy in 0..1 on held-out samples; ``None`` without labels.
+        agreement: Share in 0..1 of held-out samples on which the top-1 class equals the original model's.
+        latency: Inference times in ONNX Runtime, one per batch size.
+        peak_bytes: Peak resident memory of a fresh process that runs the ONNX file once, bytes; ``None`` if this
+            system does not tell.
+    """
+
+    parameters: int
+    macs: int
+    file_bytes: int | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+    latency: tuple[Latency, ...] = ()
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCheck:
+    """How closely ONNX Runtime follows PyTorch on real samples.
+
+    Attributes:
+        samples: Number of samples compared.
+        max_abs: Largest absolute difference of any output.
+        max_rel: ``max_abs`` divided by the largest absolute PyTorch output.
+        top1_agreement: Share in 0..1 of samples with the same top-1 class; of a detector, of boxes that both find.
+        opset: ONNX opset of the file.
+        stability: Share in 0..1 of a detector's boxes that PyTorch alone finds again in images with 1e-5 of noise;
+            ``None`` for other networks.
+    """
+
+    samples: int
+    max_abs: float
+    max_rel: float
+    top1_agreement: float
+    opset: int
+    stability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """Another choice of as many channels per group, for comparison, before any fine-tuning.
+
+    Attributes:
+        criterion: How the channels were chosen.
+        accuracies: Top-1 accuracy in 0..1, one per seed.
+    """
+
+    criterion: str
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return float(np.mean(self.accuracies))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One try of the search for a budget.
+
+    Attributes:
+        macs: Share of the original's multiply-accumulates that the try leaves, 0..1.
+        value: What it reaches, in the budget's unit.
+        met: Whether that is within the budget.
+    """
+
+    macs: float
+    value: float
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a result had to stay within, and how it was found.
+
+    Attributes:
+        option: Command-line option, such as ``--target-latency``.
+        limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
+        probes: Every try, in order. Of those that met the budget the smallest network was taken where it is accuracy,
+            else the largest.
+        samples: Calibration samples that judged the tries; 0 where none were needed.
+    """
+
+    option: str
+    limit: float
+    probes: tuple[Probe, ...]
+    samples: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The pruned network with weights and activations of 8 bits.
+
+    Attributes:
+        measurement: Of its ONNX file, measured in the same run as the other two.
+        kept: Whether it is faster at batch 1 than the pruned network in 32 bits; its file is written all the same.
+        message: What to think of it, in one sentence.
+    """
+
+    measurement: Measurement
+    kept: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What was written, and how it compares.
+
+    Attributes:
+        before: The original.
+        after: The finished network.
+        export: ONNX parity of the finished network.
+        quantized: The finished network in INT8; ``None`` where it was not asked for, or failed.
+        slow: What holds the finished network back, if it is slower than its multiply-accumulates promise.
+        failed: Why there is no INT8 file, where one was asked for.
+    """
+
+    before: Measurement
+    after: Measurement
+    export: ExportCheck
+    quantized: Quantized | None = None
+    slow: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a run says about itself; ``report.json`` is this, field by field.
+
+    Attributes:
+        model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
+        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
+        scoring: Criterion, settings, samples, and per-layer quartiles.
+        plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
+            units and which of them went.
+        before: The original model.
+        removed: Accuracy or agreement right after removal, and once BatchNorm has other statistics (``_recalibrated``),
+            both before fine-tuning; ``statistics`` says whether these were ``re-estimated`` on the calibration samples,
+            ``matched`` (corrected for what removal changed) or ``kept``.
+        after: The finished model.
+        export: ONNX parity of the finished model.
+        quantized: The finished model in INT8, if asked for.
+        budget: What the result had to stay within, if it was found by trying.
+        controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
+        finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
+        warnings: Sentences the user should read.
+        remedies: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
+        environment: Versions, machine, threads, seed, command, seconds per step.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    scoring: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    before: Measurement
+    removed: Mapping[str, Any]
+    after: Measurement
+    export: ExportCheck
+    quantized: Quantized | None = None
+    budget: Budget | None = None
+    controls: tuple[Control, ...] = ()
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""The files that a run delivers, exported and measured beside the original's in one run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
+from topocompress.deploy.latency import compare_latency, peak_memory
+from topocompress.deploy.measurement import Predictions, agreement, count_macs, count_parameters
+from topocompress.deploy.profile import profile
+from topocompress.errors import ExportError
+from topocompress.network.detectors import is_detector
+from topocompress.network.inference import sample_count
+from topocompress.reporting.bottlenecks import short_batches, warning
+from topocompress.types import Delivery, Latency, Measurement
+from topocompress.workflows.single_steps import layer_costs
+from topocompress.workflows.steps import Job
+
+MODEL_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
+
+_PARITY_SAMPLES = 32
+_LATENCY_BATCHES = (1, 8)
+
+
+def deliver(
+    job: Job,
+    directory: Path,
+    original: tuple[nn.Module, Predictions],
+    finished: tuple[nn.Module, Predictions],
+    *,
+    int8: bool = False,
+) -> Delivery:
+    """Write the finished network's files into a directory and measure them beside the original's.
+
+    Args:
+        job: The samples.
+        directory: Where :data:`MODEL_FILE` goes, and :data:`INT8_FILE`.
+        original: The original and what it says of the held-out samples.
+        finished: The same of the finished network.
+        int8: Whether a file in 8 bits is wanted as well.
+
+    Raises:
+        ExportError: A network cannot be exported, or its file differs from it.
+    """
+    evaluation = job.data.evaluation
+    images = torch.stack([evaluation[index][0] for index in range(min(_PARITY_SAMPLES, sample_count(evaluation)))])
+    sample = images[:1].numpy()
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / "original.onnx", directory / MODEL_FILE]
+        with job.timed("export"):
+            job.progress("exporting", 0, 2)
+            export_onnx(original[0], paths[0], samples=images)
+            job.progress("exporting", 1, 2)
+            check = export_onnx(finished[0], paths[1], samples=images)
+            job.progress("exporting", 2, 2)
+        failed = _quantized(job, directory) if int8 else ""
+        if int8 and not failed:
+            paths.append(directory / INT8_FILE)
+        with job.timed("measure"):
+            job.progress("measuring latency and memory", 0, 1)
+            batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES
+            latencies = compare_latency(paths, sample=sample, batch_sizes=batches)
+            peaks = [peak_memory(path, sample=sample) for path in paths]
+            job.progress("measuring latency and memory", 1, 1)
+
+        def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
+            return _measurement(
+                job, model, paths[index], agreement(original[1], found), found.accuracy, latencies[index], peaks[index]
+            )
+
+        before, after = side(0, *original), side(1, *finished)
+        quantized = None
+        if len(paths) > 2:
+            found = job.evaluated(OnnxNetwork(paths[2]), "evaluating the network in INT8")
+            quantized = judged(side(2, finished[0], found), after)
+        slow = ""
+        if short := short_batches(before, after):
+            with job.timed("measure"):
+                costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
+                times = profile(tuple(paths[:2]), sample=sample, batch=next(iter(short)))
+                slow = warning(short, before.macs / max(1, after.macs), costs, (times[0], times[1]))
+    return Delivery(before=before, after=after, export=check, quantized=quantized, slow=slow, failed=failed)
+
+
+def _quantized(job: Job, directory: Path) -> str:
+    """Write the file in 8 bits; returns why there is none, if so. The run goes on without it."""
+    with job.timed("quantize"):
+        job.progress("quantising", 0, 1)
+        try:
+            quantize_onnx(directory / MODEL_FILE, directory / INT8_FILE, calibration=job.calibration)
+        except ExportError as error:
+            return f"There is no INT8 file: {error.what}."
+        finally:
+            job.progress("quantising", 1, 1)
+    return ""
+
+
+def _measurement(
+    job: Job,
+    model: nn.Module,
+    path: Path,
+    agreement: float,
+    accuracy: float | None,
+    latency: tuple[Latency, ...],
+    peak: int | None,
+) -> Measurement:
+    return Measurement(
+        parameters=count_parameters(model),
+        macs=count_macs(model, job.example),
+        file_bytes=path.stat().st_size,
+        accuracy=accuracy,
+        agreement=agreement,
+        latency=latency,
+        peak_bytes=peak,
+    )

@@ -1,0 +1,170 @@
+"""How accuracy falls as a network gets faster: scored once, cut to several sizes, each measured."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from topocompress.data.loading import STAND_IN, Data
+from topocompress.deploy.export import export_onnx
+from topocompress.deploy.latency import compare_latency
+from topocompress.deploy.measurement import Predictions, agreement
+from topocompress.errors import PlanError
+from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.network.inference import sample_count
+from topocompress.planning.selection import Selection
+from topocompress.reporting import environment
+from topocompress.runtime.files import atomic_file
+from topocompress.runtime.progress import Progress, silent
+from topocompress.runtime.result_store import ResultStore
+from topocompress.training import processes
+from topocompress.types import Point, Sweep
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
+
+
+def sweep(
+    loaded: LoadedModel,
+    data: Data,
+    shrinker: Shrinker,
+    targets: Sequence[float],
+    *,
+    training: Mapping[str, Any],
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> Sweep:
+    """Cut a network to several sizes and measure each: accuracy, latency in ONNX Runtime, size of the file.
+
+    Args:
+        loaded: The model; not changed.
+        data: Its samples.
+        shrinker: How it is scored, cut and tuned; it is scored once for all sizes.
+        targets: Shares of the multiply-accumulates to leave, 0..1.
+        training: Settings of fine-tuning, ``epochs`` among them; empty for none.
+        seed: Seed of everything random.
+        out: Folder for finished results, each in a file of its own; those that are there already are used.
+        progress: Called as ``progress(step, done, total)``.
+
+    Raises:
+        PlanError: A target is not usable or out of reach.
+        TopocompressError: As :func:`topocompress.compress`.
+    """
+    if not targets or not all(0 < target < 1 for target in targets):
+        raise PlanError("a sweep needs shares of the multiply-accumulates between 0 and 1", hint="Such as 0.75,0.5.")
+    processes.refuse_several("a sweep")
+    job = Job(loaded=loaded, data=data, seed=seed, progress=progress)
+    store = ResultStore(
+        folder=None if out is None else Path(out) / "points",
+        context={
+            "model": fingerprint(loaded.module),
+            "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
+            "criterion": [shrinker.criterion.name, shrinker.criterion.settings()],
+            "limits": asdict(shrinker.limits),
+            "how": [shrinker.allocation, list(shrinker.ignore), shrinker.linear, shrinker.activation],
+            "rounds": shrinker.rounds,
+            "training": dict(training),
+            "seed": seed,
+        },
+    )
+    points: list[Point] = []
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = _Sizes(job, shrinker, Path(folder))
+        for target in (1.0, *sorted(set(targets), reverse=True)):
+            kept = store.read(f"{target:g}", {"target": target})
+            point = sizes.point(target) if kept is None else Point(**kept)
+            if kept is None:
+                store.write(f"{target:g}", {"target": target}, asdict(point))
+            points.append(point)
+            progress("sweeping", len(points), len(set(targets)) + 1)
+    return Sweep(
+        model=loaded.source,
+        data=data.source,
+        measure="accuracy" if data.labelled else "agreement",
+        criterion=shrinker.criterion.name,
+        finetune=int(training.get("epochs", 0)),
+        points=tuple(points),
+        settings=shrinker.criterion.settings(),
+    )
+
+
+class _Sizes:
+    """One network at several sizes; what they share is computed when the first needs it."""
+
+    def __init__(self, job: Job, shrinker: Shrinker, folder: Path) -> None:
+        self.job, self.shrinker, self.folder = job, shrinker, folder
+        self.original: tuple[Predictions, Path] | None = None
+        self.selection: Selection | None = None
+
+    def point(self, target: float) -> Point:
+        before, whole = self._measured()
+        if target == 1:
+            quality = 1.0 if before.accuracy is None else before.accuracy
+            return Point(target=1.0, macs=1.0, quality=quality, latency=1.0, file_bytes=whole.stat().st_size)
+        if self.selection is None:
+            self.selection = self.shrinker.select(self.job)
+        choice = self.shrinker.choose(self.job, self.selection, {"target_macs": target})
+        shrunk = self.shrinker.shrink(self.job, self.selection, choice)
+        found = self.job.evaluated(shrunk.model, f"evaluating: {target:.0%} of the MACs")
+        smaller = self._exported(shrunk.model, "smaller.onnx")
+        sample = self.job.data.calibration[0][0][None].numpy()
+        (slow,), (fast,) = compare_latency((whole, smaller), sample=sample, batch_sizes=(1,))
+        return Point(
+            target=target,
+            macs=shrunk.plan.macs_after / shrunk.plan.macs_before,
+            quality=agreement(before, found) if found.accuracy is None else found.accuracy,
+            latency=fast.median_ms / slow.median_ms,
+            file_bytes=smaller.stat().st_size,
+        )
+
+    def _measured(self) -> tuple[Predictions, Path]:
+        if self.original is None:
+            model = self.job.loaded.module
+            found = self.job.evaluated(model, "evaluating the original")
+            self.original = found, self._exported(model, "original.onnx")
+        return self.original
+
+    def _exported(self, model: nn.Module, name: str) -> Path:
+        evaluation = self.job.data.evaluation
+        count = min(4, sample_count(evaluation))
+        export_onnx(model, self.folder / name, samples=torch.stack([evaluation[index][0] for index in range(count)]))
+        return self.folder / name
+
+
+def fastest_within(found: Sweep, points: float) -> Point | None:
+    """The fastest network that loses no more than so many points of the original's quality; ``None`` if none does."""
+    original = found.points[0]
+    near = [point for point in found.points[1:] if 100 * (original.quality - point.quality) <= points]
+    return min(near, key=lambda point: point.latency, default=None)
+
+
+def recommendation(found: Sweep) -> str:
+    """What the curve says, in one sentence."""
+    for points in (1.0, 5.0):
+        best = fastest_within(found, points)
+        if best is not None and best.latency < 1:
+            return (
+                f"The fastest within {points:g} point{'s' * (points != 1)} of {found.measure}: --target-macs "
+                f"{best.target:g}, {1 / best.latency:.2f}× faster, {100 * best.quality:.1f} % against "
+                f"{100 * found.points[0].quality:.1f} %."
+            )
+    again = "longer fine-tuning" if found.finetune else "fine-tuning (--finetune)"
+    return f"No size tried is faster within 5 points of {found.measure}: try {again}, or another --criterion."
+
+
+def write(path: Path, found: Sweep) -> None:
+    """Write ``sweep.json``: every point, which of them are on the Pareto front, machine and versions.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    content = {**asdict(found), "front": [point.target for point in found.front], "environment": environment.describe()}
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
