@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from imagesets import write_images
+
+from tests.helpers.commands import place  # noqa: F401 - a fixture
+from tests.helpers.digits import digits  # noqa: F401 - a fixture
+from tests.helpers.imagesets import write_images
 
 
 @pytest.fixture

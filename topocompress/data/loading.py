@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from topocompress.data.datasets import FileImages, Part, PhotoCrops, SampleSet
 from topocompress.data import sources
+from topocompress.data.datasets import FileImages, Part, PhotoCrops, SampleSet
 from topocompress.data.splits import Split, split
 from topocompress.errors import DataError
 from topocompress.models.factories import call_factory, is_factory

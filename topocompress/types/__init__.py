@@ -1,7 +1,8 @@
 """The values that flow down the data path: frozen, keyword-only, inert.
 
-Every package hands these on; none is computed here. ``pruning`` has what leads to a plan, ``results`` what a finished
-run says, ``comparisons`` what a comparison or a sweep says. May import :mod:`topocompress.errors` and numpy.
+In: plain values. Out: plain values, checked: every package hands these on, none is computed here. ``pruning`` has what
+leads to a plan, ``results`` what a finished run says, ``comparisons`` what a comparison or a sweep says. May import
+:mod:`topocompress.errors` and numpy.
 """
 
 from topocompress.types.comparisons import Cell, Comparison, Point, Sweep

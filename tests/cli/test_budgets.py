@@ -1,0 +1,110 @@
+"""Budgets, INT8, steps and sweep on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import BASE, run
+from topocompress.errors import PlanError
+from topocompress.workflows.shrinking import Shrinker
+
+PRUNE = ["prune", "tiny.safetensors", *BASE, "--criterion", "l1", "--no-controls", "--out", "run"]
+
+
+def report() -> dict:
+    return json.loads(Path("run/report.json").read_text())
+
+
+@pytest.mark.usefixtures("place")
+def test_a_size_with_a_file_in_8_bits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, *PRUNE, "--ratio", "0.2", "--force") == 0
+    size = report()["before"]["file_bytes"]
+    assert run(monkeypatch, *PRUNE, "--target-size", f"{size - 100}B", "--force") == 2
+    assert "cannot read --target-size" in capsys.readouterr().err
+    wanted = str(round(0.8 * size))
+    assert run(monkeypatch, *PRUNE, "--target-size", wanted, "--quantize", "int8", "--force") == 0
+    found = report()
+    assert found["after"]["file_bytes"] <= 0.8 * size
+    assert found["budget"]["option"] == "--target-size"
+    assert found["budget"]["probes"][0]["met"] is True
+    assert found["quantized"]["measurement"]["file_bytes"] == Path("run/model.int8.onnx").stat().st_size
+    assert found["plan"]["rule"]["target_size"] == int(wanted)
+    assert found["quantized"]["message"] in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("place")
+def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--ratio", "0.5", "--finetune", "1", "--steps", "2", "--round-to", "1"]
+    assert run(monkeypatch, *PRUNE, *words) == 0
+    found = report()
+    assert found["finetune"]["steps"] == 2
+    assert [(entry["step"], entry["epoch"]) for entry in found["finetune"]["history"]] == [
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (2, 1),
+    ]
+    plan = json.loads(Path("run/plan.json").read_text())
+    assert len(plan["plans"]) == 1  # the steps together
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target-size", "big"], "cannot read --target-size 'big'"),
+        (["--target-latency", "1.5"], "--target-latency 1.5 must lie between 0 and 1"),
+        (["--ratio", "0.5", "--steps", "2"], "no fine-tuning"),
+        (["--ratio", "0.5", "--quantize", "fp8"], "--quantize 'fp8' is unknown"),
+        (["--max-accuracy-drop", "1", "--ratio", "0.5"], "exactly one"),
+        (["--target-size", "1GB"], "within --target-size 1e+03MB already"),
+    ],
+)
+def test_what_is_refused(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *PRUNE, *words) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "tiny.safetensors", *BASE, "--criterion", "l1", "--round-to", "1", "--macs", "0.8,0.5"]
+    assert run(monkeypatch, *words) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(Path("sweep/sweep.json").read_text())
+    assert [point["target"] for point in content["points"]] == [1.0, 0.8, 0.5]
+    assert Path("sweep/sweep.png").stat().st_size > 1000
+    for point in content["points"]:
+        assert f"{100 * point['macs']:.1f} %" in printed
+    points = {path: path.stat().st_mtime_ns for path in Path("sweep/points").iterdir()}
+    assert len(points) == 3
+    assert run(monkeypatch, *words) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("sweep/points").iterdir()} == points
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("words", "alone"), [([], 0), (["--finetune", "1"], 1000)])
+def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
+    words: list[str], alone: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def sweep(_loaded: object, _data: object, shrinker: Shrinker, *_more: object, **_options: object) -> None:
+        asked.append(shrinker.criterion.settings()["alone"])
+        raise PlanError("far enough")
+
+    monkeypatch.setattr("topocompress.workflows.sweep.sweep", sweep)
+    assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--criterion", "persistence", *words) == 2
+    assert asked == [alone]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("macs", ["0.5,1.5", "half"])
+def test_what_cannot_be_swept(macs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--macs", macs) == 2
+    assert "cannot read --macs" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+"""Options of fine-tuning on the command line; runs that are killed, continued, or shared by two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.commands import BASE, refused, run
+
+PRUNE = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--no-controls"]
+
+
+def report(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
+    return found
+
+
+@pytest.mark.usefixtures("place")
+def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {
+        "--finetune": ("epochs", 3),
+        "--lr": ("lr", 0.02),
+        "--schedule": ("schedule", "one-cycle"),
+        "--batch-size": ("batch_size", 8),
+        "--accumulate": ("accumulate", 2),
+        "--distill-weight": ("distill", 0.25),
+        "--patience": ("patience", 1),
+        "--label-smoothing": ("label_smoothing", 0.1),
+        "--precision": ("precision", "bf16"),
+    }
+    words = [word for option, (_, value) in options.items() for word in (option, str(value))]
+    assert run(monkeypatch, *PRUNE, *words, "--no-augment", "--out", "run") == 0
+    found = report("run")["finetune"]
+    assert {name: found[name] for name, _ in options.values()} == dict(options.values())
+    assert (found["augment"], found["augmentation"], found["measure"]) == (False, "none", "accuracy")
+    assert found["epochs_run"] == len(found["history"]) - 1
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--lr", "0"], "the learning rate must be a number above 0"),
+        (["--schedule", "linear"], "schedule must be cosine or one-cycle"),
+        (["--precision", "fp8"], "precision must be no, bf16 or fp16"),
+        (["--precision", "fp16"], "fp16 needs a GPU"),
+        (["--distill-weight", "2"], "distillation must lie in 0..1"),
+        (["--batch-size", "1", "--patience", "0"], "batch size must be 2 or more, got 1; patience must be 1 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert expected in refused(monkeypatch, capsys, *PRUNE, "--finetune", "1", *words)
+
+
+@pytest.mark.usefixtures("place")
+def test_distillation_is_fine_tuning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Add --finetune" in refused(monkeypatch, capsys, *PRUNE, "--distill")
+
+
+def test_images_without_labels_teach_what_the_original_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "flat").mkdir()
+    for path in place.glob("photos/*/*.png"):
+        shutil.copy(path, place / "flat" / f"{path.parent.name}{path.name}")
+    words = [*PRUNE[:4], "--data", "imagefolder:flat", "--ratio", "0.5", "--criterion", "l1", "--finetune", "2"]
+    assert run(monkeypatch, *words, "--samples", "20", "--out", "plain") == 2
+    assert "--distill" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--samples", "20", "--distill", "--out", "run") == 0
+    found = report("run")
+    assert (found["finetune"]["measure"], found["finetune"]["distill"]) == ("agreement", 1.0)
+    assert found["finetune"]["augmentation"] == "natural"
+    assert "epochs of fine-tuning" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("place")
+def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*PRUNE[:4], "--samples", "30", "--eval-samples", "20", "--ratio", "0.5", "--criterion", "l1"]
+    assert run(monkeypatch, *words, "--finetune", "1", "--distill", "--out", "run") == 0
+    assert any(line.startswith("Fine-tuned on crops of two photographs") for line in report("run")["warnings"])
+
+
+KILLED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
+from topocompress.training.checkpoints import TuningStore
+
+save = TuningStore.save
+
+def save_and_die(self, snapshot):
+    saved = save(self, snapshot)
+    if len(snapshot.state["history"]) == 3:
+        os.kill(os.getpid(), signal.{name})
+    return saved
+
+TuningStore.save = save_and_die
+from topocompress.cli import main
+
+main()
+"""
+TUNED = [*PRUNE, "--finetune", "4", "--batch-size", "8", "--out", "run"]
+
+
+def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(Path.cwd()), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    return subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    killed = start("-c", KILLED.format(name="SIGKILL"), *TUNED)
+    _, errors = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors
+    assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
+
+    assert run(monkeypatch, *TUNED, "--resume") == 0
+
+    found = report("run")["finetune"]
+    assert (found["epochs_resumed"], found["epochs_run"]) == (2, 4)
+    assert not list(own_cache.rglob("tuning.safetensors"))  # the run is finished
+    assert run(monkeypatch, *TUNED, "--no-cache", "--out", "whole") == 0
+    assert report("whole")["finetune"]["epochs_resumed"] == 0
+    assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("place")
+def test_ctrl_c_says_what_is_kept() -> None:
+    stopped = start("-c", KILLED.format(name="SIGINT"), *TUNED)
+    _, errors = stopped.communicate()
+    assert stopped.returncode == 130
+    assert "the epochs that are finished are kept; --resume continues from there" in errors
+    assert not Path("run").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_of_two_processes_one_writes_and_prints() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared["ACCELERATE_USE_CPU"] = "true"
+    words = ["-W", "error", "-m", "topocompress", *TUNED]
+    processes = [start(*words, **shared, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+    (printed, errors), (silent, no_errors) = (process.communicate() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], errors + no_errors
+    assert "After 4 epochs of fine-tuning" in printed
+    assert silent == no_errors == ""
+    assert report("run")["finetune"]["processes"] == 2
+    assert Path("run/model.onnx").is_file()

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.imagesets import COLOUR, GREY, numbers, write_images
+from topocompress.data.loading import load_data
+from topocompress.errors import DataError
+
+
+def test_class_folders(two_classes):
+    data = load_data(f"imagefolder:{two_classes}", preprocessing=COLOUR, samples=16)
+    assert data.labelled
+    assert data.classes == ("cat", "dog")
+    assert Counter(data.calibration.targets.tolist()) == {0: 8, 1: 8}
+    assert (len(data.train), len(data.evaluation)) == (16, 8)
+    uses = [numbers(part) for part in (data.calibration, data.train, data.evaluation)]
+    assert len(set.union(*uses)) == 40 == sum(map(len, uses))
+    assert data.skipped == ()
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid"])
+def test_train_and_evaluation_folders(tmp_path, name):
+    for part, count in (("train", 10), (name, 4)):
+        write_images(tmp_path / part / "a", count, seed=1)
+        write_images(tmp_path / part / "b", count, seed=2)
+    data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=12)
+    assert data.classes == ("a", "b")
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (12, 8, 8)
+    paths = data.evaluation.source.paths
+    assert all(name in paths[index].parts for index in numbers(data.evaluation))
+    assert all("train" in paths[index].parts for index in numbers(data.calibration) | numbers(data.train))
+
+
+def test_evaluation_folder_with_an_unknown_class(tmp_path):
+    write_images(tmp_path / "train" / "a", 4)
+    write_images(tmp_path / "test" / "b", 4)
+    with pytest.raises(DataError, match=r"lacks: b"):
+        load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=2)
+
+
+def test_evaluation_folder_that_lacks_a_class_keeps_the_labels(tmp_path):
+    for name in "ab":
+        write_images(tmp_path / "train" / name, 4)
+    write_images(tmp_path / "test" / "b", 3)
+    data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=2)
+    assert data.evaluation.targets.tolist() == [1, 1, 1]
+
+
+def test_flat_folder_is_unlabelled(tmp_path):
+    write_images(tmp_path, 20)
+    data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=10)
+    assert not data.labelled
+    assert data.classes == ()
+    assert data.calibration[0][1] == -1
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (10, 6, 4)
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match="holds no images"):
+        load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR)
+
+
+def test_missing_folder_and_file_for_folder(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        load_data(f"imagefolder:{tmp_path / 'none'}", preprocessing=COLOUR)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="is not a directory"):
+        load_data(f"imagefolder:{tmp_path / 'file'}", preprocessing=COLOUR)
+
+
+def test_images_beside_class_folders(two_classes):
+    write_images(two_classes, 1)
+    with pytest.raises(DataError, match="holds both images"):
+        load_data(f"imagefolder:{two_classes}", preprocessing=COLOUR)
+
+
+def write_fashion_mnist(root, *, zipped=False, train=40, test=10):
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", train), ("t10k", test)):
+        images = struct.pack(">IIII", 0x803, count, 28, 28) + rng.integers(0, 256, count * 784, np.uint8).tobytes()
+        labels = struct.pack(">II", 0x801, count) + bytes(index % 10 for index in range(count))
+        for kind, content in (("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)):
+            if zipped:
+                (raw / f"{name}-{kind}.gz").write_bytes(gzip.compress(content))
+            else:
+                (raw / f"{name}-{kind}").write_bytes(content)
+    return raw
+
+
+def test_fashion_mnist(tmp_path):
+    write_fashion_mnist(tmp_path)
+    data = load_data(f"fashion-mnist:{tmp_path}", preprocessing=GREY, samples=20, eval_samples=8)
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (20, 20, 8)
+    assert set(Counter(data.calibration.targets.tolist()).values()) == {2}
+    assert min(numbers(data.evaluation)) >= 40
+    assert max(numbers(data.calibration) | numbers(data.train)) < 40
+    assert data.classes[9] == "Ankle boot"
+
+
+def test_fashion_mnist_that_is_still_zipped(tmp_path):
+    write_fashion_mnist(tmp_path, zipped=True)
+    with pytest.raises(DataError, match="cannot read Fashion-MNIST") as caught:
+        load_data(f"fashion-mnist:{tmp_path}", preprocessing=GREY)
+    assert "gunzip" in caught.value.hint
+    assert "--download" in caught.value.hint
+
+
+def test_fashion_mnist_truncated(tmp_path):
+    raw = write_fashion_mnist(tmp_path)
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match="cannot read Fashion-MNIST"):
+        load_data(f"fashion-mnist:{tmp_path}", preprocessing=GREY)
+
+
+def test_cifar10_missing_and_tampered(tmp_path):
+    with pytest.raises(DataError, match="cannot read CIFAR-10"):
+        load_data(f"cifar10:{tmp_path}", preprocessing=COLOUR)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
+        (folder / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")  # must not be unpickled
+    with pytest.raises(DataError, match="not found or corrupted"):
+        load_data(f"cifar10:{tmp_path}", preprocessing=COLOUR)
+
+
+def test_cifar10_layout(tmp_path, monkeypatch):
+    import hashlib
+    import pickle
+
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def batch(name, count):
+        labels = [index % 10 for index in range(count)]
+        return write(name, {"data": rng.integers(0, 256, (count, 3072), np.uint8), "labels": labels})
+
+    names = tuple("abcdefghij")
+    meta_name, meta_sum = write("batches.meta", {"label_names": list(names)})
+    monkeypatch.setattr(CIFAR10, "train_list", [batch("data_batch_1", 30)])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch", 10)])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta_name, "key": "label_names", "md5": meta_sum})
+    data = load_data(f"cifar10:{tmp_path}", preprocessing=COLOUR, samples=20)
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (20, 10, 10)
+    assert data.classes == names
+    assert data.calibration[0][0].shape == (3, 16, 16)
+
+
+def test_download_fails_without_a_network(tmp_path, monkeypatch):
+    from urllib.error import URLError
+
+    def fail(*_, **__):
+        raise URLError("no route")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
+    with pytest.raises(DataError, match="no route"):
+        load_data(f"cifar10:{tmp_path}", preprocessing=COLOUR, download=True)
+
+
+FACTORY = """
+import torch
+from torch.utils.data import IterableDataset, TensorDataset
+
+def tensors(count=40, channels=1, fill=None, size=16):
+    images = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
+    if fill is not None:
+        images[:, 0, 0, 0] = fill
+    return TensorDataset(images, torch.arange(count) % 4)
+
+def one(): return tensors()
+def pair(): return tensors(30), tensors(10)
+def wrong_channels(): return tensors(channels=3)
+def wrong_size(): return tensors(size=20)
+def nan(): return tensors(fill=float("nan"))
+def number(): return 3
+def broken(): raise KeyError("nothing here")
+def empty(): return tensors(0)
+def raw(): return [(torch.full((28, 28), 255, dtype=torch.uint8), 0) for _ in range(10)]
+def words(): return [("a picture", 0) for _ in range(10)]
+def labels(): return [(torch.zeros(1, 16, 16), "cat") for _ in range(10)]
+def bare(): return [torch.full((1, 16, 16), float(i)) for i in range(10)]
+
+class Stream(IterableDataset):
+    def __iter__(self): return iter([])
+
+def stream(): return Stream()
+"""
+
+
+@pytest.fixture
+def factory(tmp_path, monkeypatch):
+    (tmp_path / "topocompress_test_sets.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    return "topocompress_test_sets"
+
+
+def test_factory_of_one_dataset(factory):
+    data = load_data(f"{factory}:one", preprocessing=GREY, samples=8)
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (8, 24, 8)
+    assert Counter(data.calibration.targets.tolist()) == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert data.classes == ("0", "1", "2", "3")
+
+
+def test_factory_of_two_datasets(factory):
+    data = load_data(f"{factory}:pair", preprocessing=GREY, samples=8)
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (8, 22, 10)
+    assert numbers(data.evaluation) == set(range(30, 40))
+    assert data.evaluation[0][1] == 0
+
+
+def test_factory_of_raw_images(factory):
+    image = load_data(f"{factory}:raw", preprocessing=GREY, samples=2).calibration[0][0]
+    assert image.shape == (1, 16, 16)
+    assert torch.allclose(image, torch.full((1, 16, 16), (1 - 0.3) / 0.3))
+
+
+def test_factory_without_labels(factory):
+    data = load_data(f"{factory}:bare", preprocessing=GREY, samples=4)
+    assert not data.labelled
+    assert data.calibration[0][1] == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("wrong_channels", r"wrong channels: .*\(3, 16, 16\), and the model takes \(1, 16, 16\)"),
+        ("wrong_size", r"wrong shape: .*\(1, 20, 20\)"),
+        ("nan", "NaN or Inf"),
+        ("number", "is a int, not a dataset|int, not a dataset"),
+        ("broken", "KeyError"),
+        ("empty", "0 usable samples"),
+        ("words", "is a str"),
+        ("labels", "no integer"),
+        ("stream", "not a dataset"),
+        ("nothing", "has no nothing"),
+    ],
+)
+def test_bad_factories(factory, name, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(f"{factory}:{name}", preprocessing=GREY, samples=4)
+    assert caught.value.hint

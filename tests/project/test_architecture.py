@@ -1,0 +1,114 @@
+"""What the layout promises: the contracts of ``pyproject.toml``, short modules, public names, what is not loaded."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import topocompress
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "topocompress"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_imports_keep_the_contracts(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    broken = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    assert not broken, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+
+
+def test_every_package_says_what_flows_through_it():
+    packages = [path for path in PACKAGE.rglob("__init__.py") if path.parent not in (PACKAGE, PACKAGE / "cli")]
+    assert len(packages) > 10
+    for path in packages:
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        assert all(word in text for word in ("In: ", "Out: ", "ay import")), path
+
+
+def test_every_public_name_exists():
+    for name in topocompress.__all__:
+        assert callable(getattr(topocompress, name))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = topocompress.nothing
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("arena", "compare"),
+        (
+            "criteria",
+            "Betti CHIP CloudCriterion Criterion GradientCriterion MapCriterion NormCriterion WeightCriterion",
+        ),
+        ("criteria.base", "CloudCriterion Criterion GradientCriterion MapCriterion NormCriterion WeightCriterion"),
+        ("data", "Data batches load_data"),
+        ("datasets", "annuli linked_tori naitzat nested_spheres nine_discs"),
+        ("errors", "CriterionError TopocompressError"),
+        ("models", "LoadedModel load_model"),
+        ("persistence_plots", "plot_filter"),
+        ("testing", "check_criterion"),
+        ("topology", "Scale betti_numbers class_bettis layer_bettis neighbourhood_graph persistence_diagrams"),
+        ("types", "Architecture ChannelGroup PruningPlan Scores"),
+    ],
+)
+def test_names_of_documents_and_plugins_stay_where_they_are(module, names):
+    found = importlib.import_module(f"topocompress.{module}")
+    for name in names.split():
+        assert callable(getattr(found, name))
+
+
+def fresh(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "matplotlib", "sklearn", "numba", "joblib", "scipy", "gph")
+HEAVY = f"[name for name in {PACKAGES!r} if name in sys.modules]"
+
+
+def test_importing_the_package_and_its_command_line_does_not_wait_for_torch():
+    assert fresh(f"import sys, topocompress, topocompress.cli; print({HEAVY})") == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["prune", "--help"], ["prune", "m", "--no-such-option"]]
+)
+def test_help_version_and_argument_errors_do_not_wait_for_torch(arguments):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['topocompress', *{arguments!r}]\n"
+        "from topocompress.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as stop:\n    print('exit', stop.code or 0)\n"
+        f"print('loaded', {HEAVY})"
+    )
+    output = fresh(code)
+    assert f"exit {2 if '--no-such-option' in arguments else 0}\nloaded []" in output
+    assert len(output.splitlines()) > 2 or "--no-such-option" in arguments
+
+
+def test_processes_that_score_clouds_do_not_load_torch():
+    code = (
+        "import sys, pickle\n"
+        "import numpy as np\n"
+        "from topocompress.scoring import workers as tasks\n"
+        "from topocompress.criteria.betti import Betti\n"
+        "for scale in ('quantile:0.2', 'layer:0.5', 'knn:3,2'):\n"
+        "    criterion = pickle.loads(pickle.dumps(Betti(scale=scale, dimensions=(0, 1, 2))))\n"
+        "    clouds = np.random.default_rng(0).standard_normal((2, 30, 4)).astype(np.float32)\n"
+        "    scores, dead = tasks.score_filters(criterion, clouds, 1.0, 'cpu')\n"
+        "    assert scores.shape == (2, 3) and not dead.any()\n"
+        "assert tasks.spreads(clouds, 'cpu').min() > 0\n"
+        "print([name for name in ('torch', 'torchvision', 'onnx', 'matplotlib') if name in sys.modules])"
+    )
+    assert fresh(code) == "[]\n"

@@ -1,0 +1,47 @@
+"""The page on writing a criterion does what it says: its snippets run, its package installs."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "writing-a-criterion.md").read_text()
+
+
+def snippets(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_snippets_run(capsys):
+    names = {"__name__": "topocompress_loud"}
+    for snippet in snippets("python"):
+        exec(compile(snippet, "writing-a-criterion.md", "exec"), names)
+
+    assert re.fullmatch(r"[1-9]\d* channels go\n", capsys.readouterr().out)
+
+
+def test_the_criterion_is_as_short_as_promised():
+    assert sum(bool(line.strip()) for line in snippets("python")[0].splitlines()) <= 10
+
+
+def test_the_package_installs_and_is_listed(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    (source / "topocompress_loud.py").write_text(snippets("python")[0])
+    (source / "pyproject.toml").write_text(snippets("toml")[0])
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), str(ROOT)]), "COLUMNS": "160"}
+    words = [sys.executable, "-m", "topocompress", "criteria"]
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+
+    (row,) = [line for line in found.stdout.splitlines() if line.split()[:1] == ["loud"]]
+    assert "topocompress-loud" in row
+    assert "Mean of the largest value" in row

@@ -1,0 +1,151 @@
+import shlex
+
+import pytest
+
+from tests.helpers.synthetic import layer, scores
+from topocompress.reporting.advice import Situation, loss, remedies, verdict
+from topocompress.types import Control, GroupPlan, Measurement, PruningPlan
+
+FOUND = scores({"a": layer([100, 310, 320]), "b": layer([330, 350, 200, 90, 80, 70, 60])})
+PLAN = PruningPlan(
+    model="m",
+    rule={},
+    criterion="betti",
+    groups=(
+        GroupPlan(root="a", width=3, remove=(1,)),
+        GroupPlan(root="b", width=7, remove=(0, 1)),
+        GroupPlan(root="head", width=90, protected="feeds the model's output"),
+    ),
+    macs_before=2,
+    macs_after=1,
+)
+COMMAND = ("prune", "my model.pt", "--max-betti", "300", "--data", "digits", "--out", "run")
+
+
+def advice(command=COMMAND, *, plan=PLAN, found=FOUND, **changes):
+    situation = Situation(**{"command": command, "labelled": True, "finetune": 0, "max_betti": 300.0, **changes})
+    return remedies(situation, found, plan)
+
+
+def words(command):
+    split = shlex.split(command)
+    assert split[0] == "topocompress"
+    return split[1:]
+
+
+def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
+    what, commands = zip(*advice(), strict=True)
+    assert what == (
+        "Fine-tune for 5 epochs",
+        "Raise the threshold: 2 filters are above 325, 4 above 300",
+        "Choose by another criterion (persistence) at the same share of channels",
+    )
+    start = ["prune", "my model.pt"]
+    tail = ["--data", "digits", "--out", "run"]
+    assert [words(command) for command in commands] == [
+        [*start, "--max-betti", "300", *tail, "--finetune", "5", "--force"],
+        [*start, *tail, "--max-betti", "325", "--force"],
+        [*start, *tail, "--criterion", "persistence", "--ratio", "0.30", "--force"],
+    ]
+    assert commands[0].startswith("topocompress prune 'my model.pt' ")
+
+
+def test_a_network_without_one_class_per_image_is_not_to_be_tuned_on_labelled_images():
+    assert advice(labelled=False)[0][0] == "Fine-tune on your own labelled images (one folder per class)"
+    assert "tune" not in advice(labelled=False, classifies=False)[0][0]
+
+
+def test_tuning_that_was_done_is_doubled_and_its_option_replaced():
+    command = (*COMMAND, "--finetune=4", "--force")
+    what, first = advice(command, finetune=4)[0]
+    assert what == "Fine-tune for 8 epochs instead"
+    assert words(first) == [*COMMAND, "--finetune", "8", "--force"]
+    assert advice(finetune=1)[0][0] == "Fine-tune for 5 epochs instead"
+
+
+def test_without_labels_own_labelled_images_come_first():
+    command = ("prune", "model.pt", "--max-betti", "300", "--data", "imagefolder:flat")
+    what, first = advice(command, labelled=False)[0]
+    assert what == "Fine-tune on your own labelled images (one folder per class)"
+    assert words(first) == [*command[:4], "--data", "imagefolder:PATH", "--finetune", "5", "--force"]
+
+
+def test_without_labels_own_images_serve_to_learn_from_the_original():
+    command = ("prune", "model.pt", "--max-betti", "300", "--data", "imagefolder:flat", "--distill", "--finetune", "4")
+    (what, first), (other, _), *_ = advice(command, labelled=False, teachable=True, finetune=4)
+    assert what == "Let it learn from the original on your images for 8 epochs instead"
+    assert words(first) == [*command[:6], "--distill", "--finetune", "8", "--force"]
+    assert other == "Fine-tune on your own labelled images (one folder per class)"
+    what, _ = advice(labelled=False, teachable=True, classifies=False)[0]
+    assert what == "Let it learn from the original on your images for 5 epochs"
+
+
+def test_a_threshold_is_proposed_only_where_it_was_the_rule_and_more_than_one_filter_is_above():
+    command = ("prune", "model.pt", "--ratio", "0.3", "--criterion", "betti")
+    what, commands = zip(*advice(command, max_betti=None), strict=True)
+    assert [text.split()[0] for text in what] == ["Fine-tune", "Choose"]
+    assert words(commands[1]) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "persistence", "--force"]
+    one = scores({"a": layer([1, 2, 301])})
+    assert [text.split()[0] for text, _ in advice(found=one)] == ["Fine-tune", "Choose"]
+
+
+def test_after_persistence_the_proposed_criterion_is_l1():
+    plan = PruningPlan(**{**vars(PLAN), "criterion": "persistence"})
+    command = ("prune", "model.pt", "--criterion=persistence", "--ratio", "0.3")
+    what, last = advice(command, plan=plan, max_betti=None)[-1]
+    assert "(l1)" in what
+    assert words(last) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "l1", "--force"]
+
+
+def test_options_of_betti_do_not_go_to_another_criterion():
+    command = ("prune", "model.pt", "--max-betti", "300", "--scale", "quantile:0.1", "--dims=0")
+
+    assert not {"--scale", "--dims=0", "quantile:0.1"} & set(words(advice(command)[-1][1]))
+
+
+def test_words_that_a_shell_would_read_are_quoted():
+    command = ("prune", "a b.pt", "--data", "imagefolder:$HOME/it's;here", "--max-betti", "300")
+    for _, text in advice(command):
+        assert "imagefolder:$HOME/it's;here" in words(text)
+        assert "a b.pt" in words(text)
+
+
+def measured(accuracy=None, agreement=None):
+    return Measurement(parameters=1, macs=1, accuracy=accuracy, agreement=agreement)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        (measured(0.9, 1.0), measured(0.7, 0.75), 0.2),
+        (measured(0.7, 1.0), measured(0.9, 0.75), -0.2),
+        (measured(None, 1.0), measured(None, 0.75), 0.25),
+        (measured(None, 1.0), measured(0.3, 0.75), 0.25),
+        (measured(), measured(), 0.0),
+    ],
+)
+def test_loss_is_accuracy_lost_or_else_agreement_lost(before, after, lost):
+    assert loss(before, after) == pytest.approx(lost)
+
+
+RANDOM = Control(criterion="random", accuracies=(0.5, 0.6, 0.7))
+L1 = Control(criterion="l1", accuracies=(0.8,))
+
+
+def test_the_verdict_names_every_control_that_did_as_well_or_better():
+    assert verdict("betti", 0.55, [RANDOM, L1]) == (
+        "On this model random and l1 pruning to the same widths did as well or better before fine-tuning: "
+        "betti 55.0 %, random 60.0 % and l1 80.0 %."
+    )
+    assert verdict("betti", 0.7, [RANDOM, L1]).startswith("On this model l1 pruning")
+    assert "l1 pruning" in verdict("betti", 0.8, [L1])  # a tie is no win
+
+
+def test_the_verdict_where_the_criterion_won():
+    assert verdict("betti", 0.9, [RANDOM, L1]) == (
+        "Before fine-tuning betti kept 90.0 %, the same widths by random 60.0 % and l1 80.0 %."
+    )
+
+
+def test_no_verdict_without_labels_or_controls():
+    assert verdict("betti", None, [L1]) == verdict("betti", 0.9, []) == ""

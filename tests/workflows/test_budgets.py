@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.jobs import data, loaded
+from tests.helpers.trained import held_out_part, trained
+from topocompress.criteria import L1
+from topocompress.deploy.measurement import evaluate
+from topocompress.errors import DataError, PlanError
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.types import Latency
+from topocompress.workflows import budgets
+from topocompress.workflows.budgets import judge_of
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
+
+
+@pytest.fixture
+def job():
+    return Job(loaded=loaded(trained()), data=data(), seed=0, progress=lambda *_: None)
+
+
+def halved(job):
+    selection = Shrinker(criterion=L1(), tune=lambda *_: None, limits=Limits(round_to=1)).select(job)
+    return selection.plan({"ratio": 0.5})
+
+
+def test_an_accuracy_drop_is_counted_in_points_on_the_calibration_samples(job):
+    plan = halved(job)
+    smaller = apply(job.loaded.module, plan, example=job.example)
+    judge, samples = judge_of(job, "max_accuracy_drop", 1.0, lambda _: smaller, Path())
+    whole, left = (evaluate(model, job.calibration).accuracy for model in (job.loaded.module, smaller))
+    assert judge(plan) == pytest.approx(100 * (whole - left))
+    assert judge(plan) > 0
+    assert samples == len(held_out_part())
+
+
+def test_an_accuracy_drop_needs_labels(job):
+    job.data = data(labelled=False)
+    with pytest.raises(DataError, match="--max-accuracy-drop needs labels"):
+        judge_of(job, "max_accuracy_drop", 1.0, lambda _: job.loaded.module, Path())
+
+
+def test_a_size_is_that_of_the_onnx_file(job, tmp_path):
+    plan = halved(job)
+    judge, samples = judge_of(job, "target_size", 10_000, lambda _: job.loaded.module, tmp_path)
+    whole = judge(plan)
+    assert whole == (tmp_path / "try.onnx").stat().st_size
+    judge, _ = judge_of(job, "target_size", 10_000, lambda p: apply(trained(), p, example=job.example), tmp_path)
+    assert judge(plan) < whole
+    assert samples == 0
+
+
+def test_a_size_that_the_original_has_is_refused(job, tmp_path):
+    with pytest.raises(PlanError, match="within --target-size 9MB already"):
+        judge_of(job, "target_size", 9e6, lambda _: job.loaded.module, tmp_path)
+
+
+def test_a_latency_is_a_share_of_the_originals(job, tmp_path, monkeypatch):
+    timed = []
+
+    def compare(paths, **settings):
+        timed.append(([path.name for path in paths], settings["batch_sizes"]))
+        return [(Latency(batch=1, median_ms=ms, p95_ms=ms, runs=1),) for ms in (8.0, 6.0)]
+
+    monkeypatch.setattr(budgets, "compare_latency", compare)
+    judge, samples = judge_of(job, "target_latency", 0.5, lambda _: job.loaded.module, tmp_path)
+    assert judge(halved(job)) == 0.75
+    assert samples == 0
+    assert timed == [(["original.onnx", "try.onnx"], (1,))]
+
+
+def test_a_try_that_computes_nothing_sensible_is_timed_all_the_same(job, tmp_path):
+    torch.manual_seed(0)
+    noisy = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with torch.no_grad():
+        noisy[1].weight.mul_(0)
+        noisy[1].bias.mul_(0)
+    judge, _ = judge_of(job, "target_latency", 0.5, lambda _: noisy, tmp_path)
+    assert judge(halved(job)) > 0

@@ -1,0 +1,57 @@
+import pytest
+
+from tests.helpers.jobs import data, loaded
+from tests.helpers.trained import trained
+from topocompress.criteria import L1
+from topocompress.deploy.measurement import agreement
+from topocompress.errors import ExportError
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.workflows import delivery
+from topocompress.workflows.delivery import deliver
+from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.steps import Job
+
+
+@pytest.fixture(scope="module")
+def made():
+    job = Job(loaded=loaded(trained()), data=data(), seed=0, progress=lambda *_: None)
+    shrinker = Shrinker(criterion=L1(), tune=lambda *_: None, limits=Limits(round_to=1))
+    smaller = apply(job.loaded.module, shrinker.select(job).plan({"ratio": 0.5}), example=job.example)
+    models = (job.loaded.module, smaller)
+    return job, *((model, job.evaluated(model, "")) for model in models)
+
+
+def test_both_networks_are_measured_and_one_is_written(made, tmp_path):
+    job, original, finished = made
+    found = deliver(job, tmp_path, original, finished)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert found.after.file_bytes == (tmp_path / "model.onnx").stat().st_size < found.before.file_bytes
+    assert found.before.accuracy == original[1].accuracy
+    assert found.after.agreement == agreement(original[1], finished[1])
+    assert [latency.batch for latency in found.after.latency] == [1, 8]
+    assert found.after.macs < found.before.macs
+    assert (found.quantized, found.failed) == (None, "")
+
+
+def test_the_network_in_8_bits_stands_beside_them(made, tmp_path):
+    job, original, finished = made
+    found = deliver(job, tmp_path, original, finished, int8=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.int8.onnx", "model.onnx"]
+    small = found.quantized.measurement
+    assert small.file_bytes == (tmp_path / "model.int8.onnx").stat().st_size
+    assert small.accuracy == pytest.approx(found.after.accuracy, abs=0.05)
+    assert (small.parameters, small.macs) == (found.after.parameters, found.after.macs)
+    assert len(small.latency) == len(found.after.latency)
+
+
+def test_a_run_goes_on_without_the_file_in_8_bits_where_there_can_be_none(made, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ExportError("ONNX Runtime cannot quantise model.onnx: because")
+
+    monkeypatch.setattr(delivery, "quantize_onnx", refuse)
+    job, original, finished = made
+    found = deliver(job, tmp_path, original, finished, int8=True)
+    assert found.quantized is None
+    assert found.failed == "There is no INT8 file: ONNX Runtime cannot quantise model.onnx: because."
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

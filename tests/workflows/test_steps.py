@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from tests.helpers.jobs import data, loaded
+from tests.helpers.trained import digits, trained
+from topocompress.criteria import L1
+from topocompress.data.loading import STAND_IN
+from topocompress.deploy.measurement import agreement, evaluate
+from topocompress.network.batchnorm import recalibrate_batchnorm
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.surgery.removal import apply
+from topocompress.surgery.trial import prunable_groups
+from topocompress.types import PruningPlan
+from topocompress.workflows.single_steps import layer_costs, score_groups
+from topocompress.workflows.steps import Job, Settled, left_after_removal
+
+
+def job(**changes):
+    return Job(loaded=loaded(trained()), data=replace(data(), **changes), seed=0, progress=lambda *_: None)
+
+
+def halved(model):
+    """The plan that takes half the filters, and the network without them."""
+    example = torch.zeros(1, 1, 8, 8)
+    groups = prunable_groups(model, example)
+    scores = score_groups(model, groups, L1(), None)
+    plan = make_plan(scores, groups, layer_costs(model, example), ratio=0.5, limits=Limits(round_to=1))
+    return plan, apply(model, plan, example=example)
+
+
+def statistics(model):
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+def same(first, second):
+    return all(torch.equal(*pair) for pair in zip(statistics(first), statistics(second), strict=True))
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    return halved(trained())
+
+
+def test_statistics_are_those_of_the_calibration_samples(pruned):
+    plan, bare = pruned
+    seen = job()
+    settled = seen.recalibrated(bare, plan)
+    assert settled.statistics == "re-estimated"
+    assert same(settled.model, recalibrate_batchnorm(bare, seen.calibration))
+
+
+def test_statistics_that_make_a_network_less_like_the_original_are_refused(pruned):
+    images, labels = digits()
+    faint = TensorDataset(images[:64] * 0.02, labels[:64])  # as good as no picture: all that varies is magnified
+    seen = job(calibration=faint)
+    before = seen.evaluated(seen.loaded.module, "")
+    untouched = PruningPlan(
+        model="", rule={}, criterion="", groups=(), macs_before=1, macs_after=1
+    )  # of a network that is already as it was
+    settled = seen.recalibrated(seen.loaded.module, untouched)
+    assert (settled.model, settled.statistics) == (seen.loaded.module, "kept")
+    left = left_after_removal(seen, settled.model, settled.model, settled.statistics, before)
+    assert left["statistics"] == "kept"
+    assert left["accuracy_recalibrated"] == left["accuracy"] == before.accuracy
+
+
+def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed(pruned):
+    plan, bare = pruned
+    seen = job(source=STAND_IN)
+    settled = seen.recalibrated(bare, plan)
+    assert settled.statistics == "matched"
+    assert not same(settled.model, bare)
+    whole = evaluate(seen.loaded.module, seen.evaluation)
+    likeness = [agreement(whole, evaluate(model, seen.evaluation)) for model in (bare, settled.model)]
+    assert likeness[1] > likeness[0] + 0.05
+
+
+def test_without_batchnorm_there_is_nothing_to_set(pruned):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert job().recalibrated(model, pruned[0]) == Settled(model=model, statistics="kept")
