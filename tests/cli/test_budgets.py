@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.commands import BASE, run
+from topocompress.criteria import Criterion
 from topocompress.errors import PlanError
-from topocompress.workflows.shrinking import Shrinker
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--criterion", "l1", "--no-controls", "--out", "run"]
 
@@ -94,11 +94,11 @@ def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
 ) -> None:
     asked = []
 
-    def sweep(_loaded: object, _data: object, shrinker: Shrinker, *_more: object, **_options: object) -> None:
-        asked.append(shrinker.criterion.settings()["alone"])
+    def score_groups(_model: object, _groups: object, criterion: Criterion, *_more: object, **_options: object) -> None:
+        asked.append(criterion.settings()["alone"])
         raise PlanError("far enough")
 
-    monkeypatch.setattr("topocompress.workflows.sweep.sweep", sweep)
+    monkeypatch.setattr("topocompress.workflows.selecting.score_groups", score_groups)
     assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--criterion", "persistence", *words) == 2
     assert asked == [alone]
 

@@ -106,7 +106,7 @@ def test_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("topocompress.reporting.write.write_report", full)
+    monkeypatch.setattr("topocompress.workflows.account.write_report", full)
     text = refused(
         monkeypatch, capsys, "prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--out", "run"
     )
@@ -117,7 +117,7 @@ def test_interrupted(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("topocompress.reporting.write.write_report", interrupt)
+    monkeypatch.setattr("topocompress.workflows.account.write_report", interrupt)
     before = set(place.iterdir())
     words = ["tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--out", "run"]
     assert run(monkeypatch, "prune", *words) == 130

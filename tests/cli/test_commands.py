@@ -85,7 +85,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
 
 @pytest.mark.usefixtures("place")
 def test_great_loss_ends_with_remedies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("topocompress.workflows.compress.TOLERATED_LOSS", -1.0)
+    monkeypatch.setattr("topocompress.workflows.account.TOLERATED_LOSS", -1.0)
     words = ["prune", "tiny.safetensors", *BASE, "--max-betti", "8", "--scale", "quantile:0.1", "--out", "run"]
     assert run(monkeypatch, *words) == 0
     printed = capsys.readouterr().out

@@ -9,23 +9,22 @@ from tests.helpers.trained import held_out_part, trained
 from topocompress.criteria import L1
 from topocompress.deploy.measurement import evaluate
 from topocompress.errors import DataError, PlanError
-from topocompress.planning.rules import Limits
 from topocompress.surgery.removal import apply
 from topocompress.types import Latency
 from topocompress.workflows import budgets
 from topocompress.workflows.budgets import judge_of
-from topocompress.workflows.shrinking import Shrinker
-from topocompress.workflows.steps import Job
+from topocompress.workflows.job import Job
+from topocompress.workflows.options import Removal, Scoring
+from topocompress.workflows.selecting import select
 
 
 @pytest.fixture
 def job():
-    return Job(loaded=loaded(trained()), data=data(), seed=0, progress=lambda *_: None)
+    return Job(loaded=loaded(trained()), data=data(), removal=Removal(round_to=1), scoring=Scoring(criterion=L1()))
 
 
 def halved(job):
-    selection = Shrinker(criterion=L1(), tune=lambda *_: None, limits=Limits(round_to=1)).select(job)
-    return selection.plan({"ratio": 0.5})
+    return select(job).plan({"ratio": 0.5})
 
 
 def test_an_accuracy_drop_is_counted_in_points_on_the_calibration_samples(job):

@@ -5,20 +5,19 @@ from tests.helpers.trained import trained
 from topocompress.criteria import L1
 from topocompress.deploy.measurement import agreement
 from topocompress.errors import ExportError
-from topocompress.planning.rules import Limits
 from topocompress.surgery.removal import apply
 from topocompress.workflows import delivery
 from topocompress.workflows.delivery import deliver
-from topocompress.workflows.shrinking import Shrinker
-from topocompress.workflows.steps import Job
+from topocompress.workflows.job import Job
+from topocompress.workflows.options import Removal, Scoring
+from topocompress.workflows.selecting import select
 
 
 @pytest.fixture(scope="module")
 def made():
-    job = Job(loaded=loaded(trained()), data=data(), seed=0, progress=lambda *_: None)
-    shrinker = Shrinker(criterion=L1(), tune=lambda *_: None, limits=Limits(round_to=1))
-    smaller = apply(job.loaded.module, shrinker.select(job).plan({"ratio": 0.5}), example=job.example)
-    models = (job.loaded.module, smaller)
+    job = Job(loaded=loaded(trained()), data=data(), removal=Removal(round_to=1), scoring=Scoring(criterion=L1()))
+    smaller = apply(job.model, select(job).plan({"ratio": 0.5}), example=job.example)
+    models = (job.model, smaller)
     return job, *((model, job.evaluated(model, "")) for model in models)
 
 

@@ -7,14 +7,12 @@ from tests.helpers.jobs import data, loaded
 from tests.helpers.trained import trained
 from topocompress.criteria import L1
 from topocompress.models.loading import fingerprint
-from topocompress.planning.rules import Limits
 from topocompress.training.finetuning import FinetuneResult
-from topocompress.workflows.shrinking import Shrinker
-from topocompress.workflows.steps import Job
-
-
-def untuned(_job, _model):
-    return None
+from topocompress.workflows.choosing import choose
+from topocompress.workflows.job import Job
+from topocompress.workflows.options import Removal, Scoring
+from topocompress.workflows.selecting import select
+from topocompress.workflows.shrinking import shrink
 
 
 class Counting:
@@ -23,7 +21,7 @@ class Counting:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, _job, model):
+    def __call__(self, _job, model, *, teacher=None):
         self.calls += 1
         with torch.no_grad():
             model[-1].bias.add_(1)
@@ -31,50 +29,55 @@ class Counting:
 
 
 @pytest.fixture
-def job():
-    return Job(loaded=loaded(trained()), data=data(), seed=0, progress=lambda *_: None)
+def tune(monkeypatch):
+    counting = Counting()
+    monkeypatch.setattr("topocompress.workflows.shrinking.tune", counting)
+    return counting
+
+
+def job(**rule):
+    removal = Removal(round_to=1, **rule)
+    return Job(loaded=loaded(trained()), data=data(), removal=removal, scoring=Scoring(criterion=L1()))
 
 
 def widths(model):
     return [module.out_channels for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
 
 
-def test_one_round_removes_and_tunes_once(job):
-    before, tune = fingerprint(job.loaded.module), Counting()
-    shrinker = Shrinker(criterion=L1(), tune=tune, limits=Limits(round_to=1))
-    selection = shrinker.select(job)
-    choice = shrinker.choose(job, selection, {"ratio": 0.5})
-    result = shrinker.shrink(job, selection, choice)
+def test_one_round_removes_and_tunes_once(tune):
+    made = job(ratio=0.5)
+    before = fingerprint(made.model)
+    selection = select(made)
+    choice = choose(made, selection)
+    result = shrink(made, selection, choice)
     assert choice.budget is None
     assert choice.made is None
     assert widths(result.model) == widths(result.bare) == [4, 8]
     assert tune.calls == len(result.tunings) == 1
     assert result.plan is choice.plan
-    assert fingerprint(job.loaded.module) == before
+    assert fingerprint(made.model) == before
 
 
-def test_several_rounds_end_at_the_widths_of_one_and_tune_in_each(job):
-    tune = Counting()
-    shrinker = Shrinker(criterion=L1(), tune=tune, limits=Limits(round_to=1), rounds=3)
-    selection = shrinker.select(job)
-    choice = shrinker.choose(job, selection, {"ratio": 0.5})
-    result = shrinker.shrink(job, selection, choice)
+def test_several_rounds_end_at_the_widths_of_one_and_tune_in_each(tune):
+    made = job(ratio=0.5, rounds=3)
+    selection = select(made)
+    choice = choose(made, selection)
+    result = shrink(made, selection, choice)
     assert widths(result.model) == widths(result.bare) == widths(result.cut) == [4, 8]
     assert [each.best_epoch for each in result.tunings] == [1, 2, 3]
     assert torch.allclose(result.model[-1].bias, trained()[-1].bias + 3)
     assert [len(entry.remove) for entry in result.plan.groups] == [len(entry.remove) for entry in choice.plan.groups]
     assert [entry.above for entry in result.plan.groups] == [entry.above for entry in choice.plan.groups]
-    assert result.plan.model == choice.plan.model == fingerprint(job.loaded.module)
+    assert result.plan.model == choice.plan.model == fingerprint(made.model)
     assert (result.plan.macs_before, result.plan.macs_after) == (choice.plan.macs_before, choice.plan.macs_after)
 
 
-def test_the_network_that_an_accuracy_budget_was_met_by_is_not_tuned_again(job):
-    tune = Counting()
-    shrinker = Shrinker(criterion=L1(), tune=tune, limits=Limits(round_to=1))
-    selection = shrinker.select(job)
-    choice = shrinker.choose(job, selection, {"max_accuracy_drop": 30.0})
+def test_the_network_that_an_accuracy_budget_was_met_by_is_not_tuned_again(tune):
+    made = job(max_accuracy_drop=30.0)
+    selection = select(made)
+    choice = choose(made, selection)
     tries = tune.calls
-    result = shrinker.shrink(job, selection, choice)
+    result = shrink(made, selection, choice)
     assert tune.calls == tries == len(choice.budget.probes)
     assert result.plan == choice.plan
     assert choice.plan.rule["max_accuracy_drop"] == 30.0
@@ -83,23 +86,22 @@ def test_the_network_that_an_accuracy_budget_was_met_by_is_not_tuned_again(job):
     ]
 
 
-def test_a_size_does_not_wait_for_tuning(job):
-    tune = Counting()
-    shrinker = Shrinker(criterion=L1(), tune=tune, limits=Limits(round_to=1))
-    selection = shrinker.select(job)
-    choice = shrinker.choose(job, selection, {"target_size": 9_000.0})
+def test_a_size_does_not_wait_for_tuning(tune):
+    made = job(target_size=9_000.0)
+    selection = select(made)
+    choice = choose(made, selection)
     assert tune.calls == 0
     assert choice.made is None
     assert choice.budget.option == "--target-size"
     assert all(probe.value <= 9_000 for probe in choice.budget.probes if probe.met)
 
 
-def test_progress_of_the_search_is_shown(job):
+def test_progress_of_the_search_is_shown(tune):
+    made = job(max_accuracy_drop=30.0)
     steps = []
-    told = replace(job, progress=lambda step, done, total: steps.append((step, done, total)))
-    shrinker = Shrinker(criterion=L1(), tune=untuned, limits=Limits(round_to=1))
-    selection = shrinker.select(told)
-    choice = shrinker.choose(told, selection, {"max_accuracy_drop": 30.0})
+    told = replace(made, progress=lambda step, done, total: steps.append((step, done, total)))
+    selection = select(told)
+    choice = choose(told, selection)
     shown = [step for step in steps if step[0].startswith("searching: ")]
     tries = len(choice.budget.probes)
     assert [(done, total) for _, done, total in shown] == [

@@ -8,18 +8,14 @@ from tests.helpers.jobs import data, loaded
 from tests.helpers.trained import trained
 from topocompress.criteria import L1, Random
 from topocompress.errors import PlanError
-from topocompress.planning.rules import Limits
 from topocompress.types import Point, Sweep
-from topocompress.workflows.shrinking import Shrinker
+from topocompress.workflows.options import Removal, Scoring
 from topocompress.workflows.sweep import fastest_within, recommendation, sweep, write
 
 
-def shrinker(criterion=None):
-    return Shrinker(criterion=criterion or L1(), tune=lambda *_: None, limits=Limits(round_to=1))
-
-
-def swept(out=None, targets=(0.75, 0.5), **changes):
-    return sweep(loaded(trained()), data(**changes), shrinker(), targets, training={}, out=out)
+def swept(out=None, targets=(0.75, 0.5), criterion=None, **changes):
+    how = {"removal": Removal(round_to=1), "scoring": Scoring(criterion=criterion or L1())}
+    return sweep(loaded(trained()), data(**changes), targets, out=out, **how)
 
 
 def test_every_size_is_measured_from_large_to_small_after_the_original():
@@ -41,7 +37,7 @@ def test_without_labels_it_is_agreement():
 
 
 def test_the_settings_of_the_criterion_are_written_down():
-    found = sweep(loaded(trained()), data(), shrinker(Random(seed=7)), (0.75,), training={})
+    found = swept(targets=(0.75,), criterion=Random(seed=7))
     assert (found.criterion, found.settings) == ("random", {"seed": 7})
 
 

@@ -21,6 +21,7 @@ def demo(
     from topocompress.data.loading import load_data
     from topocompress.models.loading import load_model
     from topocompress.runtime.files import check_free
+    from topocompress.workflows.options import Output, Recovery, Removal, Scoring
 
     check_free(out, force=force)
     # The digits are so alike that at the default scale every cloud is one lump; a finer scale tells filters apart.
@@ -33,11 +34,8 @@ def demo(
     run(
         loaded,
         data,
-        out=out,
-        dry_run=False,
-        command=command,
-        criterion=Betti(scale=scale),
-        max_betti=max_betti,
-        finetune=epochs,
-        force=force,
+        removal=Removal(max_betti=max_betti),
+        scoring=Scoring(criterion=Betti(scale=scale), samples=samples),
+        recovery=Recovery(finetune=epochs),
+        output=Output(out=out, force=force, command=command),
     )

@@ -55,7 +55,7 @@ class Opening:
             TopocompressError: One of them is not usable.
         """
         from topocompress.data.loading import load_data
-        from topocompress.workflows.compress import open_model
+        from topocompress.workflows.job import open_model
 
         loaded = open_model(
             model,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +14,9 @@ from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.running import run
 from topocompress.cli.tuning_options import Tuning
+
+if TYPE_CHECKING:
+    from topocompress.planning.allocation import Allocation
 
 
 @grouped
@@ -90,63 +94,49 @@ def prune(
     seed: options.Seed = 0,
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
-    from topocompress.planning.rules import (
-        Limits,
-        check_activation,
-        check_quantize,
-        check_rounds,
-        check_rule,
-        check_samples,
-    )
     from topocompress.runtime.files import check_free
+    from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
-    target = out or options.default_out(model)
+    out = out or options.default_out(model)
     if not dry_run:
-        check_free(target, force=force)
-    # What can be refused without torch is refused first; compress() checks the rule again against the criterion.
-    asked = {
-        "max_betti": max_betti,
-        "ratio": ratio,
-        "target_macs": target_macs,
-        "max_accuracy_drop": max_accuracy_drop,
-        "target_latency": target_latency,
-        "target_size": None if target_size is None else options.bytes_of(target_size, "--target-size"),
-    }
-    rule = check_rule(criterion, "remove", **asked)
-    check_samples(samples, max_betti)
-    check_activation(activation, tuning.finetune)
-    check_rounds(steps, rule, tuning.finetune)
-    check_quantize(quantize)
-    rounding = options.alignment(round_to)
-    Limits(min_channels=min_channels, max_ratio=max_ratio, round_to=rounding)
-    recipe = tuning.recipe()
-    resources = options.make_resources(memory, workers, cluster)
-    chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
-    check_rule(criterion, chosen.higher, **asked)
+        check_free(out, force=force)
+    removal = Removal(
+        max_betti=max_betti,
+        ratio=ratio,
+        target_macs=target_macs,
+        max_accuracy_drop=max_accuracy_drop,
+        target_latency=target_latency,
+        target_size=None if target_size is None else options.bytes_of(target_size, "--target-size"),
+        min_channels=min_channels,
+        max_ratio=max_ratio,
+        round_to=options.alignment(round_to),
+        ignore=tuple(ignore or ()),
+        linear=linear,
+        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
+        rounds=steps,
+    )
+    scoring = Scoring(criterion=criterion, samples=samples)
+    recovery = Recovery(finetune=tuning.recipe(), activation=activation)
+    output = Output(
+        out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
+    )
+    check(removal, scoring, recovery, output)  # what can be refused without torch is refused first
+    scoring = replace(
+        scoring,
+        criterion=options.make_criterion(criterion, scale, dims, backend, orientation, per_class),
+        resources=options.make_resources(memory, workers, cluster),
+    )
+    check(removal, scoring, recovery, output)
+
     loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
     run(
         loaded,
         found,
-        out=target,
-        dry_run=dry_run,
-        command=sys.argv[1:],
-        **rule,
-        criterion=chosen,
-        min_channels=min_channels,
-        max_ratio=max_ratio,
-        round_to=rounding,
-        ignore=ignore or (),
-        linear=linear,
-        allocation=allocation,
-        finetune=recipe,
-        activation=activation,
-        rounds=steps,
-        quantize=quantize,
-        controls=controls,
+        removal=removal,
+        scoring=replace(scoring, maps=options.make_maps(map_size, sketch)),
+        recovery=recovery,
+        output=output,
         seed=seed,
-        resources=resources,
-        maps=options.make_maps(map_size, sketch),
         cache=options.cache_folder(cache),
         resume=resume,
-        force=force,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topocompress import console
@@ -12,9 +10,10 @@ from topocompress.training import processes
 if TYPE_CHECKING:
     from topocompress.data.loading import Data
     from topocompress.models.loading import LoadedModel
+    from topocompress.workflows.options import Output
 
 
-def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: Sequence[str], **settings: Any) -> None:
+def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> None:
     """Compress, then print the plan (dry run) or the report.
 
     Raises:
@@ -25,15 +24,7 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
     from topocompress.workflows.compress import compress
 
     with console.progress() as progress:
-        result = compress(
-            loaded,
-            data,
-            out=None if dry_run else out,
-            dry_run=dry_run,
-            command=command,
-            progress=progress,
-            **settings,
-        )
+        result = compress(loaded, data, output=output, progress=progress, **settings)
     if not processes.is_main():
         return
     if result.report is None:
@@ -50,5 +41,5 @@ def run(loaded: LoadedModel, data: Data, *, out: Path, dry_run: bool, command: S
         lines.append(budget_line(report.budget))
     console.show_report(report, comparison_table(report), lines)
     int8 = "" if report.quantized is None else "model.int8.onnx, "
-    console.note(f"Written: {out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
+    console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
     console.show_remedies(report)

@@ -55,26 +55,31 @@ def score(
     from topocompress.reporting.describe import layer_rows, scoring_lines
     from topocompress.reporting.write import write_scores
     from topocompress.surgery.trial import prunable_groups
-    from topocompress.workflows.steps import Job, score_job
+    from topocompress.workflows.job import Job
+    from topocompress.workflows.options import Scoring
+    from topocompress.workflows.selecting import score_job
 
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
-    resources = options.make_resources(memory, workers, cluster)
-    maps = options.make_maps(map_size, sketch)
+    scoring = Scoring(
+        criterion=chosen,
+        resources=options.make_resources(memory, workers, cluster),
+        maps=options.make_maps(map_size, sketch),
+    )
     loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
     with console.progress() as progress:
-        job = Job(loaded=loaded, data=found, seed=seed, progress=progress)
-        scores = score_job(
-            job,
-            prunable_groups(loaded.module, job.example, ignore=ignore or (), linear=linear),
-            chosen,
-            resources=resources,
-            maps=maps,
+        job = Job(
+            loaded=loaded,
+            data=found,
+            seed=seed,
+            progress=progress,
+            scoring=scoring,
             cache=options.cache_folder(cache),
             resume=resume,
         )
+        scores = score_job(job, prunable_groups(job.model, job.example, ignore=ignore or (), linear=linear))
     write_scores(out, scores)
     if plot is not None:
         from topocompress.reporting.plots import plot_scores

@@ -44,42 +44,36 @@ def sweep(
     seed: options.Seed = 0,
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
-    from topocompress.planning.rules import Limits
-    from topocompress.runtime.files import check_free
-
-    shares, asked = options.shares("--macs", macs), tuning.recipe()
-    check_free(out, force=True)
-    rounding = options.alignment(round_to)
     from topocompress.criteria.registry import create
+    from topocompress.runtime.files import check_free
+    from topocompress.workflows.options import Recovery, Removal, Scoring
 
-    chosen = create(criterion)
+    shares, recipe = options.shares("--macs", macs), tuning.recipe()
+    check_free(out, force=True)
+    removal = Removal(
+        round_to=options.alignment(round_to),
+        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
+        ignore=tuple(ignore or ()),
+        linear=linear,
+    )
+    scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
+
     loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
     for line in (loaded.note, found.note):
         if line:
             console.note(line)
-    from topocompress.reporting.plots import plot_sweep
-    from topocompress.training.step import fitted
-    from topocompress.workflows import sweep
-    from topocompress.workflows.shrinking import Shrinker
-    from topocompress.workflows.steps import tune
 
-    recipe = fitted(asked, loaded.module, found)
-    shrinker = Shrinker(
-        criterion=chosen.before_tuning() if recipe.epochs else chosen,
-        tune=lambda job, network: tune(job, network, recipe, teacher=loaded.module),
-        limits=Limits(round_to=rounding),
-        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
-        ignore=tuple(ignore or ()),
-        linear=linear,
-        resources=options.make_resources(memory, workers, None),
-    )
+    from topocompress.reporting.plots import plot_sweep
+    from topocompress.workflows import sweep
+
     with console.progress() as progress:
         result = sweep.sweep(
             loaded,
             found,
-            shrinker,
             shares,
-            training=recipe.settings() if recipe.epochs else {},
+            removal=removal,
+            scoring=scoring,
+            recovery=Recovery(finetune=recipe),
             seed=seed,
             out=out,
             progress=progress,

@@ -15,7 +15,7 @@ from topocompress.deploy.measurement import evaluate
 from topocompress.errors import DataError, PlanError
 from topocompress.network.inference import sample_count
 from topocompress.types import PruningPlan
-from topocompress.workflows.steps import Job
+from topocompress.workflows.job import Job
 
 Judge = Callable[[PruningPlan], float]
 Finish = Callable[[PruningPlan], nn.Module]

@@ -29,8 +29,11 @@ from topocompress.training import processes
 from topocompress.training.recipe import Recipe
 from topocompress.training.step import fitted
 from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, PruningPlan, Scores
+from topocompress.workflows.job import Job
+from topocompress.workflows.options import Recovery
+from topocompress.workflows.repair import repair
+from topocompress.workflows.shrinking import tune
 from topocompress.workflows.single_steps import layer_costs, score_groups
-from topocompress.workflows.steps import Job, tune
 
 GLOBAL = "@global"
 """Behind a criterion's name: it chooses where to cut as well, at the same multiply-accumulates."""
@@ -180,7 +183,7 @@ class _Arena:
         folder: Path | None,
         progress: Progress,
     ) -> _Arena:
-        job = Job(loaded=loaded, data=data, seed=0, progress=progress)
+        job = Job(loaded=loaded, data=data, progress=progress, recovery=Recovery(finetune=recipe))
         context = {
             "model": fingerprint(loaded.module),
             "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
@@ -247,10 +250,10 @@ class _Arena:
         plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=self.limits)
         what = f"{name} at {ratio:g}"
         bare = apply(job.loaded.module, plan, example=job.example)
-        cut = job.recalibrated(bare, plan).model
+        cut = repair(job, bare, plan).model
         removed = self._measure(bare, what)
         settled = self._measure(cut, what) if cut is not bare else removed
-        tuned = tune(job, cut, self.recipe)
+        tuned = tune(job, cut)
         return Cell(
             criterion=name,
             ratio=ratio,

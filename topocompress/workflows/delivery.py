@@ -18,8 +18,8 @@ from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.reporting.bottlenecks import short_batches, warning
 from topocompress.types import Delivery, Latency, Measurement
+from topocompress.workflows.job import Job
 from topocompress.workflows.single_steps import layer_costs
-from topocompress.workflows.steps import Job
 
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,17 +25,21 @@ from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
 from topocompress.training import processes
 from topocompress.types import Point, Sweep
-from topocompress.workflows.shrinking import Shrinker
-from topocompress.workflows.steps import Job
+from topocompress.workflows.choosing import choose
+from topocompress.workflows.job import Job, open_job
+from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.selecting import criterion_of, select
+from topocompress.workflows.shrinking import shrink
 
 
 def sweep(
     loaded: LoadedModel,
     data: Data,
-    shrinker: Shrinker,
     targets: Sequence[float],
     *,
-    training: Mapping[str, Any],
+    removal: Removal | None = None,
+    scoring: Scoring | None = None,
+    recovery: Recovery | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     progress: Progress = silent,
@@ -46,9 +49,10 @@ def sweep(
     Args:
         loaded: The model; not changed.
         data: Its samples.
-        shrinker: How it is scored, cut and tuned; it is scored once for all sizes.
         targets: Shares of the multiply-accumulates to leave, 0..1.
-        training: Settings of fine-tuning, ``epochs`` among them; empty for none.
+        removal: Limits, and where to cut; its rule is each of the targets in turn.
+        scoring: How to score, once for all sizes.
+        recovery: How each size is fine-tuned.
         seed: Seed of everything random.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
         progress: Called as ``progress(step, done, total)``.
@@ -60,23 +64,32 @@ def sweep(
     if not targets or not all(0 < target < 1 for target in targets):
         raise PlanError("a sweep needs shares of the multiply-accumulates between 0 and 1", hint="Such as 0.75,0.5.")
     processes.refuse_several("a sweep")
-    job = Job(loaded=loaded, data=data, seed=seed, progress=progress)
+    job = open_job(
+        loaded,
+        data,
+        seed=seed,
+        progress=progress,
+        removal=removal or Removal(),
+        scoring=scoring or Scoring(criterion="persistence"),
+        recovery=recovery or Recovery(),
+    )
+    criterion, recipe = criterion_of(job), job.recovery.recipe
     store = ResultStore(
         folder=None if out is None else Path(out) / "points",
         context={
             "model": fingerprint(loaded.module),
             "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
-            "criterion": [shrinker.criterion.name, shrinker.criterion.settings()],
-            "limits": asdict(shrinker.limits),
-            "how": [shrinker.allocation, list(shrinker.ignore), shrinker.linear, shrinker.activation],
-            "rounds": shrinker.rounds,
-            "training": dict(training),
+            "criterion": [criterion.name, criterion.settings()],
+            "limits": asdict(job.removal.limits),
+            "how": [job.removal.allocation, list(job.removal.ignore), job.removal.linear, job.recovery.activation],
+            "rounds": job.removal.rounds,
+            "training": recipe.settings() if recipe.epochs else {},
             "seed": seed,
         },
     )
     points: list[Point] = []
     with tempfile.TemporaryDirectory() as folder:
-        sizes = _Sizes(job, shrinker, Path(folder))
+        sizes = _Sizes(job, Path(folder))
         for target in (1.0, *sorted(set(targets), reverse=True)):
             kept = store.read(f"{target:g}", {"target": target})
             point = sizes.point(target) if kept is None else Point(**kept)
@@ -88,18 +101,18 @@ def sweep(
         model=loaded.source,
         data=data.source,
         measure="accuracy" if data.labelled else "agreement",
-        criterion=shrinker.criterion.name,
-        finetune=int(training.get("epochs", 0)),
+        criterion=criterion.name,
+        finetune=recipe.epochs,
         points=tuple(points),
-        settings=shrinker.criterion.settings(),
+        settings=criterion.settings(),
     )
 
 
 class _Sizes:
     """One network at several sizes; what they share is computed when the first needs it."""
 
-    def __init__(self, job: Job, shrinker: Shrinker, folder: Path) -> None:
-        self.job, self.shrinker, self.folder = job, shrinker, folder
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.folder = job, folder
         self.original: tuple[Predictions, Path] | None = None
         self.selection: Selection | None = None
 
@@ -109,9 +122,9 @@ class _Sizes:
             quality = 1.0 if before.accuracy is None else before.accuracy
             return Point(target=1.0, macs=1.0, quality=quality, latency=1.0, file_bytes=whole.stat().st_size)
         if self.selection is None:
-            self.selection = self.shrinker.select(self.job)
-        choice = self.shrinker.choose(self.job, self.selection, {"target_macs": target})
-        shrunk = self.shrinker.shrink(self.job, self.selection, choice)
+            self.selection = select(self.job)
+        job = replace(self.job, removal=replace(self.job.removal, target_macs=target))
+        shrunk = shrink(job, self.selection, choose(job, self.selection))
         found = self.job.evaluated(shrunk.model, f"evaluating: {target:.0%} of the MACs")
         smaller = self._exported(shrunk.model, "smaller.onnx")
         sample = self.job.data.calibration[0][0][None].numpy()

@@ -16,12 +16,15 @@ from topocompress.planning.rules import Limits
 from topocompress.surgery.removal import apply
 from topocompress.surgery.trial import prunable_groups
 from topocompress.types import PruningPlan
+from topocompress.workflows.controls import left_after_removal
+from topocompress.workflows.job import Job
+from topocompress.workflows.repair import Repaired, repair
+from topocompress.workflows.shrinking import Shrunk
 from topocompress.workflows.single_steps import layer_costs, score_groups
-from topocompress.workflows.steps import Job, Settled, left_after_removal
 
 
 def job(**changes):
-    return Job(loaded=loaded(trained()), data=replace(data(), **changes), seed=0, progress=lambda *_: None)
+    return Job(loaded=loaded(trained()), data=replace(data(), **changes), seed=0)
 
 
 def halved(model):
@@ -49,7 +52,7 @@ def pruned():
 def test_statistics_are_those_of_the_calibration_samples(pruned):
     plan, bare = pruned
     seen = job()
-    settled = seen.recalibrated(bare, plan)
+    settled = repair(seen, bare, plan)
     assert settled.statistics == "re-estimated"
     assert same(settled.model, recalibrate_batchnorm(bare, seen.calibration))
 
@@ -62,9 +65,10 @@ def test_statistics_that_make_a_network_less_like_the_original_are_refused(prune
     untouched = PruningPlan(
         model="", rule={}, criterion="", groups=(), macs_before=1, macs_after=1
     )  # of a network that is already as it was
-    settled = seen.recalibrated(seen.loaded.module, untouched)
+    settled = repair(seen, seen.loaded.module, untouched)
     assert (settled.model, settled.statistics) == (seen.loaded.module, "kept")
-    left = left_after_removal(seen, settled.model, settled.model, settled.statistics, before)
+    kept = Shrunk(model=settled.model, plan=untouched, bare=settled.model, cut=settled.model)
+    left = left_after_removal(seen, kept, before)
     assert left["statistics"] == "kept"
     assert left["accuracy_recalibrated"] == left["accuracy"] == before.accuracy
 
@@ -72,7 +76,7 @@ def test_statistics_that_make_a_network_less_like_the_original_are_refused(prune
 def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed(pruned):
     plan, bare = pruned
     seen = job(source=STAND_IN)
-    settled = seen.recalibrated(bare, plan)
+    settled = repair(seen, bare, plan)
     assert settled.statistics == "matched"
     assert not same(settled.model, bare)
     whole = evaluate(seen.loaded.module, seen.evaluation)
@@ -82,4 +86,4 @@ def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed
 
 def test_without_batchnorm_there_is_nothing_to_set(pruned):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert job().recalibrated(model, pruned[0]) == Settled(model=model, statistics="kept")
+    assert repair(job(), model, pruned[0]) == Repaired(model=model, statistics="kept")

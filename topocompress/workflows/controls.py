@@ -1,0 +1,53 @@
+"""What tells whether a choice was any good: accuracy step by step, and the same widths chosen otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from topocompress.criteria import L1, Random
+from topocompress.dependencies.groups import explicit
+from topocompress.deploy.measurement import Predictions, agreement
+from topocompress.planning.controls import matched_plan
+from topocompress.planning.selection import Selection
+from topocompress.scoring.dispatch import score_layers
+from topocompress.surgery.removal import apply
+from topocompress.types import Control, PruningPlan
+from topocompress.workflows.job import Job
+from topocompress.workflows.repair import repair
+from topocompress.workflows.shrinking import Shrunk
+
+_RANDOM_SEEDS = 3
+
+
+def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[str, Any]:
+    """What is left right after removal, and once BatchNorm has other statistics (the same where it kept its own)."""
+    raw = job.evaluated(shrunk.bare, "evaluating after removal")
+    settled = raw
+    if shrunk.cut is not shrunk.bare:
+        settled = job.evaluated(shrunk.cut, "evaluating after re-estimation")
+    return {
+        "accuracy": raw.accuracy,
+        "agreement": agreement(before, raw),
+        "accuracy_recalibrated": settled.accuracy,
+        "agreement_recalibrated": agreement(before, settled),
+        "statistics": shrunk.statistics,
+    }
+
+
+def run_controls(job: Job, plan: PruningPlan, selection: Selection) -> tuple[Control, ...]:
+    """The same widths by L1 and at random, repaired alike but not fine-tuned: their accuracies; none without labels."""
+    if not job.data.labelled:
+        return ()
+    found: dict[str, list[float]] = {}
+    listened = explicit(job.model)
+    for other in (*(Random(seed=job.seed + run) for run in range(_RANDOM_SEEDS)), L1()):
+        if other.name == plan.criterion and not isinstance(other, Random):
+            continue
+        with job.timed("controls"):
+            scores = score_layers(listened, selection.scores.layers, other)
+            chosen = matched_plan(plan, selection.groups, scores)
+            cut = repair(job, apply(job.model, chosen, example=job.example), chosen).model
+        predictions = job.evaluated(cut, f"evaluating the {other.name} control")
+        if predictions.accuracy is not None:
+            found.setdefault(other.name, []).append(predictions.accuracy)
+    return tuple(Control(criterion=name, accuracies=tuple(values)) for name, values in found.items())

@@ -1,0 +1,191 @@
+"""One model, its samples, and what is asked of them: what every step of a job takes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
+from topocompress.deploy.measurement import Predictions, agreement, evaluate
+from topocompress.errors import DataError
+from topocompress.models.loading import LoadedModel, load_model
+from topocompress.network.capture import Batches
+from topocompress.network.detectors import boxes_of
+from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.runtime.progress import Progress, silent
+from topocompress.surgery.run_directory import is_run, load_run
+from topocompress.training import processes
+from topocompress.training.step import fitted
+from topocompress.types import Architecture, Preprocessing
+from topocompress.workflows.options import Recovery, Removal, Scoring
+
+_HELD_BYTES = 1 << 30
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything the steps share.
+
+    Attributes:
+        loaded: The model; not changed.
+        data: Its samples.
+        seed: Seed of everything random.
+        progress: Called as ``progress(step, done, total)``.
+        removal: What to remove.
+        scoring: How to score; its criterion is an instance.
+        recovery: How to recover.
+        cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
+        resume: Continue what an interrupted run has left there.
+        seconds: What each step has taken so far.
+        checkpoints: Folders of epochs kept for this run.
+    """
+
+    loaded: LoadedModel
+    data: Data
+    seed: int = 0
+    progress: Progress = silent
+    removal: Removal = field(default_factory=Removal)
+    scoring: Scoring = field(default_factory=Scoring)
+    recovery: Recovery = field(default_factory=Recovery)
+    cache: str | Path | None = None
+    resume: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    checkpoints: list[Path] = field(default_factory=list)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.loaded.module
+
+    @property
+    def example(self) -> Tensor:
+        """(1, C, H, W): the first calibration sample, on the model's device."""
+        image, _ = self.data.calibration[0]
+        return image[None].to(device_of(self.model))
+
+    @functools.cached_property
+    def calibration(self) -> Batches:
+        """The calibration samples in batches, the same at every pass."""
+        return batches(_held(self.data.calibration))
+
+    @functools.cached_property
+    def evaluation(self) -> Batches:
+        """The held-out samples in batches."""
+        return batches(_held(self.data.evaluation))
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds spent inside to the step's."""
+        started = time.perf_counter()
+        yield
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 2)
+
+    def evaluated(self, model: nn.Module, what: str) -> Predictions:
+        """Predictions on the held-out samples."""
+        with self.timed("evaluate"):
+            return processes.from_main(
+                lambda: evaluate(
+                    model,
+                    self.evaluation,
+                    labelled=self.data.labelled,
+                    progress=lambda done, total: self.progress(what, done, total),
+                )
+            )
+
+    def likeness(self, model: nn.Module) -> float:
+        """Share in 0..1 of the calibration samples on which a network answers as the job's own does."""
+        return processes.from_main(lambda: agreement(self._answers, evaluate(model, self.calibration, labelled=False)))
+
+    @functools.cached_property
+    def _answers(self) -> Predictions:
+        return evaluate(self.model, self.calibration, labelled=False)
+
+    def forget_checkpoints(self) -> None:
+        """Remove the epochs kept for a run that is finished."""
+        for folder in self.checkpoints:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -> LoadedModel:
+    """Load anything that can be pruned: what :func:`topocompress.models.load_model` takes, or a run directory.
+
+    Raises:
+        ModelError: The model is not usable.
+        ArtifactError: The run directory is not usable.
+    """
+    return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
+
+
+def open_job(
+    model: LoadedModel | nn.Module | str | Path,
+    data: Data | str | None,
+    *,
+    scoring: Scoring,
+    recovery: Recovery,
+    seed: int,
+    **options: Any,
+) -> Job:
+    """Load what is not loaded yet; see that labels can be held against the network's outputs, and be learned from.
+
+    Args:
+        model: Anything :func:`open_model` takes, a loaded model, or a module of the caller's own with loaded data.
+        data: A data source, loaded data, or ``None`` for photographs.
+        scoring: How to score.
+        recovery: How to recover.
+        seed: Seed of everything random.
+        options: The other fields of the :class:`Job`.
+
+    Raises:
+        TopocompressError: One of them is not usable.
+    """
+    if isinstance(model, nn.Module):
+        if not isinstance(data, Data):
+            raise DataError("a module of your own needs loaded data", hint="Use topocompress.data.load_data.")
+        loaded = _own_module(model, data)
+    else:
+        loaded = model if isinstance(model, LoadedModel) else open_model(model)
+    if not isinstance(data, Data):
+        data = load_data(data, preprocessing=loaded.preprocessing, samples=scoring.samples, seed=seed)
+    job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
+    if data.labelled:
+        with evaluating(job.model):
+            output = run_forward(job.model, job.example)
+        if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(data.evaluation[0][1]) == 0):
+            job.data = replace(data, labelled=False, note=ONE_LABEL)
+        else:
+            check_classes(data, main_output(output).shape[1])
+    job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
+    return job
+
+
+def _own_module(module: nn.Module, data: Data) -> LoadedModel:
+    image, _ = data.calibration[0]
+    channels, height, width = image.shape
+    name = f"{type(module).__module__}:{type(module).__qualname__}"
+    return LoadedModel(
+        module=module,
+        architecture=Architecture(kind="object", name=name),
+        preprocessing=Preprocessing(input_shape=(channels, height, width)),
+        source=name,
+    )
+
+
+def _held(samples: Dataset[tuple[Tensor, int]]) -> Dataset[Any]:
+    """The samples, read and prepared once for all passes where they fit in memory."""
+    image, _ = samples[0]
+    count = sample_count(samples)
+    if count * image.numel() * image.element_size() > _HELD_BYTES:
+        return samples
+    images, labels = zip(*(samples[index] for index in range(count)), strict=True)
+    return TensorDataset(torch.stack(images), torch.tensor(labels))

@@ -1,0 +1,215 @@
+"""What may be asked of a job, in four groups: what to remove, how to score, how to recover, what to deliver.
+
+Checked here as far as it can be without a model: torch is not loaded, so that a mistake on the command line is
+answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from topocompress.criteria.base import CloudCriterion
+from topocompress.planning.rules import (
+    Limits,
+    check_activation,
+    check_quantize,
+    check_rounds,
+    check_rule,
+    check_samples,
+)
+from topocompress.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from topocompress.criteria.base import Criterion
+    from topocompress.network.capture import Maps
+    from topocompress.planning.allocation import Allocation
+    from topocompress.runtime.resources import Resources
+
+_RULES = ("max_betti", "ratio", "target_macs", "max_accuracy_drop", "target_latency", "target_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What to remove: one rule, within limits.
+
+    Attributes:
+        max_betti: Remove channels whose Betti number lies above this.
+        ratio: Remove this share of each group's channels, 0..1.
+        target_macs: Leave this share of the multiply-accumulates, 0..1.
+        max_accuracy_drop: Remove as much as costs no more than so many points of top-1 accuracy, after fine-tuning if
+            there is any. This and the next two are found by trying, and every try is in the report.
+        target_latency: Leave as much as takes no more than this share of the original's latency in ONNX Runtime, 0..1.
+        target_size: Leave as much as an ONNX file of so many bytes holds.
+        min_channels: Channels that each group keeps at least.
+        max_ratio: Largest share of a group that may go; 0.5 with ``max_betti``.
+        round_to: Kept widths are multiples of it; see :class:`~topocompress.planning.rules.Limits`.
+        ignore: Shell-style patterns of layers whose groups stay whole.
+        linear: Whether linear layers that see a vector per sample may be pruned too.
+        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
+        rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
+
+    Raises:
+        PlanError: A limit is out of range.
+    """
+
+    max_betti: float | None = None
+    ratio: float | None = None
+    target_macs: float | None = None
+    max_accuracy_drop: float | None = None
+    target_latency: float | None = None
+    target_size: float | None = None
+    min_channels: int = 1
+    max_ratio: float | None = None
+    round_to: int | Literal["auto"] = "auto"
+    ignore: Sequence[str] = ()
+    linear: bool = False
+    allocation: Allocation = "uniform"
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        _ = self.limits
+
+    @property
+    def limits(self) -> Limits:
+        """What no rule may overstep."""
+        return Limits(min_channels=self.min_channels, max_ratio=self.max_ratio, round_to=self.round_to)
+
+    @property
+    def rule(self) -> dict[str, float]:
+        """The rules that were given, as {name: value}."""
+        return {name: value for name in _RULES if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How to score.
+
+    Attributes:
+        criterion: Registered name or instance; with fine-tuning as its ``before_tuning()`` has it.
+        samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``.
+        resources: Memory and processes, on which the result does not depend; ``None`` for what the machine has.
+        maps: How feature maps become the points of clouds; ``None`` for exact ones.
+    """
+
+    criterion: str | Criterion = "betti"
+    samples: int = 1000
+    resources: Resources | None = None
+    maps: Maps | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """How to recover what removal cost.
+
+    Attributes:
+        finetune: How to fine-tune, or for how many epochs; needs labels, or distillation.
+        activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
+    """
+
+    finetune: Recipe | int = 0
+    activation: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to fine-tune."""
+        return self.finetune if isinstance(self.finetune, Recipe) else Recipe(epochs=self.finetune)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of fine-tuning."""
+        return self.finetune.epochs if isinstance(self.finetune, Recipe) else self.finetune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What to deliver.
+
+    Attributes:
+        out: Run directory to write; nothing is written if ``None``.
+        force: Replace an existing run directory.
+        dry_run: Stop after the plan.
+        quantize: ``int8`` writes and measures a file in 8 bits as well.
+        controls: Measure the same widths chosen at random and by L1, where there are labels.
+        command: The command line for the report and its advice, without the program's name.
+    """
+
+    out: str | Path | None = None
+    force: bool = False
+    dry_run: bool = False
+    quantize: str | None = None
+    controls: bool = True
+    command: Sequence[str] = ()
+
+
+class Options(TypedDict, total=False):
+    """Every field of the four groups, for those who pass them directly."""
+
+    max_betti: float | None
+    ratio: float | None
+    target_macs: float | None
+    max_accuracy_drop: float | None
+    target_latency: float | None
+    target_size: float | None
+    min_channels: int
+    max_ratio: float | None
+    round_to: int | Literal["auto"]
+    ignore: Sequence[str]
+    linear: bool
+    allocation: Allocation
+    rounds: int
+    criterion: str | Criterion
+    samples: int
+    resources: Resources | None
+    maps: Maps | None
+    finetune: Recipe | int
+    activation: str | None
+    out: str | Path | None
+    force: bool
+    dry_run: bool
+    quantize: str | None
+    controls: bool
+    command: Sequence[str]
+
+
+def with_options(
+    removal: Removal, scoring: Scoring, recovery: Recovery, output: Output, options: Mapping[str, Any]
+) -> tuple[Removal, Scoring, Recovery, Output]:
+    """The groups with options in place of their own values.
+
+    Raises:
+        TypeError: An option is no field of any group.
+    """
+    if unknown := set(options) - Options.__optional_keys__:
+        raise TypeError(f"compress() got an unexpected keyword argument {min(unknown)!r}")
+
+    def own(group: type[Any]) -> dict[str, Any]:
+        return {field.name: options[field.name] for field in fields(group) if field.name in options}
+
+    return (
+        replace(removal, **own(Removal)),
+        replace(scoring, **own(Scoring)),
+        replace(recovery, **own(Recovery)),
+        replace(output, **own(Output)),
+    )
+
+
+def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output) -> None:
+    """Refuse what cannot be, before any work is spent.
+
+    What a criterion means is known of an instance only; of a name it is taken to fit the rule.
+
+    Raises:
+        PlanError: Not exactly one rule, a value out of range, or options that do not go together.
+    """
+    criterion = scoring.criterion
+    name = criterion if isinstance(criterion, str) else criterion.name
+    higher = "remove" if isinstance(criterion, str) else criterion.higher
+    rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
+    if isinstance(criterion, str | CloudCriterion):
+        check_samples(scoring.samples, removal.max_betti)
+    check_activation(recovery.activation, recovery.epochs)
+    check_rounds(removal.rounds, rule, recovery.epochs)
+    check_quantize(output.quantize)
