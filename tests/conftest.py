@@ -1,10 +1,19 @@
 from __future__ import annotations
 
-import pytest
+import os
+import sys
 
-from tests.helpers.commands import place  # noqa: F401 - a fixture
-from tests.helpers.digits import digits  # noqa: F401 - a fixture
-from tests.helpers.imagesets import write_images
+# Before torch is imported. Tests start many processes: compiled once, torch is there in a third of the time; and each
+# on one thread, they leave the other cores to the tests that run beside them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+
+from tests.helpers.commands import place  # noqa: E402, F401 - a fixture
+from tests.helpers.digits import digits  # noqa: E402, F401 - a fixture
+from tests.helpers.imagesets import write_images  # noqa: E402
 
 
 @pytest.fixture
