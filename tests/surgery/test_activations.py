@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -116,13 +117,13 @@ def test_amplitudes_near_0_fold_back(mixed):
 
 def test_waves_are_built_again_from_plain_data(mixed):
     model = swap_activations(mixed, normal(1, 3, 10, 10), amplitude=0.3, frequency=1.5).model
-    entries = json.loads(json.dumps(describe_waves(model)))
+    entries = describe_waves(model)
     again = copy.deepcopy(mixed)
     restore_waves(again, entries)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(normal(2, 3, 10, 10)), model(normal(2, 3, 10, 10)))
     with pytest.raises(ModelError, match="no activation nowhere"):
-        restore_waves(again, [{**entries[0], "names": ["nowhere"]}])
+        restore_waves(again, [replace(entries[0], names=("nowhere",))])
 
 
 def test_local_activations_are_built_again_from_plain_data(mixed):
@@ -132,7 +133,7 @@ def test_local_activations_are_built_again_from_plain_data(mixed):
     model = swap_activations(mixed, inputs[:1], amplitude=0.3, local=1.5).model
     assert not torch.equal(model(inputs), mixed(inputs))
     again = copy.deepcopy(mixed)
-    restore_waves(again, json.loads(json.dumps(describe_waves(model))))
+    restore_waves(again, describe_waves(model))
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(inputs), model(inputs))
 
@@ -156,7 +157,7 @@ def test_activations_of_a_networks_own_that_were_folded_back_stay_away():
     with torch.no_grad():
         model[3].amplitude.zero_()
     folded = fold_back(model)
-    restore_waves(again, json.loads(json.dumps(describe_waves(folded))))
+    restore_waves(again, describe_waves(folded))
     again.load_state_dict(folded.state_dict())
     assert isinstance(again[1], TopologicalActivation)
     assert isinstance(again[3], nn.Sequential)

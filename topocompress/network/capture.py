@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from topocompress.errors import DataError, ModelError
 from topocompress.network.hook_points import tapped
-from topocompress.runtime.heap import kept_heap
 from topocompress.runtime.shared_arrays import LocalArray, Writable
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -201,7 +200,7 @@ def collect_clouds(
             stage.write(points, rooms[index], seen)
         filled[layer] += len(output)
 
-    with kept_heap(), tapped(model, wanted, deliver, layout=layout) as run:
+    with tapped(model, wanted, deliver, layout=layout) as run:
         for images, _ in batches:
             if not _finite(images):
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")

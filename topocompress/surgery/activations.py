@@ -159,20 +159,40 @@ def fold_back(model: nn.Module, *, tolerance: float = TOLERANCE) -> nn.Module:
     return folded
 
 
-def describe_waves(model: nn.Module) -> list[dict[str, Any]]:
-    """How the topological activations of a network can be built again, as plain data; see :func:`restore_waves`."""
+@dataclass(frozen=True, kw_only=True)
+class Wave:
+    """How one topological activation can be built again.
+
+    Attributes:
+        names: Its module and others that share it.
+        channels: Channels with an amplitude of their own.
+        axis: Axis of the channels.
+        frequency: Of the wave; ``None`` where it is local.
+        local: Width of a wave around zero; ``None`` where it goes on for ever.
+    """
+
+    names: tuple[str, ...]
+    channels: int
+    axis: int
+    frequency: float | None = None
+    local: float | None = None
+
+
+def describe_waves(model: nn.Module) -> list[Wave]:
+    """How the topological activations of a network can be built again, by :func:`restore_waves`."""
     return [
-        {
-            "names": names,
-            "channels": module.channels,
-            **({"frequency": module.frequency} if module.local is None else {"local": module.local}),
-            "axis": module.axis,
-        }
+        Wave(
+            names=tuple(names),
+            channels=module.channels,
+            axis=module.axis,
+            frequency=module.frequency if module.local is None else None,
+            local=module.local,
+        )
         for module, names in _waves(model).items()
     ]
 
 
-def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> None:
+def restore_waves(model: nn.Module, entries: Iterable[Wave]) -> None:
     """Give a network the topological activations that are described, and no others, in place; their amplitudes are 0.
 
     They go around plain ones. One that the network has by itself is replaced if it is described; if it is not, it had
@@ -183,7 +203,7 @@ def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> Non
     """
     listed: set[str] = set()
     for entry in entries:
-        names = [str(name) for name in entry["names"]]
+        names = list(entry.names)
         listed.update(names)
         try:
             base = model.get_submodule(names[0])
@@ -191,14 +211,8 @@ def restore_waves(model: nn.Module, entries: Iterable[Mapping[str, Any]]) -> Non
             raise ModelError(f"the network has no activation {names[0]}") from error
         if isinstance(base, TopologicalActivation):
             base = base.base
-        fold = "local" if "local" in entry else "frequency"
-        new = TopologicalActivation(
-            int(entry["channels"]),
-            amplitude=0.0,
-            base=base,
-            axis=int(entry["axis"]),
-            **{fold: float(entry[fold])},
-        )
+        fold = {"frequency": entry.frequency} if entry.local is None else {"local": entry.local}
+        new = TopologicalActivation(entry.channels, amplitude=0.0, base=base, axis=entry.axis, **fold)
         _put(model, names, new.train(base.training))
     for module, own in _waves(model).items():
         if listed.isdisjoint(own):

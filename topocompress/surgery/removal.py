@@ -18,7 +18,6 @@ from topocompress.models.loading import fingerprint
 from topocompress.network.batchnorm import named_statistics
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
-from topocompress.runtime.heap import give_back
 from topocompress.types import GroupPlan, PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
@@ -66,7 +65,6 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in smaller.named_modules():
         module.training = modes[name] = modes.get(name, modes.get(name.rpartition(".")[0], model.training))
-    give_back()
     return smaller
 
 
@@ -98,7 +96,6 @@ def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module
     """
     smaller = _editable(model, plan)
     _cut(smaller, None, plan, example)
-    give_back()
     return smaller.eval()
 
 

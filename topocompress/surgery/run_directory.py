@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from topocompress.errors import ArtifactError, ModelError
+from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architectures import build
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.runtime.files import atomic_directory
-from topocompress.surgery.activations import describe_waves, restore_waves
+from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
-from topocompress.types import Architecture, GroupPlan, Preprocessing, PruningPlan
+from topocompress.types import Architecture, Preprocessing, PruningPlan
 
 FORMAT = "topocompress-run"
 VERSION = 2
@@ -37,6 +39,25 @@ MANIFEST = "plan.json"
 WEIGHTS = "model.safetensors"
 
 Factory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class _Manifest:
+    """What ``plan.json`` says; every value is checked when it is read."""
+
+    format: str
+    version: int
+    architecture: Architecture
+    preprocessing: Preprocessing
+    plans: tuple[PruningPlan, ...]
+    model: str
+    files: dict[str, str]
+    fingerprint: str
+    classes: tuple[str, ...] = ()
+    activations: tuple[Wave, ...] = ()
+
+
+_MANIFEST = TypeAdapter(_Manifest)
 
 
 def save(
@@ -87,7 +108,7 @@ def write_run(
         "preprocessing": dataclasses.asdict(preprocessing),
         **({"classes": list(classes)} if classes else {}),
         "plans": [_entry(plan) for plan in plans],
-        **({"activations": waves} if (waves := describe_waves(model)) else {}),
+        **({"activations": [_given(wave) for wave in waves]} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
         "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.name != MANIFEST},
     }
@@ -113,22 +134,13 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
     """Like :func:`load`, with what is needed to prune the network again."""
     directory = Path(path)
     manifest = _read_manifest(directory)
-    try:
-        architecture = Architecture(**manifest["architecture"])
-        preprocessing = _preprocessing(manifest["preprocessing"])
-        plans = tuple(_plan(entry) for entry in manifest["plans"])
-        classes = tuple(str(name) for name in manifest.get("classes", ()))
-        waves = [dict(entry) for entry in manifest.get("activations", ())]
-        expected = str(manifest["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{directory / MANIFEST} is not a valid run description: {error}") from error
-    module, architecture = _original(architecture, arch, directory)
-    example = torch.zeros(1, *preprocessing.input_shape)
-    for plan in plans:
+    module, architecture = _original(manifest.architecture, arch, directory)
+    example = torch.zeros(1, *manifest.preprocessing.input_shape)
+    for plan in manifest.plans:
         module = replay(module, plan, example=example)  # the weights come last
     try:
-        restore_waves(module, waves)
-    except (ModelError, KeyError, TypeError, ValueError) as error:
+        restore_waves(module, manifest.activations)
+    except ModelError as error:
         raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error}") from error
     try:
         own, stored = module.state_dict(), load_file(directory / WEIGHTS)
@@ -141,15 +153,15 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
             f"{directory / WEIGHTS} does not fit the network that {MANIFEST} describes: {str(error).splitlines()[0]}",
             hint="The two files come from different runs, or the architecture has changed since.",
         ) from error
-    if fingerprint(module) != expected:
+    if fingerprint(module) != manifest.model:
         raise ArtifactError(f"{directory / WEIGHTS} holds other weights than {MANIFEST} says")
     return LoadedModel(
         module=module.eval(),
         architecture=architecture,
-        preprocessing=preprocessing,
+        preprocessing=manifest.preprocessing,
         source=str(path),
-        history=plans,
-        classes=classes,
+        history=manifest.plans,
+        classes=manifest.classes,
     )
 
 
@@ -174,7 +186,7 @@ def _original(
     return copy.deepcopy(arch()), architecture  # it may give the same network every time
 
 
-def _read_manifest(directory: Path) -> Mapping[str, Any]:
+def _read_manifest(directory: Path) -> _Manifest:
     if not directory.is_dir():
         raise ArtifactError(f"{directory} is not a directory", hint="Name a directory that topocompress wrote.")
     file = directory / MANIFEST
@@ -203,41 +215,38 @@ def _read_manifest(directory: Path) -> Mapping[str, Any]:
                 f"{directory / name} is not the file of this run: its fingerprint does not match",
                 hint="Restore it or run again.",
             )
-    return manifest
+    return _checked(manifest, file)
 
 
-def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
-    channels, height, width = (int(size) for size in entry["input_shape"])
-    return Preprocessing(
-        **{
-            **entry,
-            "input_shape": (channels, height, width),
-            "mean": tuple(entry["mean"]),
-            "std": tuple(entry["std"]),
-        }
-    )
+def _checked(manifest: Mapping[str, Any], file: Path) -> _Manifest:
+    """A run description whose every value is of its type and within its bounds."""
+    try:
+        content = copy.deepcopy(manifest)
+        written = [[group.pop("kept") for group in plan["groups"]] for plan in content["plans"]]
+        found = _MANIFEST.validate_json(json.dumps(content), strict=True)
+        for plan, counts in zip(found.plans, written, strict=True):
+            for group, kept in zip(plan.groups, counts, strict=True):
+                if group.kept != kept:
+                    raise PlanError(f"{group.root} keeps {group.kept} channels, not {kept}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{file} is not a valid run description: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{file} is not a valid run description: {where}: {first['msg']}") from error
+    except (PlanError, ModelError) as error:
+        raise ArtifactError(f"{file} is not a valid run description: {error.what}") from error
+    return found
+
+
+def _given(wave: Wave) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(wave).items() if value is not None}
 
 
 def _entry(plan: PruningPlan) -> dict[str, Any]:
     """A plan for ``plan.json``: its fields, and what a reader would have to compute from them."""
     groups = [{**dataclasses.asdict(group), "kept": group.kept} for group in plan.groups]
     return {**dataclasses.asdict(plan), "groups": groups}
-
-
-def _plan(entry: Mapping[str, Any]) -> PruningPlan:
-    return PruningPlan(**{**entry, "groups": tuple(_group(dict(group)) for group in entry["groups"])})
-
-
-def _group(entry: dict[str, Any]) -> GroupPlan:
-    kept = entry.pop("kept")
-    for name in ("remove", "dead", "coupled"):
-        entry[name] = tuple(entry[name])
-    for name in ("filters", "readers"):
-        entry[name] = {layer: (int(before), int(after)) for layer, (before, after) in dict(entry[name]).items()}
-    group = GroupPlan(**entry)
-    if group.kept != kept:
-        raise ValueError(f"{group.root} keeps {group.kept} channels, not {kept}")
-    return group
 
 
 def _digest(file: Path) -> str:

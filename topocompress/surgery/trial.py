@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from topocompress.dependencies.groups import explicit, find_groups
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
-from topocompress.runtime.heap import give_back
 from topocompress.surgery.removal import NORMS_OVER_CHANNELS, fails
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
@@ -56,9 +55,7 @@ def prunable_groups(
     groups = find_groups(model, example, ignore=ignore, linear=linear)
     if not all(output.isfinite().all() for output in _outputs(model, example)):
         return groups  # scoring says where NaN comes from
-    found = tried(model, groups, _steady(model, example))
-    give_back()
-    return found
+    return tried(model, groups, _steady(model, example))
 
 
 def tried(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Tensor) -> tuple[ChannelGroup, ...]:

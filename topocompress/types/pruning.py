@@ -19,9 +19,9 @@ Direction = Literal["keep", "remove"]
 """What a *higher* score means: the filter should be kept, or removed."""
 
 Interpolation = Literal["bilinear", "bicubic"]
+"""How images are resized."""
 Augmentation = Literal["none", "shift", "natural"]
 """What may be done to an image without changing what it shows: nothing, shifting it, mirroring it as well."""
-"""How images are resized."""
 
 
 @dataclass(frozen=True, kw_only=True)
