@@ -282,11 +282,11 @@ def show_sweep(found: Sweep) -> None:
     _console().print(table)
 
 
-def show_remedies(report: Report) -> None:
+def show_advice(report: Report) -> None:
     """What to try where too much was lost; nothing otherwise."""
-    if not report.remedies:
+    if not report.advice:
         return
     measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
     _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
-    for number, (what, command) in enumerate(report.remedies, 1):
+    for number, (what, command) in enumerate(report.advice, 1):
         _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)

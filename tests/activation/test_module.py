@@ -14,7 +14,7 @@ from topocompress import TopologicalActivation, export_onnx
 from topocompress.activation.module import Hinge, arch, wave
 from topocompress.deploy.export import open_session
 from topocompress.errors import ModelError
-from topocompress.network.hook_points import tapped
+from topocompress.network.hook_points import hooked
 from topocompress.surgery.activations import fold_back
 
 
@@ -302,7 +302,7 @@ def test_a_local_activation_can_be_compiled():
 def test_filters_are_read_after_the_whole_activation():
     model, images = network().eval(), normal(2, 3, 6, 6)
     delivered = {}
-    with tapped(model, ["0", "4"], delivered.__setitem__) as run:
+    with hooked(model, ["0", "4"], delivered.__setitem__) as run:
         run(images)
     assert torch.equal(delivered["0"], model[:2](images))
     assert torch.equal(delivered["4"], model[:6](images))
@@ -312,7 +312,7 @@ def test_filters_are_read_after_a_hinge():
     model, images = local_network().eval(), normal(2, 3, 6, 6)
     model[1] = model[1].base
     delivered = {}
-    with tapped(model, ["0", "2"], delivered.__setitem__) as run:
+    with hooked(model, ["0", "2"], delivered.__setitem__) as run:
         run(images)
     assert torch.equal(delivered["0"], model[:2](images))
     assert torch.equal(delivered["2"], model[:4](images))

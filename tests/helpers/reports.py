@@ -158,7 +158,7 @@ def full_report(**changes):
             "history": history,
         },
         "warnings": ("On this model l1 pruning did as well.", f"The layer {HOSTILE} is odd."),
-        "remedies": (("Fine-tune for 6 epochs instead", "topocompress prune model.pt --finetune 6"),),
+        "advice": (("Fine-tune for 6 epochs instead", "topocompress prune model.pt --finetune 6"),),
         "environment": {
             "python": "3.11.7",
             "versions": {"topocompress": "0.1.0", "torch": "2.15.0"},

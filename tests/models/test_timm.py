@@ -24,7 +24,7 @@ from topocompress.models.loading import load_model
 from topocompress.models.preprocessing import default_preprocessing
 from topocompress.models.recognition import recognise
 from topocompress.network.capture import map_shapes
-from topocompress.network.hook_points import tapped
+from topocompress.network.hook_points import hooked
 from topocompress.types import Architecture
 
 NETWORKS = ("resnet10t", "mobilenetv3_small_050", "efficientnet_lite0", "convnext_atto", "regnetx_002")
@@ -276,7 +276,7 @@ def test_a_squashed_image_is_not_cropped():
 
 def maps_of(model: nn.Module, layers: list[str], inputs: torch.Tensor) -> dict[str, torch.Tensor]:
     found = {}
-    with tapped(model, layers, lambda layer, maps: found.setdefault(layer, maps.clone())) as run:
+    with hooked(model, layers, lambda layer, maps: found.setdefault(layer, maps.clone())) as run:
         run(inputs)
     return found
 

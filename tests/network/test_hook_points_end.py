@@ -10,7 +10,7 @@ from torchvision.models.resnet import BasicBlock
 from tests.helpers.capturing import Net, captured, conv, images, seeded, split
 from topocompress.errors import ModelError
 from topocompress.network.capture import Slice, collect_clouds, map_shapes, plan_passes
-from topocompress.network.hook_points import tapped
+from topocompress.network.hook_points import hooked
 
 # --- no trace is left ---
 
@@ -148,7 +148,7 @@ class Counted(nn.Module):
 
 def delivered(model: nn.Module, layers, **options) -> list[tuple[str, int]]:
     found = []
-    with tapped(model, layers, lambda name, maps: found.append((name, len(maps))), **options) as run:
+    with hooked(model, layers, lambda name, maps: found.append((name, len(maps))), **options) as run:
         for part, _ in split(images(7)):
             run(part)
     return found

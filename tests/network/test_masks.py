@@ -9,17 +9,17 @@ from tests.helpers.capturing import Net, conv, images, seeded
 from tests.helpers.tiny_nets import Chain, Concat, Depthwise, Residual, SqueezeExcite, example
 from tests.helpers.tiny_nets import seeded as tiny
 from topocompress.errors import ModelError
-from topocompress.network.masks import Switches, gated
+from topocompress.network.masks import FilterMasks, masked
 
 
 def run_with(model, layers, x, off=()):
     """Output, and the effect of every filter on its sum, with some (layer, filter) switched off."""
-    switches = Switches(model, layers)
+    switches = FilterMasks(model, layers)
     for layer, channel in off:
         on = torch.ones(model.get_submodule(layer).weight.shape[0])
         on[channel] = 0
         switches.set(layer, on)
-    with gated(model, layers, switches) as run, torch.enable_grad():
+    with masked(model, layers, switches) as run, torch.enable_grad():
         switches.expect(len(x))
         output = run(x)
         slopes = torch.autograd.grad(output.sum(), list(switches.maps.values()), allow_unused=True)

@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from tests.helpers.synthetic import layer, scores
-from topocompress.reporting.advice import Situation, loss, remedies, verdict
+from topocompress.reporting.advice import Situation, advise, loss, verdict
 from topocompress.types import Control, GroupPlan, Measurement, PruningPlan
 
 FOUND = scores({"a": layer([100, 310, 320]), "b": layer([330, 350, 200, 90, 80, 70, 60])})
@@ -24,7 +24,7 @@ COMMAND = ("prune", "my model.pt", "--max-betti", "300", "--data", "digits", "--
 
 def advice(command=COMMAND, *, plan=PLAN, found=FOUND, **changes):
     situation = Situation(**{"command": command, "labelled": True, "finetune": 0, "max_betti": 300.0, **changes})
-    return remedies(situation, found, plan)
+    return advise(situation, found, plan)
 
 
 def words(command):

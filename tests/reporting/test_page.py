@@ -25,7 +25,7 @@ SECTIONS = {
     "budget": "budget",
     "latency": "latency",
     "tuning": "fine-tuning",
-    "remedies": "remedies",
+    "advice": "advice",
 }
 
 
@@ -131,7 +131,7 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
     cells = [element["text"] for element in page.found if element["tag"] in ("th", "td")]
     for row in quantities.comparison_table(full):
         assert [cells[i : i + len(row)] for i in range(len(cells))].count(list(row)) >= 1
-    assert full.remedies[0][1] in text
+    assert full.advice[0][1] in text
     assert full.quantized.message in "".join(text)
 
 
@@ -194,7 +194,7 @@ def test_the_licences_of_the_libraries_come_with_them():
     [
         ({}, set()),
         ({"warnings": ()}, {"warnings"}),
-        ({"remedies": ()}, {"remedies"}),
+        ({"advice": ()}, {"advice"}),
         ({"budget": None}, {"budget"}),
         ({"finetune": {}}, {"fine-tuning"}),
         ({"plan": report().plan}, {"scores"}),

@@ -123,7 +123,7 @@ def test_markdown_holds_every_number_warning_and_command():
     environment = {"versions": {"torch": "2.9", "onnx": "1.19"}, "processor": "A Processor", "cores": 2, "seed": 7}
     full = report(
         warnings=("The photographs are a stand-in.", "Not faster."),
-        remedies=(("Fine-tune", "topocompress prune --finetune 5"), ("Raise", "topocompress prune --max-betti 400")),
+        advice=(("Fine-tune", "topocompress prune --finetune 5"), ("Raise", "topocompress prune --max-betti 400")),
         controls=(Control(criterion="l1", accuracies=(0.7,)),),
         environment=environment,
     )
@@ -235,7 +235,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
         controls=(Control(criterion="l1", accuracies=(0.7, 0.75)),),
         finetune={"epochs": 3, "best_epoch": 2},
         warnings=("Größer als 1 ×",),
-        remedies=(("what", "command"),),
+        advice=(("what", "command"),),
         environment={"seed": 0},
     )
     write_report(tmp_path, original)
@@ -257,7 +257,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
                 Control(criterion=c["criterion"], accuracies=tuple(c["accuracies"])) for c in found["controls"]
             ),
             "warnings": tuple(found["warnings"]),
-            "remedies": tuple(tuple(remedy) for remedy in found["remedies"]),
+            "advice": tuple(tuple(remedy) for remedy in found["advice"]),
         }
     )
     assert again == original

@@ -42,4 +42,4 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     console.show_report(report, comparison_table(report), lines)
     int8 = "" if report.quantized is None else "model.int8.onnx, "
     console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
-    console.show_remedies(report)
+    console.show_advice(report)

@@ -16,7 +16,7 @@ class Taylor(GradientCriterion):
     """First-order change of the loss without the filter; needs labels (higher: keep).
 
     Molchanov, Mallya, Tyree, Frosio & Kautz, "Importance Estimation for Neural Network Pruning", CVPR 2019,
-    arXiv:1906.10771, in its form with a gate on each map: the root mean square over the samples of Σ a · ∂L/∂a, with L
+    arXiv:1906.10771, in its form with a mask on each map: the root mean square over the samples of Σ a · ∂L/∂a, with L
     the cross-entropy of the sample.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from topocompress.errors import DataError, ModelError
-from topocompress.network.hook_points import tapped
+from topocompress.network.hook_points import hooked
 from topocompress.runtime.shared_arrays import LocalArray, Writable
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -108,7 +108,7 @@ def map_shapes(
         shapes.setdefault(layer, (points.shape[1], math.prod(points.shape[2:])))
 
     order: list[str] = []
-    with tapped(model, layers, deliver, order=order, whole=True) as run:
+    with hooked(model, layers, deliver, order=order, whole=True) as run:
         run(example)
     return {layer: shapes[layer] for layer in order}
 
@@ -200,7 +200,7 @@ def collect_clouds(
             stage.write(points, rooms[index], seen)
         filled[layer] += len(output)
 
-    with tapped(model, wanted, deliver, layout=layout) as run:
+    with hooked(model, wanted, deliver, layout=layout) as run:
         for images, _ in batches:
             if not _finite(images):
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")

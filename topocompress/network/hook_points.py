@@ -61,8 +61,8 @@ class _AllDelivered(BaseException):
     """Ends a forward pass from which nothing more is wanted; no model's ``except Exception`` holds it up."""
 
 
-class Taps(TorchFunctionMode):
-    """Follows each tapped layer's output through norm and activation and hands it over before anything else."""
+class HookPoints(TorchFunctionMode):
+    """Follows each hooked layer's output through norm and activation and hands it over before anything else."""
 
     def __init__(self, deliver: Callable[[str, Tensor], None], waiting: set[str]) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def tapped(
+def hooked(
     model: nn.Module,
     layers: Collection[str],
     deliver: Callable[[str, Tensor], None],
@@ -174,40 +174,42 @@ def tapped(
     def deliver_maps(layer: str, output: Tensor) -> None:
         deliver(layer, output.movedim(-1, 1) if isinstance(modules[layer], nn.Linear) else output)
 
-    taps = Taps(deliver_maps, waiting)
+    points = HookPoints(deliver_maps, waiting)
 
     def run(images: Tensor) -> None:
         waiting.update(["", *layers] if whole else layers)
         try:
-            with taps:
+            with points:
                 run_forward(model, laid_out(images.to(device), layout))
-            taps.finish()
+            points.finish()
         except _AllDelivered:
-            taps.abandon()
+            points.abandon()
 
-    with evaluating(model) as device, listening(model, layers, taps, order):
+    with evaluating(model) as device, with_hooks(model, layers, points, order):
         yield run
 
 
 @contextlib.contextmanager
-def listening(model: nn.Module, layers: Iterable[str], taps: Taps, order: list[str] | None = None) -> Iterator[None]:
-    """Let layers and norms tell ``taps`` what they compute; their hooks are gone on the way out."""
+def with_hooks(
+    model: nn.Module, layers: Iterable[str], points: HookPoints, order: list[str] | None = None
+) -> Iterator[None]:
+    """Let layers and norms tell ``points`` what they compute; their hooks are gone on the way out."""
 
     def hook(layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def open_tap(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def opened(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             if order is not None:
                 order.append(layer)
-            taps.open(layer, output)
+            points.open(layer, output)
 
-        return open_tap
+        return opened
 
     modules = dict(model.named_modules())
     with contextlib.ExitStack() as stack:
         for layer in layers:
             stack.callback(modules[layer].register_forward_hook(hook(layer)).remove)
         for module in filter(_is_link, modules.values()):
-            stack.callback(module.register_forward_pre_hook(taps.enter).remove)
-            stack.callback(module.register_forward_hook(taps.leave).remove)
+            stack.callback(module.register_forward_pre_hook(points.enter).remove)
+            stack.callback(module.register_forward_hook(points.leave).remove)
         yield
 
 
@@ -219,11 +221,11 @@ def following_norms(model: nn.Module, layers: Collection[str], example: Tensor) 
         layers: Names of Conv2d or Linear modules.
         example: (1, C, H, W) input.
     """
-    taps = Taps(lambda _layer, _output: None, {""})
-    with evaluating(model) as device, listening(model, layers, taps), taps:
+    points = HookPoints(lambda _layer, _output: None, {""})
+    with evaluating(model) as device, with_hooks(model, layers, points), points:
         run_forward(model, example.to(device))
-    taps.abandon()
-    return taps.norms
+    points.abandon()
+    return points.norms
 
 
 def _is_link(module: nn.Module) -> bool:

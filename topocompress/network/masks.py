@@ -1,7 +1,7 @@
-"""Gates on filters' maps: switching filters off, and what each does to the output, without touching the network.
+"""Masks on filters' maps: switching filters off, and what each does to the output, without touching the network.
 
-A gate stands where the map is read (see ``hook_points``) and multiplies it by one number per sample and
-filter, 1, or 0 for a filter that is switched off. The gradient with respect to the gate of (sample, filter) is
+A mask stands where the map is read (see ``hook_points``) and multiplies it by one number per sample and
+filter, 1, or 0 for a filter that is switched off. The gradient with respect to the mask of (sample, filter) is
 Σ a · ∂/∂a over the filter's map a: the first-order effect of the filter on whatever is differentiated.
 """
 
@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError
-from topocompress.network.hook_points import FOLLOWED, Taps, listening, tensors_in
+from topocompress.network.hook_points import FOLLOWED, HookPoints, tensors_in, with_hooks
 from topocompress.network.inference import evaluating, run_forward
 from topocompress.network.memory_layout import laid_out
 
-Gate = Callable[[str, Tensor], Tensor]
+Mask = Callable[[str, Tensor], Tensor]
 """Takes a layer's name and its maps as they are, gives what is read in their place."""
 
 
-class _Gates(Taps):
-    """Follows layers' outputs as :class:`Taps` does, and puts something else where their maps are read."""
+class _Masks(HookPoints):
+    """Follows layers' outputs as :class:`HookPoints` does, and puts something else where their maps are read."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, mask: Mask) -> None:
         super().__init__(lambda _layer, _output: None, {""})
-        self._gate = gate
-        self._gated: dict[int, tuple[Tensor, Tensor]] = {}  # what was there, held so that its id stays its own; gated
+        self._mask = mask
+        self._masked: dict[int, tuple[Tensor, Tensor]] = {}  # what was there, held so that its id stays its own; masked
 
     def __torch_function__(
         self,
@@ -51,7 +51,7 @@ class _Gates(Taps):
         return output
 
     def _knows(self, value: Tensor) -> bool:
-        return id(value) in self._open or id(value) in self._gated
+        return id(value) in self._open or id(value) in self._masked
 
     def _exchanged(self, value: Any) -> Any:
         if isinstance(value, (tuple, list)):
@@ -62,51 +62,51 @@ class _Gates(Taps):
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         if not isinstance(value, Tensor) or not self._knows(value):
             return value
-        if id(value) not in self._gated:
-            self._gated[id(value)] = value, self._gate(self._open[id(value)][0], value)
-        return self._gated[id(value)][1]
+        if id(value) not in self._masked:
+            self._masked[id(value)] = value, self._mask(self._open[id(value)][0], value)
+        return self._masked[id(value)][1]
 
     def abandon(self) -> None:
         super().abandon()
-        self._gated.clear()
+        self._masked.clear()
 
 
 @contextlib.contextmanager
-def gated(
+def masked(
     model: nn.Module,
     layers: Collection[str],
-    gate: Gate,
+    mask: Mask,
     *,
     layout: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Callable[[Tensor], Any]]:
-    """Yield a function that runs a batch with gates on some layers' maps and returns the network's output.
+    """Yield a function that runs a batch with masks on some layers' maps and returns the network's output.
 
     The model runs in evaluation mode; mode, random state, gradients and hooks are as before on the way out.
 
     Args:
         model: The network; left as it was.
         layers: Names of Conv2d or Linear modules.
-        gate: Called where a layer's maps are read.
+        mask: Called where a layer's maps are read.
         layout: How images lie in memory; see :func:`topocompress.network.memory_layout.fast_layout`.
     """
-    gates = _Gates(gate)
+    masks = _Masks(mask)
 
     def run(images: Tensor) -> Any:
         try:
-            with gates:
+            with masks:
                 return run_forward(model, laid_out(images.to(device), layout))
         finally:
-            gates.abandon()
+            masks.abandon()
 
-    with evaluating(model) as device, listening(model, layers, gates):
+    with evaluating(model) as device, with_hooks(model, layers, masks):
         yield run
 
 
-class Switches:
-    """One gate per sample and filter of each layer, for :func:`gated`.
+class FilterMasks:
+    """One mask per sample and filter of each layer, for :func:`masked`.
 
     Attributes:
-        maps: Layer → the gates of the last run, (samples, filters); they collect gradients where these are enabled.
+        maps: Layer → the masks of the last run, (samples, filters); they collect gradients where these are enabled.
     """
 
     def __init__(self, model: nn.Module, layers: Collection[str]) -> None:
@@ -125,7 +125,7 @@ class Switches:
         self._on[layer] = on
 
     def __call__(self, layer: str, output: Tensor) -> Tensor:
-        """The maps with their gates."""
+        """The maps with their masks."""
         if len(output) != self._arriving:
             raise ModelError(
                 f"{layer}: {len(output)} maps for {self._arriving} samples; it does not see each sample once",
@@ -134,10 +134,10 @@ class Switches:
         axis = output.ndim - 1 if self._linear[layer] else 1
         if layer not in self.maps:
             on = self._on.get(layer)
-            gates = torch.ones(len(output), output.shape[axis], dtype=output.dtype, device=output.device)
+            masks = torch.ones(len(output), output.shape[axis], dtype=output.dtype, device=output.device)
             if on is not None:
-                gates *= on.to(gates)
-            self.maps[layer] = gates.requires_grad_(torch.is_grad_enabled())
+                masks *= on.to(masks)
+            self.maps[layer] = masks.requires_grad_(torch.is_grad_enabled())
         shape = [1] * output.ndim
         shape[0], shape[axis] = len(output), output.shape[axis]
         return output * self.maps[layer].view(shape)

@@ -13,12 +13,12 @@ from topocompress.types import Control, Measurement, PruningPlan, Scores
 
 _FLAGS = {"--force", "--distill"}
 TOLERATED_LOSS = 0.05
-"""Accuracy or agreement, in 0..1, that may be lost before remedies are given."""
+"""Accuracy or agreement, in 0..1, that may be lost before advice is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What the remedies depend on.
+    """What advice depends on.
 
     Attributes:
         command: The command line as given, without the program's name.
@@ -44,7 +44,7 @@ def loss(before: Measurement, after: Measurement) -> float:
     return 1.0 - (after.agreement if after.agreement is not None else 1.0)
 
 
-def remedies(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:
+def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:
     """What to try, in order, each with its exact command."""
     found: list[tuple[str, str]] = []
     if situation.labelled:

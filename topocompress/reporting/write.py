@@ -51,9 +51,9 @@ def _sections(report: Report) -> Iterator[str]:
     about, data = report.environment, report.data
     if report.warnings:
         yield from ("## Read this", "", *(f"- {_text(warning)}" for warning in report.warnings), "")
-    if report.remedies:
+    if report.advice:
         yield from ("## If that is too much lost", "")
-        for number, (what, command) in enumerate(report.remedies, 1):
+        for number, (what, command) in enumerate(report.advice, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
         yield from ("## Budget", "", budget_line(report.budget), "")

@@ -1,4 +1,4 @@
-"""Scores from what filters do to the network's output, to first order: gates, and one backward pass per draw."""
+"""Scores from what filters do to the network's output, to first order: masks, and one backward pass per draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topocompress.network.batchnorm import estimating, with_statistics
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import POOLED, is_detector, judged
 from topocompress.network.inference import main_output
-from topocompress.network.masks import Switches, gated
+from topocompress.network.masks import FilterMasks, masked
 from topocompress.network.memory_layout import fast_layout
 from topocompress.runtime.progress import Progress
 from topocompress.runtime.resources import Resources
@@ -28,7 +28,7 @@ from topocompress.scoring.maps import Constancy, check_maps
 from topocompress.scoring.units import Units, effects_of_units, known_layers, norms_of_units
 from topocompress.types import LayerScores
 
-_COPIES = 6  # of every map, that autograd and the operations between two taps hold
+_COPIES = 6  # of every map, that autograd and the operations between two hook points hold
 
 
 def score_gradients(
@@ -116,7 +116,7 @@ class _Work:
         for images, _ in batches:
             layout = fast_layout(model, images[:1])
             break
-        with gated(model, names, look, layout=layout) as run:
+        with masked(model, names, look, layout=layout) as run:
             for images, given in batches:
                 if not images.isfinite().all():
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
@@ -177,41 +177,41 @@ class _Work:
             One (rows, units) array per group, and (rows,).
         """
         layers = list(self.widths)
-        switches = Switches(self.model, layers)
+        masked_filters = FilterMasks(self.model, layers)
         for group, removal in zip(self.groups, removals, strict=False):
             for layer, units in group.items():
                 on = torch.ones(self.widths[layer])
                 on[[c for unit, alive in zip(units, removal.on, strict=True) if not alive for c in unit]] = 0
-                switches.set(layer, on)
+                masked_filters.set(layer, on)
         draws = len(self.directions)
         widths = [len(next(iter(group.values()))) for group in self.groups]
         found = [np.zeros((draws, self.samples, width), dtype=np.float32) for width in widths]
         drift = np.zeros((draws, self.samples))
         total = self.criterion.rounds * self.samples
-        model = self._settled(layers, switches) if self.criterion.settled and removals else self.model
-        with gated(model, layers, switches, layout=self.layout) as run, torch.enable_grad():
+        model = self._settled(layers, masked_filters) if self.criterion.settled and removals else self.model
+        with masked(model, layers, masked_filters, layout=self.layout) as run, torch.enable_grad():
             for start, images in self._chunks():
                 stop = start + len(images)
-                switches.expect(len(images))
+                masked_filters.expect(len(images))
                 outputs = _points(run(images), keep=True)
                 along = self.directions[:, start:stop].to(outputs)
                 moved = (outputs.detach() - self.outputs[start:stop].to(outputs)) * along
                 drift[:, start:stop] = moved.flatten(2).sum(dim=2).cpu().numpy()
-                for draw, slopes in enumerate(self._slopes(switches, outputs, along)):
+                for draw, slopes in enumerate(self._slopes(masked_filters, outputs, along)):
                     for array, group in zip(found, self.groups, strict=True):
                         array[draw, start:stop] = effects_of_units(group, slopes, array.shape[2])
                 self.progress("measuring effects", number * self.samples + stop, total)
         return [array.reshape(self.rows, -1) for array in found], drift.reshape(-1)
 
-    def _settled(self, layers: list[str], switches: Switches) -> nn.Module:
+    def _settled(self, layers: list[str], masked_filters: FilterMasks) -> nn.Module:
         """A copy whose BatchNorm statistics are those of the network that is left."""
         if not any(True for _ in with_statistics(self.model)):
             return self.model
         settled = copy.deepcopy(self.model)
-        with gated(settled, layers, switches, layout=self.layout) as run, estimating(settled):
+        with masked(settled, layers, masked_filters, layout=self.layout) as run, estimating(settled):
             for images, _ in self.batches:
                 if len(images) > 1:
-                    switches.expect(len(images))
+                    masked_filters.expect(len(images))
                     run(images)
         return settled
 
@@ -222,9 +222,9 @@ class _Work:
                 yield start, part
                 start += len(part)
 
-    def _slopes(self, switches: Switches, outputs: Tensor, along: Tensor) -> Iterator[dict[str, Tensor]]:
+    def _slopes(self, masked_filters: FilterMasks, outputs: Tensor, along: Tensor) -> Iterator[dict[str, Tensor]]:
         """Layer → (samples, filters) effects, for one draw after the other."""
-        names, gates = list(switches.maps), list(switches.maps.values())
+        names, masks = list(masked_filters.maps), list(masked_filters.maps.values())
         if not outputs.requires_grad:
             raise ModelError(
                 "the model's output does not depend on its layers in a way that gradients can follow",
@@ -233,10 +233,10 @@ class _Work:
         for draw, direction in enumerate(along):
             watched = (outputs * direction).sum()
             more = draw < len(along) - 1
-            slopes = torch.autograd.grad(watched, gates, retain_graph=more, allow_unused=True)
+            slopes = torch.autograd.grad(watched, masks, retain_graph=more, allow_unused=True)
             yield {
-                name: torch.zeros_like(gate) if slope is None else slope.detach()
-                for name, gate, slope in zip(names, gates, slopes, strict=True)
+                name: torch.zeros_like(mask) if slope is None else slope.detach()
+                for name, mask, slope in zip(names, masks, slopes, strict=True)
             }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from topocompress.criteria.base import MapCriterion, checked
 from topocompress.errors import DataError, ModelError
 from topocompress.network.capture import Batches
-from topocompress.network.hook_points import tapped
+from topocompress.network.hook_points import hooked
 from topocompress.runtime.progress import Progress
 from topocompress.scoring.clouds import Scored
 from topocompress.scoring.workers import DEAD
@@ -85,7 +85,7 @@ def score_maps(
             checked(layer, criterion, raw.flatten()[:0], filters)  # says what shape is asked for
         sums[layer] = sums.get(layer, np.zeros(filters)) + np.sum(per_sample, axis=0)
 
-    with tapped(model, names, deliver, order=order) as run:
+    with hooked(model, names, deliver, order=order) as run:
         for images, _ in batches:
             if not images.isfinite().all():
                 raise DataError(f"NaN or infinity among input samples {seen}..{seen + len(images) - 1}")

@@ -96,7 +96,7 @@ def layer_bettis(
     # Processes that score clouds import this package and must not wait for torch.
     from torch import nn
 
-    from topocompress.network.hook_points import tapped
+    from topocompress.network.hook_points import hooked
 
     classes = np.asarray(labels)
     if classes.shape != (len(inputs),):
@@ -107,7 +107,7 @@ def layer_bettis(
         raise TopologyError(f"the network has no layer {unknown[0]}", hint=f"It has {', '.join(chosen[:5])}, ...")
     found: dict[str, NDArray[Any]] = {}
     order: list[str] = []
-    with tapped(
+    with hooked(
         model,
         chosen if layers is None else list(layers),
         lambda layer, maps: found.__setitem__(layer, maps.detach().flatten(1).cpu().numpy()),

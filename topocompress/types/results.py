@@ -197,7 +197,7 @@ class Report:
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
         finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
         warnings: Sentences the user should read.
-        remedies: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
+        advice: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
         environment: Versions, machine, threads, seed, command, seconds per step.
     """
 
@@ -214,5 +214,5 @@ class Report:
     controls: tuple[Control, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    remedies: tuple[tuple[str, str], ...] = ()
+    advice: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)

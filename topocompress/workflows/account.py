@@ -10,7 +10,7 @@ from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import Predictions
 from topocompress.planning.selection import Selection
 from topocompress.reporting import describe, environment
-from topocompress.reporting.advice import TOLERATED_LOSS, Situation, loss, remedies, verdict
+from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
 from topocompress.reporting.write import write_report
 from topocompress.surgery.run_directory import write_run
 from topocompress.types import Control, Delivery, Report
@@ -72,7 +72,7 @@ def report_on(
         + describe.budget_missed(choice.budget, sides)
         + describe.tuning_warnings(job.data, recipe)
         + describe.nothing_found(before),
-        remedies=remedies(situation, selection.scores, plan) if bad else (),
+        advice=advise(situation, selection.scores, plan) if bad else (),
         environment={
             **environment.describe(),
             "seed": job.seed,

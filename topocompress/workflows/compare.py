@@ -92,7 +92,9 @@ def compare(
     processes.refuse_several("a comparison")
     recipe = fitted(finetune, loaded.module, data)
     folder = None if out is None else Path(out) / "cells"
-    arena = _Arena.open(loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress)
+    comparing = _Comparing.open(
+        loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress
+    )
     cells: list[Cell] = []
     left_out: dict[str, str] = {}
     for seed in range(seeds):
@@ -100,7 +102,7 @@ def compare(
             if name in left_out:
                 continue
             try:
-                cells += arena.results(name, ratios, seed)
+                cells += comparing.results(name, ratios, seed)
             except CriterionError as error:
                 left_out[name] = error.what
                 cells = [cell for cell in cells if cell.criterion != name]
@@ -111,8 +113,8 @@ def compare(
         model=loaded.source,
         data=data.source,
         measure="accuracy" if data.labelled else "agreement",
-        original=arena.before.accuracy if arena.before.accuracy is not None else 1.0,
-        macs=sum(cost.macs for cost in arena.costs.values()),
+        original=comparing.before.accuracy if comparing.before.accuracy is not None else 1.0,
+        macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
         finetune=recipe.epochs,
         cells=tuple(cells),
@@ -161,7 +163,7 @@ def contestant(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Arena:
+class _Comparing:
     job: Job
     samples: int
     limits: Limits
@@ -182,7 +184,7 @@ class _Arena:
         ignore: tuple[str, ...],
         folder: Path | None,
         progress: Progress,
-    ) -> _Arena:
+    ) -> _Comparing:
         job = Job(loaded=loaded, data=data, progress=progress, recovery=Recovery(finetune=recipe))
         context = {
             "model": fingerprint(loaded.module),
