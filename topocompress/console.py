@@ -247,7 +247,7 @@ def show_bench(found: Bench) -> None:
 
 def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
     """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
-    stages = {"removed": "after removal", "settled": "BatchNorm re-estimated", "tuned": "fine-tuned"}
+    stages = {"removed": "after removal", "settled": "repaired", "tuned": "fine-tuned"}
     shown = [stage for stage in stages if rows and stage in rows[0]]
     table = _table(f"{measure} left, %")
     table.add_column("share removed", justify="right")

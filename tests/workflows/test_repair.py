@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -10,21 +11,25 @@ from tests.helpers.trained import digits, trained
 from topocompress.criteria import L1
 from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import agreement, evaluate
+from topocompress.errors import ModelError
 from topocompress.network.batchnorm import recalibrate_batchnorm
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits
+from topocompress.reconstruction.refit import Reconstruction
 from topocompress.surgery.removal import apply
 from topocompress.surgery.trial import prunable_groups
-from topocompress.types import PruningPlan
+from topocompress.types import PruningPlan, Refit
 from topocompress.workflows.controls import left_after_removal
 from topocompress.workflows.job import Job
+from topocompress.workflows.options import Recovery
 from topocompress.workflows.repair import Repaired, repair
 from topocompress.workflows.shrinking import Shrunk
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
 
-def job(**changes):
-    return Job(loaded=loaded(trained()), data=replace(data(), **changes), seed=0)
+def job(*, refits=False, **changes):
+    recovery = Recovery(reconstruct=refits)
+    return Job(loaded=loaded(trained()), data=replace(data(), **changes), recovery=recovery)
 
 
 def halved(model):
@@ -67,7 +72,8 @@ def test_statistics_that_make_a_network_less_like_the_original_are_refused(prune
     )  # of a network that is already as it was
     settled = repair(seen, seen.loaded.module, untouched)
     assert (settled.model, settled.statistics) == (seen.loaded.module, "kept")
-    kept = Shrunk(model=settled.model, plan=untouched, bare=settled.model, cut=settled.model)
+    model = settled.model
+    kept = Shrunk(model=model, plan=untouched, bare=model, settled=model, cut=model, repaired=settled)
     left = left_after_removal(seen, kept, before)
     assert left["statistics"] == "kept"
     assert left["accuracy_recalibrated"] == left["accuracy"] == before.accuracy
@@ -86,4 +92,47 @@ def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed
 
 def test_without_batchnorm_there_is_nothing_to_set(pruned):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert repair(job(), model, pruned[0]) == Repaired(model=model, statistics="kept")
+    assert repair(job(), model, pruned[0]) == Repaired(model=model, settled=model, statistics="kept")
+
+
+def test_layers_are_refitted_where_that_does_good(pruned):
+    plan, bare = pruned
+    seen = job(refits=True)
+    repaired = repair(seen, bare, plan)
+    assert repaired.refits
+    assert repaired.left == ""
+    assert seen.likeness(repaired.model) > seen.likeness(repaired.settled) + 0.05
+    before = seen.evaluated(seen.model, "")
+    made = Shrunk(
+        model=repaired.model, plan=plan, bare=bare, settled=repaired.settled, cut=repaired.model, repaired=repaired
+    )
+    left = left_after_removal(seen, made, before)
+    assert left["accuracy_repaired"] > left["accuracy_recalibrated"] > left["accuracy"]
+    assert len(left["refitted"]) == len(repaired.refits)
+
+
+def test_a_reconstruction_that_makes_a_network_less_like_the_original_is_refused(pruned, monkeypatch):
+    def spoilt(model, *_, **__):
+        worse = copy.deepcopy(model)
+        with torch.no_grad():
+            worse[-1].weight.neg_()
+        layers = (Refit(layer="8", before=1.0, after=0.5, ridge=1.0),)
+        return Reconstruction(model=worse, layers=layers, samples=9)
+
+    monkeypatch.setattr("topocompress.workflows.repair.reconstruct", spoilt)
+    plan, bare = pruned
+    repaired = repair(job(refits=True), bare, plan)
+    assert repaired.model is repaired.settled
+    assert repaired.refits == ()
+    assert "less like the original on samples held out" in repaired.left
+
+
+def test_a_network_whose_way_depends_on_the_samples_is_left_and_says_so(pruned, monkeypatch):
+    def refuse(*_, **__):
+        raise ModelError("which layers run depends on the samples")
+
+    monkeypatch.setattr("topocompress.workflows.repair.reconstruct", refuse)
+    plan, bare = pruned
+    repaired = repair(job(refits=True), bare, plan)
+    assert repaired.model is repaired.settled
+    assert repaired.left == "which layers run depends on the samples"

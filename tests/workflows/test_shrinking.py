@@ -10,7 +10,7 @@ from topocompress.models.loading import fingerprint
 from topocompress.training.finetuning import FinetuneResult
 from topocompress.workflows.choosing import choose
 from topocompress.workflows.job import Job
-from topocompress.workflows.options import Removal, Scoring
+from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.selecting import select
 from topocompress.workflows.shrinking import shrink
 
@@ -37,7 +37,8 @@ def tune(monkeypatch):
 
 def job(**rule):
     removal = Removal(round_to=1, **rule)
-    return Job(loaded=loaded(trained()), data=data(), removal=removal, scoring=Scoring(criterion=L1()))
+    how = {"scoring": Scoring(criterion=L1()), "recovery": Recovery(reconstruct=False)}
+    return Job(loaded=loaded(trained()), data=data(), removal=removal, **how)
 
 
 def widths(model):

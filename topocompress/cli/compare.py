@@ -67,6 +67,7 @@ def compare(
             samples=samples,
             seeds=seeds,
             finetune=recipe,
+            reconstruct=tuning.reconstruct,
             ignore=ignore or (),
             round_to=rounding,
             out=out,

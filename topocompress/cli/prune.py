@@ -116,7 +116,7 @@ def prune(
         rounds=steps,
     )
     scoring = Scoring(criterion=criterion, samples=samples)
-    recovery = Recovery(finetune=tuning.recipe(), activation=activation)
+    recovery = Recovery(finetune=tuning.recipe(), activation=activation, reconstruct=tuning.reconstruct)
     output = Output(
         out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
     )

@@ -73,7 +73,7 @@ def sweep(
             shares,
             removal=removal,
             scoring=scoring,
-            recovery=Recovery(finetune=recipe),
+            recovery=Recovery(finetune=recipe, reconstruct=tuning.reconstruct),
             seed=seed,
             out=out,
             progress=progress,

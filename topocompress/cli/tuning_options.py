@@ -68,9 +68,16 @@ Augment = Annotated[
 ]
 
 
+Reconstruct = Annotated[
+    bool, typer.Option(help="Refit what reads pruned channels first, without labels, where that does good.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """How a network is fine-tuned."""
+    """How a network recovers what removal cost."""
+
+    reconstruct: Reconstruct = True
 
     finetune: Finetune = 0
     lr: Rate = 0.01

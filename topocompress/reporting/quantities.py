@@ -114,6 +114,8 @@ def stages(report: Report) -> list[Stage]:
     ]
     if (how := removed.get("statistics", "re-estimated")) != "kept":
         found.append((f"BatchNorm {how}", "settled", cut, removed.get(f"{measure}_recalibrated")))
+    if removed.get("refitted"):
+        found.append(("Reconstructed", "settled", cut, removed.get(f"{measure}_repaired")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
     if report.quantized is not None:

@@ -29,6 +29,7 @@ def stage_lines(report: Report) -> list[str]:
     lines = [
         f"Data: {data['source']}{note}; {uses}.",
         f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
+        *_reconstructed(report, measure),
     ]
     if report.finetune:
         steps = report.finetune.get("steps", 1)
@@ -45,10 +46,18 @@ def stage_lines(report: Report) -> list[str]:
         )
     for control in report.controls:
         each = ", ".join(percent(value) for value in control.accuracies)
-        how = report.removed.get("statistics", "re-estimated")
-        norms = "BatchNorm re-estimated" if how == "re-estimated" else "BatchNorm treated alike"
-        lines.append(f"Control, the same widths by {control.criterion}, {norms}, no fine-tuning: accuracy {each}.")
+        lines.append(
+            f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: accuracy {each}."
+        )
     return lines
+
+
+def _alike(report: Report) -> str:
+    """What was done to the controls too."""
+    if report.removed.get("refitted"):
+        return "reconstructed alike"
+    how = report.removed.get("statistics", "re-estimated")
+    return "BatchNorm re-estimated" if how == "re-estimated" else "BatchNorm treated alike"
 
 
 def _settled(report: Report, measure: str) -> str:
@@ -60,6 +69,21 @@ def _settled(report: Report, measure: str) -> str:
     if how == "kept":
         return "BatchNorm statistics were left alone"
     return f"with BatchNorm statistics re-estimated: {left}"
+
+
+def _reconstructed(report: Report, measure: str) -> list[str]:
+    if why := report.removed.get("not_refitted"):
+        return [f"Nothing was refitted after removal: {why}."]
+    refits = report.removed.get("refitted") or ()
+    if not refits:
+        return []
+    taken = [refit for refit in refits if refit["ridge"] is not None]
+    before, after = (sum(refit[side] for refit in taken) / max(1, len(taken)) for side in ("before", "after"))
+    return [
+        f"Reconstructed without labels: {measure} {percent(report.removed[f'{measure}_repaired'])}; {len(taken)} of "
+        f"{len(refits)} layers were fitted to what they gave before, their error on samples held out {before:.2f} → "
+        f"{after:.2f} of the variance."
+    ]
 
 
 def headline(report: Report) -> str:

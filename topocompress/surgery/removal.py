@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
@@ -108,6 +110,21 @@ def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> di
     smaller = replay(numbered, plan, example=example)
     norms = named_statistics(smaller).items()
     return {name: norm.running_mean.round().long() for name, norm in norms if norm.running_mean is not None}
+
+
+def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
+    """Convolution or linear layer → (outputs,) which of its outputs stay under a plan; the model is not changed."""
+    numbered = copy.deepcopy(model)
+    axes: dict[str, int] = {}
+    for name, module in numbered.named_modules():
+        if isinstance(module, nn.Linear | _ConvNd) and isinstance(module.weight, nn.Parameter):
+            axis = axes[name] = 1 if isinstance(module, _ConvTransposeNd) else 0
+            numbers = torch.arange(float(module.weight.shape[axis])).to(module.weight)
+            shape = [-1 if dim == axis else 1 for dim in range(module.weight.ndim)]
+            module.weight.data = numbers.view(shape).expand_as(module.weight).contiguous()
+    smaller: dict[str, Any] = dict(replay(numbered, plan, example=example).named_modules())
+    found = {name: smaller[name].weight.detach() for name in axes if name in smaller}
+    return {name: weight.movedim(axes[name], 0).flatten(1)[:, 0].round().long() for name, weight in found.items()}
 
 
 def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:

@@ -30,6 +30,7 @@ from topocompress.types.results import (
     NodeTimes,
     Probe,
     Quantized,
+    Refit,
     Report,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "Probe",
     "PruningPlan",
     "Quantized",
+    "Refit",
     "Report",
     "Scores",
     "Sweep",

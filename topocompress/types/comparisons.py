@@ -17,7 +17,7 @@ class Cell:
         seed: Which set of calibration samples.
         macs: Multiply-accumulates for one sample that are left.
         removed: Accuracy (or agreement) in 0..1 right after removal.
-        settled: The same after BatchNorm re-estimation.
+        settled: The same after repair: layers reconstructed, or BatchNorm re-estimated.
         tuned: The same after fine-tuning; ``None`` without.
     """
 

@@ -90,6 +90,23 @@ class ExportCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refit:
+    """One layer fitted anew to what it gave before removal.
+
+    Attributes:
+        layer: Its name.
+        before: Mean square error of its outputs on samples held out, over their variance, with the weights it had.
+        after: The same with those it has now.
+        ridge: How strongly the new weights are held near the old ones; ``None`` where the old ones stay.
+    """
+
+    layer: str
+    before: float
+    after: float
+    ridge: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """Another choice of as many channels per group, for comparison, before any fine-tuning.
 

@@ -48,6 +48,7 @@ def compare(
     samples: int,
     seeds: int = 3,
     finetune: Recipe | int = 0,
+    reconstruct: bool = True,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -67,6 +68,7 @@ def compare(
         samples: Calibration samples of one seed.
         seeds: How many sets of calibration samples.
         finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
+        reconstruct: Refit every result without labels first, where that does it good.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -90,10 +92,11 @@ def compare(
             hint="Lower --samples or --seeds, or give more data.",
         )
     processes.refuse_several("a comparison")
-    recipe = fitted(finetune, loaded.module, data)
     folder = None if out is None else Path(out) / "cells"
+    recovery = Recovery(finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct)
+    recipe = recovery.recipe
     comparing = _Comparing.open(
-        loaded, data, samples, Limits(round_to=round_to), recipe, tuple(ignore), folder, progress
+        loaded, data, samples, Limits(round_to=round_to), recovery, tuple(ignore), folder, progress
     )
     cells: list[Cell] = []
     left_out: dict[str, str] = {}
@@ -167,7 +170,6 @@ class _Comparing:
     job: Job
     samples: int
     limits: Limits
-    recipe: Recipe
     store: ResultStore
     groups: Sequence[ChannelGroup]
     costs: dict[str, LayerCost]
@@ -180,24 +182,25 @@ class _Comparing:
         data: Data,
         samples: int,
         limits: Limits,
-        recipe: Recipe,
+        recovery: Recovery,
         ignore: tuple[str, ...],
         folder: Path | None,
         progress: Progress,
     ) -> _Comparing:
-        job = Job(loaded=loaded, data=data, progress=progress, recovery=Recovery(finetune=recipe))
+        job = Job(loaded=loaded, data=data, progress=progress, recovery=recovery)
+        recipe = recovery.recipe
         context = {
             "model": fingerprint(loaded.module),
             "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],
             "limits": asdict(limits),
             "ignore": list(ignore),
             "finetune": recipe.settings() if recipe.epochs else [],
+            "reconstruct": recovery.reconstruct,
         }
         return cls(
             job=job,
             samples=samples,
             limits=limits,
-            recipe=recipe,
             store=ResultStore(folder=folder, context=context),
             groups=prunable_groups(loaded.module, job.example, ignore=ignore),
             costs=layer_costs(loaded.module, job.example),
@@ -208,7 +211,7 @@ class _Comparing:
         """The results of one criterion and one set of samples, from files where they are there."""
         options = {"seed": seed} if name == "random" else {}
         criterion = create(name.removesuffix(GLOBAL), **options)
-        if self.recipe.epochs:
+        if self.job.recovery.epochs:
             criterion = criterion.before_tuning()
         scores: Scores | None = None
         found = []

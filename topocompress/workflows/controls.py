@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from topocompress.criteria import L1, Random
@@ -20,17 +21,27 @@ _RANDOM_SEEDS = 3
 
 
 def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[str, Any]:
-    """What is left right after removal, and once BatchNorm has other statistics (the same where it kept its own)."""
+    """What is left right after removal, once BatchNorm has other statistics, and once layers are refitted.
+
+    Where a step changed nothing it says the same as the one before.
+    """
     raw = job.evaluated(shrunk.bare, "evaluating after removal")
     settled = raw
-    if shrunk.cut is not shrunk.bare:
-        settled = job.evaluated(shrunk.cut, "evaluating after re-estimation")
+    if shrunk.settled is not shrunk.bare:
+        settled = job.evaluated(shrunk.settled, "evaluating after re-estimation")
+    repaired = settled
+    if shrunk.cut is not shrunk.settled:
+        repaired = job.evaluated(shrunk.cut, "evaluating after reconstruction")
     return {
         "accuracy": raw.accuracy,
         "agreement": agreement(before, raw),
         "accuracy_recalibrated": settled.accuracy,
         "agreement_recalibrated": agreement(before, settled),
-        "statistics": shrunk.statistics,
+        "statistics": shrunk.repaired.statistics,
+        "accuracy_repaired": repaired.accuracy,
+        "agreement_repaired": agreement(before, repaired),
+        "refitted": [asdict(refit) for refit in shrunk.repaired.refits],
+        "not_refitted": shrunk.repaired.left,
     }
 
 

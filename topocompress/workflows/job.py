@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
 from topocompress.deploy.measurement import Predictions, agreement, evaluate
@@ -23,6 +23,7 @@ from topocompress.models.loading import LoadedModel, load_model
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import boxes_of
 from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.reconstruction.refit import HELD_OUT
 from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
 from topocompress.training import processes
@@ -103,13 +104,30 @@ class Job:
                 )
             )
 
-    def likeness(self, model: nn.Module) -> float:
-        """Share in 0..1 of the calibration samples on which a network answers as the job's own does."""
-        return processes.from_main(lambda: agreement(self._answers, evaluate(model, self.calibration, labelled=False)))
+    def likeness(self, model: nn.Module, *, held_out: bool = False) -> float:
+        """Share in 0..1 of the calibration samples on which a network answers as the job's own does.
+
+        Args:
+            model: The network.
+            held_out: Count only the samples that reconstruction holds out.
+        """
+        samples = self._held_out if held_out else self.calibration
+        own = self._held_answers if held_out else self._answers
+        return processes.from_main(lambda: agreement(own, evaluate(model, samples, labelled=False)))
 
     @functools.cached_property
     def _answers(self) -> Predictions:
         return evaluate(self.model, self.calibration, labelled=False)
+
+    @functools.cached_property
+    def _held_out(self) -> Batches:
+        count = sample_count(self.data.calibration)
+        part = range(HELD_OUT - 1, count, HELD_OUT) or range(count)
+        return batches(_held(Subset(self.data.calibration, part)))
+
+    @functools.cached_property
+    def _held_answers(self) -> Predictions:
+        return evaluate(self.model, self._held_out, labelled=False)
 
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""

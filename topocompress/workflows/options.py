@@ -107,10 +107,12 @@ class Recovery:
     Attributes:
         finetune: How to fine-tune, or for how many epochs; needs labels, or distillation.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
+        reconstruct: Refit what reads pruned channels right after removal, without labels, where that does good.
     """
 
     finetune: Recipe | int = 0
     activation: str | None = None
+    reconstruct: bool = True
 
     @property
     def recipe(self) -> Recipe:
@@ -166,6 +168,7 @@ class Options(TypedDict, total=False):
     maps: Maps | None
     finetune: Recipe | int
     activation: str | None
+    reconstruct: bool
     out: str | Path | None
     force: bool
     dry_run: bool

@@ -15,7 +15,7 @@ from topocompress.training import step
 from topocompress.training.finetuning import FinetuneResult
 from topocompress.types import Budget, GroupPlan, PruningPlan
 from topocompress.workflows.job import Job
-from topocompress.workflows.repair import Statistics, repair
+from topocompress.workflows.repair import Repaired, repair
 from topocompress.workflows.selecting import select
 
 
@@ -27,8 +27,9 @@ class Shrunk:
         model: The network; not tuned where no tuning was asked for.
         plan: What was removed of the original, in all rounds.
         bare: The original without it, and nothing else done.
-        cut: The same with other BatchNorm statistics; ``bare`` itself where they were left alone.
-        statistics: What became of them.
+        settled: The same with other BatchNorm statistics; ``bare`` itself where they were left alone.
+        cut: The network after repair; ``settled`` itself where nothing was refitted.
+        repaired: What was repaired, and why not more.
         tunings: Fine-tuning of each round.
         swapped: Activations swapped before the last of them; ``None`` if none were.
     """
@@ -36,8 +37,9 @@ class Shrunk:
     model: nn.Module
     plan: PruningPlan
     bare: nn.Module
+    settled: nn.Module
     cut: nn.Module
-    statistics: Statistics = "kept"
+    repaired: Repaired
     tunings: tuple[FinetuneResult, ...] = ()
     swapped: Swapped | None = None
 
@@ -76,7 +78,7 @@ def shrink(job: Job, selection: Selection, choice: Choice) -> Shrunk:
             selection = select(current)
     plan = _as_asked(done or choice.plan, choice.plan)
     whole = removed(job, plan)
-    return replace(result, plan=plan, bare=whole.bare, cut=whole.cut, statistics=whole.statistics, tunings=(*tunings,))
+    return replace(whole, model=result.model, tunings=(*tunings,), swapped=result.swapped)
 
 
 def carry_out(job: Job, plan: PruningPlan, *, last: bool = True, teacher: nn.Module | None = None) -> Shrunk:
@@ -101,7 +103,8 @@ def removed(job: Job, plan: PruningPlan) -> Shrunk:
     with job.timed("remove"):
         bare = apply(job.model, plan, example=job.example)
         repaired = repair(job, bare, plan)
-    return Shrunk(model=repaired.model, plan=plan, bare=bare, cut=repaired.model, statistics=repaired.statistics)
+    model, settled = repaired.model, repaired.settled
+    return Shrunk(model=model, plan=plan, bare=bare, settled=settled, cut=model, repaired=repaired)
 
 
 def swap(job: Job, model: nn.Module) -> Swapped | None:

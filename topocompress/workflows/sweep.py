@@ -83,6 +83,7 @@ def sweep(
             "limits": asdict(job.removal.limits),
             "how": [job.removal.allocation, list(job.removal.ignore), job.removal.linear, job.recovery.activation],
             "rounds": job.removal.rounds,
+            "reconstruct": job.recovery.reconstruct,
             "training": recipe.settings() if recipe.epochs else {},
             "seed": seed,
         },
