@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from benchmarks.activation_replay import CPU
-from benchmarks.activation_sets import DEPTH, SEEDS, TASKS, Task, best_rate, finite
-from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
-from benchmarks.activation_zoo import FIRST, OURS, Activation, in_first_layer
-from benchmarks.topology import Results
+from benchmarks.activation.replay import CPU
+from benchmarks.activation.sets import DEPTH, SEEDS, TASKS, Task, best_rate, finite
+from benchmarks.activation.stack import LEVELS, Samples, Stack, Training
+from benchmarks.activation.zoo import FIRST, OURS, Activation, in_first_layer
+from benchmarks.common.results import Results
 from topocompress.activation.point_sets import Labelled
 from topocompress.topology.layers import INPUT, class_bettis
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks import activation_images
-from benchmarks.activation_sets import DEPTH
-from benchmarks.activation_sets import NAMES as DENSE
-from benchmarks.activation_stack import BATCH as DENSE_BATCH
-from benchmarks.activation_zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, OURS, Layer
+from benchmarks.activation import images as cnns
+from benchmarks.activation.sets import DEPTH
+from benchmarks.activation.sets import NAMES as DENSE
+from benchmarks.activation.stack import BATCH as DENSE_BATCH
+from benchmarks.activation.zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, OURS, Layer
 from topocompress import TopologicalActivation, export_onnx
 from topocompress.deploy.export import open_session, run_session
 
@@ -34,7 +34,7 @@ def measure() -> dict[str, Any]:
 
 
 def _one(widths: tuple[int, ...]) -> dict[str, Any]:
-    models = {name: activation_images.network(name, 3, 10, 0, norm=True, widths=widths) for name in NAMES}
+    models = {name: cnns.network(name, 3, 10, 0, norm=True, widths=widths) for name in NAMES}
     images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH) % 10
     return {

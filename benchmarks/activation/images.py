@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.activation_data import SETS, Images, chosen, keep, kept
-from benchmarks.activation_runs import Runs
-from benchmarks.activation_zoo import CANDIDATES, OURS, layer
-from benchmarks.topology import Results
+from benchmarks.activation.data import SETS, Images, chosen, keep, kept
+from benchmarks.activation.runs import Runs
+from benchmarks.activation.zoo import CANDIDATES, OURS, layer
+from benchmarks.common.results import Results
 
 NAMES = (OURS, "ReLU", "GELU", "SiLU", "Mish", "tanh", "leaky ReLU")
 KINDS = {"plain": False, "BatchNorm": True}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import activation_images as images
-from benchmarks.activation_betti import DECAY, MAIN, POINTS, STEPS, TRIED, Table, area, counted, halved, totals_of
-from benchmarks.activation_data import SETS
-from benchmarks.activation_runs import BATCH as IMAGE_BATCH
-from benchmarks.activation_sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
-from benchmarks.activation_stack import BATCH, LEVELS
-from benchmarks.activation_zoo import CANDIDATES, OURS, SMOOTH
+from benchmarks.activation import images
+from benchmarks.activation.betti import DECAY, MAIN, POINTS, STEPS, TRIED, Table, area, counted, halved, totals_of
+from benchmarks.activation.data import SETS
+from benchmarks.activation.runs import BATCH as IMAGE_BATCH
+from benchmarks.activation.sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
+from benchmarks.activation.stack import BATCH, LEVELS
+from benchmarks.activation.zoo import CANDIDATES, OURS, SMOOTH
 
 Rows = Mapping[str, Any]
 

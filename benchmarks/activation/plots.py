@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.activation_betti import VARIANTS, counted, totals_of
-from benchmarks.activation_page import spread
-from benchmarks.activation_sets import NAMES, TASKS
-from benchmarks.activation_zoo import FIRST, OURS
+from benchmarks.activation.betti import VARIANTS, counted, totals_of
+from benchmarks.activation.page import spread
+from benchmarks.activation.sets import NAMES, TASKS
+from benchmarks.activation.zoo import FIRST, OURS
 from topocompress import TopologicalActivation
 from topocompress.activation.point_sets import nine_discs
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.activation_data import Images
-from benchmarks.activation_replay import replayed
+from benchmarks.activation.data import Images
+from benchmarks.activation.replay import replayed
 
 BATCH = 64
 AVERAGED = 0.9

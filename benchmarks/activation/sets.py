@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.activation_replay import CPU
-from benchmarks.activation_stack import LEVELS, Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, FIRST, OURS, in_first_layer
-from benchmarks.topology import Results
+from benchmarks.activation.replay import CPU
+from benchmarks.activation.stack import LEVELS, Samples, Stack, Training
+from benchmarks.activation.zoo import ACTIVATIONS, FIRST, OURS, in_first_layer
+from benchmarks.common.results import Results
 from topocompress.activation import point_sets
 from topocompress.activation.point_sets import KnownTopology
 

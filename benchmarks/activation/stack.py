@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.activation_replay import CPU, replayed
-from benchmarks.activation_zoo import ACTIVATIONS, Activation, Parameters, gain
+from benchmarks.activation.replay import CPU, replayed
+from benchmarks.activation.zoo import ACTIVATIONS, Activation, Parameters, gain
 from topocompress.activation.point_sets import KnownTopology
 
 TEST, BATCH = 2_000, 512

@@ -1,16 +1,4 @@
-"""The arena of docs/criteria.md: criteria against each other on three networks, with and without fine-tuning.
-
-    python -m benchmarks.arena scores --weights DIR --cifar DIR --fashion DIR      what every criterion says
-    python -m benchmarks.arena run --weights DIR --cifar DIR --fashion DIR         cells and oracles
-    python -m benchmarks.arena show                                                tables into docs/criteria.md
-
-``--weights`` holds resnet20-cifar10.safetensors, resnet56-cifar10.safetensors and fashion.safetensors, the checkpoint
-that examples/fashion_mnist.py leaves. ``--cifar`` has train/ and test/ with a folder of images for each class,
-``--fashion`` the folder FashionMNIST/raw. Scores and images are kept in ``--work``, every finished cell goes into
-``--results``, and nothing is done twice. ``--deadline`` ends a run after so many seconds, ``--only`` aims it at some
-criteria, of the study or not. ``--device cuda`` trains on a GPU, by recorded steps with ``--recorded``; scores are
-always made on the CPU, by ``run`` where ``scores`` has not.
-"""
+"""The command of ``benchmarks.arena``."""
 
 from __future__ import annotations
 
@@ -22,8 +10,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import arena_page, arena_rows, arena_work
-from benchmarks.arena_setting import NETWORKS, SEEDS, Setting, prepare_images
+from benchmarks import arena
+from benchmarks.arena import page, work
+from benchmarks.arena import rows as study
+from benchmarks.arena.setting import NETWORKS, SEEDS, Setting, prepare_images
+from benchmarks.common.commands import parser_of
 from topocompress.criteria.registry import split_names
 from topocompress.reporting import environment
 
@@ -43,7 +34,7 @@ def setting_of(args: argparse.Namespace) -> Setting:
 
 def run(args: argparse.Namespace, until: float) -> None:
     """Everything that is missing, by several processes."""
-    setting, results = setting_of(args), arena_work.Results(args.results)
+    setting, results = setting_of(args), work.Results(args.results)
     networks = args.networks.split(",")
     begun = time.time()
     for name in networks:
@@ -51,19 +42,17 @@ def run(args: argparse.Namespace, until: float) -> None:
     print(f"images: {time.time() - begun:.1f} s", flush=True)
     results.rows[f"run on {args.device}"] = {**environment.describe(), "jobs": args.jobs, "precision": args.precision}
 
-    def missing(rows: list[arena_rows.Row]) -> list[arena_rows.Row]:
-        left = [row for row in rows if row[1] in networks and not arena_rows.known(row, results.rows)]
+    def missing(rows: list[study.Row]) -> list[study.Row]:
+        left = [row for row in rows if row[1] in networks and not study.known(row, results.rows)]
         return [row for row in left if not args.quick or row[0] != "cell" or int(row[4]) < args.sets]
 
-    heavy, light, last = (
-        missing(rows) for rows in (arena_rows.heavy(), arena_rows.light(args.device), arena_rows.last())
-    )
+    heavy, light, last = (missing(rows) for rows in (study.heavy(), study.light(args.device), study.last()))
     if args.only:
-        epochs = 0 if args.plain else arena_rows.EPOCHS
-        heavy, light, last = [], [], missing(arena_rows.aimed(split_names(args.only), networks, epochs))
+        epochs = 0 if args.plain else study.EPOCHS
+        heavy, light, last = [], [], missing(study.aimed(split_names(args.only), networks, epochs))
     elif args.plain:
         heavy, light = [], []
-    light = [*missing(arena_rows.scored_first(setting, [*heavy, *light, *last])), *light]
+    light = [*missing(study.scored_first(setting, [*heavy, *light, *last])), *light]
     first = max(1, args.jobs // 3)
     rows = [[*light, *last, *heavy] if number < first else [*heavy, *light, *last] for number in range(args.jobs)]
     tuned = sum(row[0] == "cell" and row[-1] != "0" for row in [*heavy, *last])
@@ -78,7 +67,7 @@ def run(args: argparse.Namespace, until: float) -> None:
         return found
 
     try:
-        arena_work.share_out(rows, command, setting.work, collect)
+        work.share_out(rows, command, setting.work, collect)
     except TimeoutError:
         print("stopped at the deadline", flush=True)
     results.save()
@@ -86,13 +75,13 @@ def run(args: argparse.Namespace, until: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(arena)
     parser.add_argument("part", choices=("scores", "run", "work", "show"))
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion-data"))
     parser.add_argument("--work", type=Path, default=Path("arena-work"))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/arena.json"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/arena.json"))
     parser.add_argument("--docs", type=Path, default=Path("docs/criteria.md"))
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu")
@@ -111,17 +100,17 @@ def main() -> None:
         setting = setting_of(args)
         for name in args.networks.split(","):
             prepare_images(setting, NETWORKS[name], args.jobs)
-        arena_work.scoring(setting, args.networks.split(","))
+        work.scoring(setting, args.networks.split(","))
     if args.part == "run":
         run(args, time.time() + args.deadline)
     if args.part == "work":
         torch.set_num_threads(1)
         rows = [tuple(row) for row in json.loads(args.rows.read_text(encoding="utf-8"))]
-        arena_work.Worker(setting_of(args), arena_work.Results(args.results).rows).work(rows, args.until)
+        work.Worker(setting_of(args), work.Results(args.results).rows).work(rows, args.until)
     if args.part in ("run", "show"):
-        results = arena_work.Results(args.results)
-        arena_page.rank(results, setting_of(args))
-        arena_page.write(results.rows, args.docs)
+        results = work.Results(args.results)
+        page.rank(results, setting_of(args))
+        page.write(results.rows, args.docs)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena_rows import (
+from benchmarks.arena.rows import (
     AS_TUNED,
     BASELINES,
     BETWEEN,
@@ -23,10 +23,10 @@ from benchmarks.arena_rows import (
     name_of,
     with_tuning,
 )
-from benchmarks.arena_scores import read_scores, scored_as
-from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
-from benchmarks.arena_work import Results
-from benchmarks.oracle import correlations
+from benchmarks.arena.scores import read_scores, scored_as
+from benchmarks.arena.setting import NETWORKS, RATIOS, SEEDS, Setting
+from benchmarks.arena.work import Results
+from benchmarks.common.oracle import correlations
 from topocompress.runtime.files import atomic_file
 from topocompress.workflows.compare import GLOBAL
 

@@ -3,7 +3,7 @@
 The forward and the backward pass are recorded once and played back; kernels and numbers are those of the steps as they
 are. Loss, optimiser and everything else stay with :mod:`topocompress.training.trainer`.
 
-    python -m benchmarks.recorded
+    python -m benchmarks.arena.recorded
 
 trains a ResNet-20 on noise both ways, prints losses and seconds, and fails if the losses differ.
 """
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from benchmarks.cifar_resnet import resnet20
+from benchmarks.common.cifar_resnet import resnet20
 from topocompress.training import accelerator, trainer
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterator, Sequence
 
-from benchmarks.arena_scores import scored_as
-from benchmarks.arena_setting import NETWORKS, RATIOS, SEEDS, Setting
+from benchmarks.arena.scores import scored_as
+from benchmarks.arena.setting import NETWORKS, RATIOS, SEEDS, Setting
 from topocompress.workflows.compare import GLOBAL
 
 EPOCHS = 2

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from benchmarks.cifar_resnet import INNER_ONLY
+from benchmarks.common.cifar_resnet import INNER_ONLY
 from topocompress.data.loading import load_data
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.runtime.files import atomic_file
@@ -49,7 +49,7 @@ class Network:
 def _resnet(depth: int) -> Network:
     return Network(
         title=f"ResNet-{depth} on CIFAR-10 (JPEG), inner filters",
-        arch=f"benchmarks.cifar_resnet:resnet{depth}",
+        arch=f"benchmarks.common.cifar_resnet:resnet{depth}",
         weights=f"resnet{depth}-cifar10.safetensors",
         data="cifar",
         mean=(0.485, 0.456, 0.406),

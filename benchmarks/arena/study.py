@@ -21,9 +21,9 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from benchmarks.arena_scores import read_scores, scored_as, write_scores
-from benchmarks.arena_setting import NETWORKS, SOURCES, Setting, opened
-from benchmarks.recorded import recorded_steps
+from benchmarks.arena.recorded import recorded_steps
+from benchmarks.arena.scores import read_scores, scored_as, write_scores
+from benchmarks.arena.setting import NETWORKS, SOURCES, Setting, opened
 from topocompress.criteria.registry import create
 from topocompress.data.loading import Data, batches
 from topocompress.deploy.measurement import evaluate

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.arena_rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, plain_of, with_tuning
-from benchmarks.arena_setting import SEEDS, Setting
-from benchmarks.arena_study import Subject
-from benchmarks.oracle import consult
+from benchmarks.arena.rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, plain_of, with_tuning
+from benchmarks.arena.setting import SEEDS, Setting
+from benchmarks.arena.study import Subject
+from benchmarks.common.oracle import consult
 from topocompress.errors import TopocompressError
 from topocompress.runtime.files import atomic_file
 

@@ -1,6 +1,6 @@
 """Seeded crops of photographs, as a folder of images without labels.
 
-    python -m benchmarks.photographs PICTURE... --out photos [--crops 12]
+    python -m benchmarks.common.photographs PICTURE... --out photos [--crops 12]
 
 For trying a network on more images than there are pictures: squares of 0.35 to 1 of a picture's shorter side, anywhere
 in it, scaled to 256 pixels.

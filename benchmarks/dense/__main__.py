@@ -1,16 +1,7 @@
-"""Segmentation networks and detectors of torchvision: prune, check, export and time by the command that users run.
-
-    python -m benchmarks.dense [--networks NAME,...] [--criterion l1] [--results FILE.json]
-
-Weights are seeded, not trained: spread so that outputs differ from image to image (see ``benchmarks.networks``), and a
-detector's class scores sharpened so that it finds some boxes and not all. So nothing here says how well a pruned
-network can be trained. Each network is pruned by 30 % on photographs, saved, exported, and compared with PyTorch; what
-``topocompress prune`` refuses is a row with the reason. Prints a Markdown table with machine and versions.
-"""
+"""The command of ``benchmarks.dense``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +13,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.networks import images_at_224, make_informative
+from benchmarks import dense
+from benchmarks.common.commands import parser_of
+from benchmarks.common.networks import images_at_224, make_informative
 from topocompress import compress
 from topocompress.data.loading import load_data
 from topocompress.errors import TopocompressError
@@ -112,7 +105,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(dense)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--criterion", default="l1")
     parser.add_argument("--results", type=Path, help="what is finished is kept here and not done again")

@@ -1,16 +1,7 @@
-"""Whether fewer multiply-accumulates mean less time, and whether a latency asked for is the latency had.
-
-    python -m benchmarks.deployment [--networks resnet18,mobilenet_v3_large] [--results FILE.json]
-
-For each network, at 224 × 224 with seeded weights (time does not depend on what a network has learned): pruned by L1 to
-half its multiply-accumulates, and to ``--target-latency 0.6``, by the command that users run. Original and pruned file
-are timed in turn in one run, in fresh sessions, several times; the number is the median over these blocks of the ratio
-of medians. Prints a Markdown table with machine and versions.
-"""
+"""The command of ``benchmarks.deployment``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -19,7 +10,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from benchmarks.networks import images_at_224, untrained
+from benchmarks import deployment
+from benchmarks.common.commands import parser_of
+from benchmarks.common.networks import images_at_224, untrained
 from topocompress import compress
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
@@ -60,7 +53,7 @@ def measure(name: str, rule: dict[str, float], folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(deployment)
     parser.add_argument("--networks", default="resnet18,mobilenet_v3_large")
     parser.add_argument("--results", type=Path, help="what is finished is kept here and not done again")
     given = parser.parse_args()

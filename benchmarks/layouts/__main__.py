@@ -1,13 +1,7 @@
-"""A training step on images channels last against the usual layout, for networks of torchvision.
-
-    python -m benchmarks.layouts [NAME ...]
-
-Both take turns in one process; the ratio of the medians is printed, above 1 where channels last is faster.
-"""
+"""The command of ``benchmarks.layouts``."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
@@ -16,6 +10,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from benchmarks import layouts
+from benchmarks.common.commands import parser_of
 from topocompress.network.inference import main_output
 from topocompress.network.memory_layout import laid_out
 from topocompress.reporting import environment
@@ -34,7 +30,7 @@ def step(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(layouts)
     parser.add_argument("names", nargs="*", default=NETWORKS)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")

@@ -1,18 +1,7 @@
-"""What pruning cost in a finished run, against the unpruned network after the very same fine-tuning.
-
-    topocompress prune CHECKPOINT --arch ARCH --data DATA --target-macs 0.5 --finetune 4 --distill --out RUN
-    python -m benchmarks.recovery RUN CHECKPOINT --arch ARCH --data DATA
-
-Takes recipe, seed and number of samples from RUN/report.json, fine-tunes the unpruned network by them on the same
-images, and measures both on the same held-out ones. Epochs are kept in --out, so a benchmark that was stopped goes on.
-
-The epoch to keep is chosen on a tenth of the training images. The original may have been trained on these, and then
-looks better there than anything that follows; so the last epoch counts as well, and the best of all is compared with.
-"""
+"""The command of ``benchmarks.recovery``."""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -21,6 +10,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks import recovery
+from benchmarks.common.commands import parser_of
 from topocompress.data.loading import batches, load_data
 from topocompress.deploy.measurement import evaluate
 from topocompress.models.loading import load_model
@@ -41,7 +32,7 @@ def last_epoch(file: Path) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(recovery)
     parser.add_argument("run", type=Path)
     parser.add_argument("checkpoint")
     parser.add_argument("--arch", required=True)

@@ -1,20 +1,14 @@
-"""What ``--max-betti 300`` does to a CIFAR ResNet at different scales, against random filters of the same widths.
-
-    python -m benchmarks.scales resnet20 WEIGHTS.safetensors CIFAR_FOLDERS
-
-``CIFAR_FOLDERS`` holds train/ and test/ with one folder per class. Inner filters only, no fine-tuning, no BatchNorm
-re-estimation, no ceiling and no alignment: the bare rule. Prints a Markdown table.
-"""
+"""The command of ``benchmarks.scales``."""
 
 from __future__ import annotations
-
-import argparse
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.cifar_resnet import INNER_ONLY
+from benchmarks import scales
+from benchmarks.common.cifar_resnet import INNER_ONLY
+from benchmarks.common.commands import parser_of
 from topocompress import Betti, apply, score
 from topocompress.criteria import Random
 from topocompress.data.loading import batches, load_data
@@ -33,14 +27,14 @@ THRESHOLD = 300
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(scales)
     parser.add_argument("network", choices=("resnet20", "resnet56"))
     parser.add_argument("weights")
     parser.add_argument("folders")
     parser.add_argument("--scales", default="quantile:0.05,quantile:0.1,quantile:0.15,quantile:0.2")
     parser.add_argument("--seeds", type=int, default=5, help="random choices per scale")
     args = parser.parse_args()
-    loaded = load_model(args.weights, arch=f"benchmarks.cifar_resnet:{args.network}")
+    loaded = load_model(args.weights, arch=f"benchmarks.common.cifar_resnet:{args.network}")
     data = load_data(f"imagefolder:{args.folders}", preprocessing=loaded.preprocessing)
     model, example = loaded.module, torch.zeros(1, *loaded.preprocessing.input_shape)
     images, labels = zip(*(data.evaluation[index] for index in range(len(data.evaluation))), strict=True)

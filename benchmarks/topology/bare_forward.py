@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torch import nn
 
-from benchmarks.networks import Batches, images_at_224, untrained
+from benchmarks.common.networks import Batches, images_at_224, untrained
 
 _held: list[tuple[nn.Module, Batches]] = []
 

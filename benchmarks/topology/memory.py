@@ -1,6 +1,6 @@
 """One process of the memory benchmark: ResNet-50 at 224 × 224, bare forward passes or scoring within 2 GB.
 
-python -m benchmarks.topology_memory forward|score SAMPLES DATA
+python -m benchmarks.topology.memory forward|score SAMPLES DATA
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from benchmarks.networks import convolutions, images_at_224, untrained
+from benchmarks.common.networks import convolutions, images_at_224, untrained
 from topocompress import Betti
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.dispatch import score_layers

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from benchmarks import topology_tasks as tasks
-from benchmarks.bare_forward import bare_forward
-from benchmarks.networks import Batches, convolutions, images_at_224, inner_convolutions, untrained
+from benchmarks.common.networks import Batches, convolutions, images_at_224, inner_convolutions, untrained
+from benchmarks.topology import tasks
+from benchmarks.topology.bare_forward import bare_forward
+from benchmarks.topology.tables import tables
 from topocompress import Betti
 from topocompress.network.capture import Maps, Slice, collect_clouds, map_shapes
 from topocompress.runtime.parallel import workers
@@ -138,7 +139,7 @@ def memory(args: argparse.Namespace, results: Once) -> None:
 
 
 def _peak(what: str, args: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.topology_memory", what, str(args.samples), args.data or ""]
+    command = [sys.executable, "-m", "benchmarks.topology.memory", what, str(args.samples), args.data or ""]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         tree = psutil.Process(process.pid)
@@ -222,6 +223,4 @@ def _clouds(model: nn.Module, layer: str, batches: Batches, args: argparse.Names
 
 def show(rows: Mapping[str, Any]) -> None:
     """Print the tables, in Markdown, of what has been measured."""
-    from benchmarks.topology_tables import tables
-
     print(tables(rows, ENGINES))

@@ -1,15 +1,7 @@
-"""What fine-tuning gives back to the ResNet-20 for CIFAR-10: with labels, without any, and on images of another kind.
-
-    python -m benchmarks.tuning CHECKPOINT CIFAR_FOLDER
-
-CIFAR_FOLDER holds train/ and test/ with one folder per class. 37.5 % of the inner filters go by L1. With images at
-hand, BatchNorm is re-estimated on 500 of them before training. The photographs are crops of two pictures that stand in
-where no data is given; then BatchNorm is not re-estimated. Test labels serve to measure only. One JSON row per result.
-"""
+"""The command of ``benchmarks.tuning``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -18,7 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from benchmarks.cifar_resnet import INNER_ONLY, resnet20
+from benchmarks import tuning
+from benchmarks.common.cifar_resnet import INNER_ONLY, resnet20
+from benchmarks.common.commands import parser_of
 from topocompress import apply, plan, score
 from topocompress.data.loading import batches, load_data
 from topocompress.deploy.measurement import agreement, evaluate
@@ -34,7 +28,7 @@ _RATIO = 0.375
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(tuning)
     parser.add_argument("checkpoint")
     parser.add_argument("folder")
     parser.add_argument("--images", type=int, default=4000, help="training images")

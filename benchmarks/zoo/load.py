@@ -1,6 +1,6 @@
 """The new process of ``python -m benchmarks.zoo``: loads a run directory and compares its outputs bit for bit.
 
-    python -m benchmarks.zoo_load RUN INPUTS.npy OUTPUTS.npy THREADS
+    python -m benchmarks.zoo.load RUN INPUTS.npy OUTPUTS.npy THREADS
 
 Exits with 0 if they are the same; else the difference is on the last line of what it says.
 """

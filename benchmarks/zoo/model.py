@@ -1,6 +1,6 @@
 """One network of ``python -m benchmarks.zoo``, in a process of its own.
 
-    python -m benchmarks.zoo_model NAME [--data SOURCE] [--threads N]
+    python -m benchmarks.zoo.model NAME [--data SOURCE] [--threads N]
 
 Prints one JSON object per line: ``step`` when one begins, ``facts`` of the network, and a ``row`` per criterion.
 """
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 import topocompress
-from benchmarks.networks import estimate_statistics, relative_spread
-from benchmarks.zoo_subject import Subject, build_subject, ordinary
+from benchmarks.common.networks import estimate_statistics, relative_spread
+from benchmarks.zoo.subject import Subject, build_subject, ordinary
 from topocompress.criteria.registry import create
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention
@@ -142,7 +142,7 @@ def reload(subject: Subject, plan: PruningPlan, smaller: nn.Module, folder: Path
     np.save(folder / "inputs.npy", subject.held_out.numpy())
     np.save(folder / "outputs.npy", outputs_of(smaller, subject.held_out).numpy())
     files = [os.fspath(folder / name) for name in ("run", "inputs.npy", "outputs.npy")]
-    command = [sys.executable, "-m", "benchmarks.zoo_load", *files, str(subject.threads)]
+    command = [sys.executable, "-m", "benchmarks.zoo.load", *files, str(subject.threads)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]

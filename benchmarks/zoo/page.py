@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.zoo_model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, PRUNED_SPREAD, RATIO
-from benchmarks.zoo_subject import MOST_SAMPLES
+from benchmarks.zoo.model import CRITERIA, MAP_SIZE, MINIMUM_SPREAD, PRUNED_SPREAD, RATIO
+from benchmarks.zoo.subject import MOST_SAMPLES
 
 _HEAD = (
     "| network | result | input | parameters | MACs | parameters kept | MACs kept "
@@ -34,7 +34,7 @@ def page(found: Mapping[str, Any], names: Sequence[str]) -> str:
     lines = [
         "# Every torchvision network",
         "",
-        "Written by `python -m benchmarks.zoo` from `benchmarks/zoo.json`; not edited by hand.",
+        "Written by `python -m benchmarks.zoo` from `benchmarks/results/zoo.json`; not edited by hand.",
         "",
         f"**{count} of {len(names)}** classification networks were pruned by "
         + " and by ".join(f"`{criterion}`" for criterion in CRITERIA)

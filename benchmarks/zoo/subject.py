@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import Batches, in_batches, make_informative
+from benchmarks.common.networks import Batches, in_batches, make_informative
 from topocompress.data.loading import load_data
 from topocompress.deploy.measurement import count_macs
 from topocompress.models.architectures import build

@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks import activation_betti
-from benchmarks.activation import insert
-from benchmarks.activation_betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
-from benchmarks.activation_data import Images, chosen, cifar
-from benchmarks.activation_images import KINDS, LONGER, STEPS, TRIED_ON, moments, network, row, study
-from benchmarks.activation_page import reached, spread, tables, tried
-from benchmarks.activation_plots import draw
-from benchmarks.activation_replay import CPU
-from benchmarks.activation_runs import AVERAGED, BATCH, Runs
-from benchmarks.activation_sets import DEPTH, TASKS
-from benchmarks.activation_stack import Samples, Stack, Training
-from benchmarks.activation_zoo import ACTIVATIONS, CANDIDATES, FIRST, IMAGE, OURS, gain, in_first_layer, layer
-from benchmarks.topology import Results
+from benchmarks.activation import betti
+from benchmarks.activation.__main__ import insert
+from benchmarks.activation.betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
+from benchmarks.activation.data import Images, chosen, cifar
+from benchmarks.activation.images import KINDS, LONGER, STEPS, TRIED_ON, moments, network, row, study
+from benchmarks.activation.page import reached, spread, tables, tried
+from benchmarks.activation.plots import draw
+from benchmarks.activation.replay import CPU
+from benchmarks.activation.runs import AVERAGED, BATCH, Runs
+from benchmarks.activation.sets import DEPTH, TASKS
+from benchmarks.activation.stack import Samples, Stack, Training
+from benchmarks.activation.zoo import ACTIVATIONS, CANDIDATES, FIRST, IMAGE, OURS, gain, in_first_layer, layer
+from benchmarks.common.results import Results
 from topocompress import TopologicalActivation
 from topocompress.topology.layers import class_bettis
 
@@ -195,8 +195,8 @@ def test_networks_that_have_been_counted_are_not_trained_again(tmp_path, monkeyp
         trained.append((self.name, file.name))
         return {"rate": 0.01, "steps": [1.0]}
 
-    monkeypatch.setattr(activation_betti._Networks, "train", training)
-    monkeypatch.setattr(activation_betti.Samples, "of", lambda *_: None)
+    monkeypatch.setattr(betti._Networks, "train", training)
+    monkeypatch.setattr(betti.Samples, "of", lambda *_: None)
     results = Results(tmp_path / "results.json")
     train(results, tmp_path, TRIED, deadline=float("inf"))
     assert len(trained) == len({file for _, file in trained}) == 3 * len(TRIED.variants)
@@ -414,7 +414,7 @@ def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatc
     monkeypatch.setitem(STEPS, 10, 2)
     monkeypatch.setitem(STEPS, 2, 2)
     results = Results(tmp_path / "results.json")
-    monkeypatch.setattr("benchmarks.activation_images.NAMES", ("ReLU",))
+    monkeypatch.setattr("benchmarks.activation.images.NAMES", ("ReLU",))
     folders = {"fashion": tmp_path, "cifar": None}
     study(results, folders, CPU, math.inf, table=True)
     found = {name: entry for name, entry in results.rows.items() if name.endswith("/runs")}
@@ -428,8 +428,8 @@ def test_images_are_studied_once_and_not_after_the_deadline(tmp_path, monkeypatc
     study(results, folders, CPU, math.inf, table=True)
     assert results.rows == before
     tried = Results(tmp_path / "tried.json")
-    monkeypatch.setattr("benchmarks.activation_images.CANDIDATES", ("ReLU", "tanh"))
-    monkeypatch.setattr("benchmarks.activation_images.LONGER", {("Fashion-MNIST, 10", "plain"): ("tanh",)})
+    monkeypatch.setattr("benchmarks.activation.images.CANDIDATES", ("ReLU", "tanh"))
+    monkeypatch.setattr("benchmarks.activation.images.LONGER", {("Fashion-MNIST, 10", "plain"): ("tanh",)})
     study(tried, folders, CPU, math.inf, table=False)
     full = [name for name in tried.rows if name.endswith("/runs")]
     assert full == [row("tanh", "Fashion-MNIST, 10", "plain", "runs")]

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import TensorDataset
 
-from benchmarks import arena_study, arena_work
-from benchmarks.arena_page import free, lasting, oracle, tuned, write
-from benchmarks.arena_rows import (
+from benchmarks.arena import study, work
+from benchmarks.arena.page import free, lasting, oracle, tuned, write
+from benchmarks.arena.rows import (
     BASELINES,
     EPOCHS,
     OURS,
@@ -27,12 +27,12 @@ from benchmarks.arena_rows import (
     plain_of,
     scored_first,
 )
-from benchmarks.arena_scores import read_scores, scored_as, write_scores
-from benchmarks.arena_setting import NETWORKS, Setting
-from benchmarks.arena_study import Subject
-from benchmarks.arena_work import Worker, share_out
-from benchmarks.cifar_resnet import INNER_ONLY, resnet20
-from benchmarks.oracle import blocks, consult
+from benchmarks.arena.scores import read_scores, scored_as, write_scores
+from benchmarks.arena.setting import NETWORKS, Setting
+from benchmarks.arena.study import Subject
+from benchmarks.arena.work import Worker, share_out
+from benchmarks.common.cifar_resnet import INNER_ONLY, resnet20
+from benchmarks.common.oracle import blocks, consult
 from topocompress.data.loading import Data
 from topocompress.training.recipe import Recipe
 from topocompress.types import LayerScores, Scores
@@ -160,7 +160,7 @@ def test_recorded_steps_are_the_steps_as_they_are(subject, monkeypatch):
 
 def test_scores_come_from_their_file_once_they_are_there(subject, monkeypatch):
     first = subject.scores("random", 1)
-    monkeypatch.setattr(arena_study, "score_groups", None)
+    monkeypatch.setattr(study, "score_groups", None)
 
     again = subject.scores("random", 1)
 
@@ -265,7 +265,7 @@ def test_a_row_that_fails_leaves_the_others(setting, monkeypatch, capsys):
     Worker(setting, {}).work(rows[:2], float("inf"))
     Worker(setting, {}).work(rows, 0)
 
-    results = arena_work.Results(setting.work / "results.json")
+    results = work.Results(setting.work / "results.json")
     assert results.collect(setting.work / "done") == 1
     assert results.collect(setting.work / "done") == 0
     assert json.loads((setting.work / "results.json").read_text()) == {"oracle/good": {"macs": 1}}
@@ -295,10 +295,10 @@ for row in json.loads(pathlib.Path(sys.argv[2]).read_text()):
 
 
 def test_workers_are_started_again_and_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(arena_work, "POLL", 0.02)
+    monkeypatch.setattr(work, "POLL", 0.02)
     done = tmp_path / "done"
     done.mkdir()
-    results = arena_work.Results(tmp_path / "results.json")
+    results = work.Results(tmp_path / "results.json")
 
     share_out(
         [[("fragile",)], [("sound",)]],

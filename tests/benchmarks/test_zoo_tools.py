@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.children import Limits, Outcome, run_children
-from benchmarks.networks import make_informative, relative_spread
-from benchmarks.zoo import Results, entry_of, wanted
-from benchmarks.zoo_model import CheckFailedError, failure
-from benchmarks.zoo_page import page, passed
-from benchmarks.zoo_subject import samples_for
+from benchmarks.common.networks import make_informative, relative_spread
+from benchmarks.zoo.children import Limits, Outcome, run_children
+from benchmarks.zoo.entries import Results, entry_of, wanted
+from benchmarks.zoo.model import CheckFailedError, failure
+from benchmarks.zoo.page import page, passed
+from benchmarks.zoo.subject import samples_for
 
 GENEROUS = Limits(seconds=600, memory=10**12)
 SLEEPER = ["sh", "-c", "sleep 600 & echo $!; wait"]
