@@ -11,8 +11,8 @@ import torch
 from benchmarks import activation
 from benchmarks.activation import betti, cost, images, page, plots, sets
 from benchmarks.activation.betti import MAIN, TRIED
+from benchmarks.common import results
 from benchmarks.common.commands import parser_of
-from benchmarks.common.results import Results
 from topocompress.runtime.files import atomic_file
 
 PARTS = ("sets", "networks", "betti", "tried", "candidates", "images", "cost", "show")
@@ -31,7 +31,7 @@ def insert(file: Path, what: str, text: str) -> None:
 def main() -> None:
     parser = parser_of(activation)
     parser.add_argument("parts", nargs="+", choices=PARTS)
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/activation.json"))
+    parser.add_argument("--results", type=Path, default=results.kept("activation"))
     parser.add_argument("--weights", type=Path, default=Path("activation-weights"), help="folder for trained networks")
     parser.add_argument("--fashion", type=Path, help="folder with the four gzipped files of Fashion-MNIST")
     parser.add_argument(
@@ -47,23 +47,23 @@ def main() -> None:
     begun = time.time()
     deadline = begun + args.deadline
     images.prepare_process()
-    results = Results(args.results)
+    found = results.Results(args.results)
     if args.quick:
         images.STEPS.update({10: QUICK, 2: QUICK})
     folders = {"fashion": args.fashion, "cifar": args.cifar}
     for part in args.parts:
         if part == "sets":
-            sets.study(results, quick=args.quick, device=args.device, deadline=deadline)
+            sets.study(found, quick=args.quick, device=args.device, deadline=deadline)
         if part == "networks":
-            betti.train(results, args.weights, MAIN, device=args.device, deadline=deadline)
+            betti.train(found, args.weights, MAIN, device=args.device, deadline=deadline)
         if part == "betti":
-            betti.measure(results, args.weights, MAIN)
+            betti.measure(found, args.weights, MAIN)
         if part == "tried":
-            betti.train(results, args.weights, TRIED, device=args.device, deadline=deadline)
-            betti.measure(results, args.weights, TRIED)
+            betti.train(found, args.weights, TRIED, device=args.device, deadline=deadline)
+            betti.measure(found, args.weights, TRIED)
         if part in ("candidates", "images"):
             images.study(
-                results,
+                found,
                 folders,
                 args.device,
                 deadline,
@@ -72,12 +72,12 @@ def main() -> None:
                 precision=args.precision,
             )
         if part == "cost":
-            results.once("cost", cost.measure)
-            results.once("cost-dense", cost.dense)
+            found.once("cost", cost.measure)
+            found.once("cost-dense", cost.dense)
         if part == "show":
-            plots.draw(results.rows, args.docs / "images")
-            insert(args.docs / "activation.md", "measured", page.tables(results.rows))
-            insert(args.docs / "activation.md", "tried", page.tried(results.rows))
+            plots.draw(found.rows, args.docs / "images")
+            insert(args.docs / "activation.md", "measured", page.tables(found.rows))
+            insert(args.docs / "activation.md", "tried", page.tried(found.rows))
         print(f"{part}: {time.time() - begun:.0f} s since the start", flush=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from benchmarks import alignment
 from benchmarks.alignment.tables import ALIGNMENTS, BATCHES, tables
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
+from benchmarks.common.results import kept, read, write
 from topocompress.dependencies.groups import find_groups
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
@@ -24,7 +24,6 @@ from topocompress.errors import PlanError
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits
 from topocompress.reporting import environment
-from topocompress.runtime.files import atomic_file
 from topocompress.surgery.removal import apply
 from topocompress.workflows.single_steps import layer_costs, score
 
@@ -82,7 +81,7 @@ def compare(made: Mapping[str, Mapping[str, Any]], blocks: int) -> dict[str, Any
 
 def run(args: argparse.Namespace) -> None:
     """All networks, turn after turn."""
-    rows: dict[str, Any] = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
+    rows: dict[str, Any] = read(args.results)
     built: dict[str, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for turn in range(args.turns):
@@ -94,8 +93,7 @@ def run(args: argparse.Namespace) -> None:
                     built[name] = build(name, args.target_macs, Path(scratch))
                 rows[key] = compare(built[name], args.blocks)
                 rows["machine"] = {**environment.describe(), "target_macs": args.target_macs}
-                with atomic_file(args.results) as temporary:
-                    temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                write(args.results, rows)
                 print(f"{key}: done", flush=True)
 
 
@@ -106,12 +104,12 @@ def main() -> None:
     parser.add_argument("--target-macs", type=float, default=0.6)
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/alignment.json"))
+    parser.add_argument("--results", type=Path, default=kept("alignment"))
     args = parser.parse_args()
     if args.part == "run":
         run(args)
     if args.results.exists():
-        print(tables(json.loads(args.results.read_text(encoding="utf-8"))))
+        print(tables(read(args.results)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.arena import page, work
 from benchmarks.arena import rows as study
 from benchmarks.arena.setting import NETWORKS, SEEDS, Setting, prepare_images
 from benchmarks.common.commands import parser_of
+from benchmarks.common.results import kept, read
 from topocompress.criteria.registry import split_names
 from topocompress.reporting import environment
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion-data"))
     parser.add_argument("--work", type=Path, default=Path("arena-work"))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/arena.json"))
+    parser.add_argument("--results", type=Path, default=kept("arena"))
     parser.add_argument("--docs", type=Path, default=Path("docs/criteria.md"))
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu")
@@ -105,7 +105,7 @@ def main() -> None:
         run(args, time.time() + args.deadline)
     if args.part == "work":
         torch.set_num_threads(1)
-        rows = [tuple(row) for row in json.loads(args.rows.read_text(encoding="utf-8"))]
+        rows = [tuple(row) for row in read(args.rows)]
         work.Worker(setting_of(args), work.Results(args.results).rows).work(rows, args.until)
     if args.part in ("run", "show"):
         results = work.Results(args.results)

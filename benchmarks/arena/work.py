@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -21,9 +20,10 @@ import torch
 from benchmarks.arena.rows import BASELINES, ORACLE_ONLY, OURS, TRIED, VARIANTS, Row, name_of, plain_of, with_tuning
 from benchmarks.arena.setting import SEEDS, Setting
 from benchmarks.arena.study import Subject
+from benchmarks.common import results
 from benchmarks.common.oracle import consult
+from benchmarks.common.results import read, write
 from topocompress.errors import TopocompressError
-from topocompress.runtime.files import atomic_file
 
 POLL = 2.0
 FAILURES = (
@@ -58,8 +58,7 @@ class Worker:
                     self._file(row, "taken").unlink(missing_ok=True)
                     sys.exit(1)
                 continue
-            with atomic_file(self._file(row, "done")) as temporary:
-                temporary.write_text(json.dumps(found), encoding="utf-8")
+            write(self._file(row, "done"), found)
 
     def measured(self, row: Row) -> Any:
         """What a row says."""
@@ -123,12 +122,8 @@ def scoring(setting: Setting, networks: Sequence[str]) -> None:
             print(f"{network} {name} {seed}: {time.perf_counter() - started:.1f} s", flush=True)
 
 
-class Results:
-    """Rows by name in one JSON file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+class Results(results.Results):
+    """Rows by name, which workers add to."""
 
     def collect(self, folder: Path) -> int:
         """Add what workers have finished; returns how many rows came."""
@@ -136,17 +131,11 @@ class Results:
         for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
             name = file.stem.replace("~", "/")
             if name not in self.rows and not name.startswith("scores/"):
-                found[name] = json.loads(file.read_text(encoding="utf-8"))
+                found[name] = read(file)
         if found:
             self.rows |= found
             self.save()
         return len(found)
-
-    def save(self) -> None:
-        """Write the file."""
-        with atomic_file(self._path) as temporary:
-            text = ",\n".join(f" {json.dumps(name)}: {json.dumps(row)}" for name, row in sorted(self.rows.items()))
-            temporary.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
 
 
 def share_out(rows: Sequence[Sequence[Row]], command: Sequence[str], folder: Path, collect: Callable[[], int]) -> None:
@@ -165,7 +154,7 @@ def share_out(rows: Sequence[Sequence[Row]], command: Sequence[str], folder: Pat
 
     def start(number: int) -> None:
         file = folder / f"rows-{number}.json"
-        file.write_text(json.dumps(rows[number]), encoding="utf-8")
+        write(file, rows[number])
         with (folder / f"said-{number}.log").open("ab") as log:
             running[number] = subprocess.Popen(
                 [*command, str(file)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True

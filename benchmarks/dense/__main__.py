@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +15,12 @@ from torch import nn
 from benchmarks import dense
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, make_informative
+from benchmarks.common.results import read, write
 from topocompress import compress
 from topocompress.data.loading import load_data
 from topocompress.errors import TopocompressError
 from topocompress.models.loading import load_model
 from topocompress.reporting import environment
-from topocompress.runtime.files import atomic_file
 
 NETWORKS = (
     "fcn_resnet50",
@@ -110,17 +109,14 @@ def main() -> None:
     parser.add_argument("--criterion", default="l1")
     parser.add_argument("--results", type=Path, help="what is finished is kept here and not done again")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    if given.results and given.results.exists():
-        rows = json.loads(given.results.read_text())["rows"]
+    rows: list[dict[str, Any]] = read(given.results).get("rows", []) if given.results else []
     for name in given.networks.split(","):
         if any(row["network"] == name for row in rows):
             continue
         with tempfile.TemporaryDirectory() as folder:
             rows.append(examine(name, given.criterion, Path(folder)))
         if given.results:
-            with atomic_file(given.results) as temporary:
-                temporary.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+            write(given.results, {"rows": rows})
     print(
         "| network | MACs fewer | parameters fewer | times faster | ONNX Runtime agrees | groups pruned | kept whole |"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -13,12 +12,12 @@ from safetensors.torch import save_file
 from benchmarks import deployment
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
+from benchmarks.common.results import read, write
 from topocompress import compress
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
 from topocompress.models.loading import load_model
 from topocompress.reporting import environment
-from topocompress.runtime.files import atomic_file
 
 _BLOCKS = 7
 _RULES: tuple[dict[str, float], ...] = ({"target_macs": 0.5}, {"target_latency": 0.6})
@@ -57,9 +56,7 @@ def main() -> None:
     parser.add_argument("--networks", default="resnet18,mobilenet_v3_large")
     parser.add_argument("--results", type=Path, help="what is finished is kept here and not done again")
     given = parser.parse_args()
-    kept: list[dict[str, Any]] = []
-    if given.results and given.results.exists():
-        kept = json.loads(given.results.read_text())["rows"]
+    kept: list[dict[str, Any]] = read(given.results).get("rows", []) if given.results else []
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in given.networks.split(","):
@@ -67,9 +64,7 @@ def main() -> None:
                 found = [row for row in kept if (row["network"], row["rule"]) == (name, rule)]
                 rows += found or [measure(name, rule, Path(folder))]
                 if given.results:
-                    with atomic_file(given.results) as temporary:
-                        content = {"rows": rows, "environment": environment.describe()}
-                        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                    write(given.results, {"rows": rows, "environment": environment.describe()})
     print("| network | asked for | MACs left | latency left | speed-up / MAC reduction | blocks |")
     print("|---|---|---:|---:|---:|---:|")
     for row in rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from benchmarks import oracle
 from benchmarks.common.cifar_resnet import INNER_ONLY
 from benchmarks.common.commands import parser_of
 from benchmarks.common.oracle import blocks, consult, correlations
+from benchmarks.common.results import read, write
 from topocompress import score
 from topocompress.criteria.registry import create, split_names
 from topocompress.data.loading import Data, batches, load_data
 from topocompress.models.loading import load_model
-from topocompress.runtime.files import atomic_file
 
 CRITERIA = (
     "persistence+rounds=1,persistence+rounds=1+signed=false,persistence,taylor,l1,l2,fpgm,bn-scale,hrank,chip,"
@@ -57,14 +56,13 @@ def main() -> None:
     )
     model = loaded.module
     key = [args.network, args.samples]
-    content: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    content: dict[str, Any] = read(args.out)
     if content.get("key") != key:
         content = {"key": key, "scores": {}}
     known = content.setdefault(f"oracle {args.images}", {})
 
     def save() -> None:
-        with atomic_file(args.out) as temporary:
-            temporary.write_text(json.dumps(content))
+        write(args.out, content)
 
     layers = [name for name, _ in blocks(model)]
     if missing := [name for name in layers if name not in known]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import topology
 from benchmarks.common.commands import parser_of
-from benchmarks.common.results import Results
+from benchmarks.common.results import Results, kept
 from benchmarks.topology import parts
 
 PARTS: dict[str, Callable[[argparse.Namespace, Results], None]] = {
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--filters", type=int, default=None, help="filters per layer in loop and engines; all if absent"
     )
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/topology.json"))
+    parser.add_argument("--results", type=Path, default=kept("topology"))
     args = parser.parse_args()
     results = Results(args.results)
     if args.part != "show":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import zoo
 from benchmarks.common.commands import parser_of
+from benchmarks.common.results import kept
 from benchmarks.zoo.children import Limits, Outcome, run_children
 from benchmarks.zoo.entries import Results, entry_of, wanted
 from benchmarks.zoo.page import page, passed
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--memory-limit", type=float, default=16, metavar="GB", help="for each network")
     parser.add_argument("--data", default=None, help="images as topocompress takes them")
     parser.add_argument("--again", nargs="?", const="all", choices=("all", "failed"), help="also those already done")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/zoo.json"))
+    parser.add_argument("--results", type=Path, default=kept("zoo"))
     parser.add_argument("--docs", type=Path, default=Path("docs/zoo.md"))
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends its children, as Ctrl-C does

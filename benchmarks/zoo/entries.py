@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import read, write
 from benchmarks.zoo.children import Outcome
 from benchmarks.zoo.page import passed
 from topocompress.models.architectures import torchvision_names
 from topocompress.reporting import environment
-from topocompress.runtime.files import atomic_file
 
 
 class Results:
@@ -20,7 +20,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.found: dict[str, Any] = read(path)
         self.found.setdefault("models", {})
 
     def put(self, name: str, entry: Mapping[str, Any]) -> None:
@@ -29,8 +29,7 @@ class Results:
         models = {**self.found["models"], name: {**entry, "processor": machine["processor"]}}
         self.found["models"] = dict(sorted(models.items()))
         self.found["machine"] = machine
-        with atomic_file(self._path) as temporary:
-            temporary.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
+        write(self._path, self.found)
 
 
 def entry_of(outcome: Outcome, settings: Mapping[str, Any]) -> dict[str, Any]:
