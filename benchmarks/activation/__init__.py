@@ -2,9 +2,9 @@
 
     python -m benchmarks.activation PART... [--fashion DIR] [--cifar DIR] [--device cuda] [--jobs N]
 
-Takes, for the parts on images, Fashion-MNIST (the folder of its four gzipped files) and CIFAR-10 (train/ and test/ with
-a folder of images for each class, or a tar of it); the other parts take no data. The CNNs train for minutes on a GPU
-and for hours on a CPU, everything else for minutes.
+Takes Fashion-MNIST (the folder of its four gzipped files) and CIFAR-10 (train/ and test/ with a folder of images for
+each class, or a tar of it) for the parts on images, no data for the others. The CNNs train for minutes on a GPU and for
+hours on a CPU, everything else for minutes.
 
 Parts, of which several may be named and which are done in that order:
 

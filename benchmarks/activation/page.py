@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.activation import images
 from benchmarks.activation.betti import DECAY, MAIN, POINTS, STEPS, TRIED, Table, area, counted, halved, totals_of
-from benchmarks.activation.data import SETS
-from benchmarks.activation.runs import BATCH as IMAGE_BATCH
+from benchmarks.activation.image_page import Rows, candidate_tables, image_tables
 from benchmarks.activation.sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
 from benchmarks.activation.stack import BATCH, LEVELS
-from benchmarks.activation.zoo import CANDIDATES, OURS, SMOOTH
-
-Rows = Mapping[str, Any]
+from benchmarks.activation.steps import median_steps, spread, times_fewer
+from benchmarks.activation.zoo import OURS, SMOOTH
 
 
 def tables(rows: Rows) -> str:
     """Everything that has been measured so far, in Markdown."""
-    parts = [*_sets(rows), *_betti(rows), *_images(rows), *_candidates(rows), *_cost(rows), *_dense(rows)]
+    parts = [*_sets(rows), *_betti(rows), *image_tables(rows), *candidate_tables(rows), *_cost(rows), *_dense(rows)]
     return "\n".join(parts) + "\n"
-
-
-def spread(values: Sequence[float | None]) -> str:
-    """Median and quartiles of steps; runs that failed count as more than any that did not."""
-    steps = sorted(math.inf if value is None else value for value in values)
-    median, low, high = (_quantile(steps, share) for share in (0.5, 0.25, 0.75))
-    return f"{_shown(median)} ({_shown(low)}–{_shown(high)})" if math.isfinite(median) else "never"
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low if low == high else low + (high - low) * (place - math.floor(place))
 
 
 def _escaped(name: str) -> str:
     return name.replace("|", r"\|")
-
-
-def _shown(value: float) -> str:
-    return f"{value:.0f}" if math.isfinite(value) else "never"
-
-
-def _median(entry: Rows, level: float = LEVELS[-1]) -> float:
-    return _quantile(sorted(math.inf if v is None else v for v in entry["steps"][f"{level:.2f}"]), 0.5)
-
-
-def _times(other: float, own: float, limit: float) -> str:
-    if not math.isfinite(own):
-        return "not reached"
-    return f"{other / own:.1f}×" if math.isfinite(other) else f"more than {limit / own:.1f}×"
 
 
 def _sets(rows: Rows) -> Iterator[str]:
@@ -76,14 +45,14 @@ def _sets(rows: Rows) -> Iterator[str]:
             yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} | {time} |"
         if missing := [name for name in NAMES if name not in found]:
             yield f"\nNot run yet: {', '.join(missing)}."
-        own = _median(found[OURS])
-        smooth = {name: _median(found[name]) for name in SMOOTH if name in found}
+        own = median_steps(found[OURS])
+        smooth = {name: median_steps(found[name]) for name in SMOOTH if name in found}
         if "ReLU" in found and smooth:
             best = min(smooth, key=smooth.__getitem__)
-            plain = _times(_median(found["ReLU"]), own, task.longer or task.steps)
+            plain = times_fewer(median_steps(found["ReLU"]), own, task.longer or task.steps)
             yield (
                 f"\nTo 99 %: **{plain}** fewer steps than ReLU, "
-                f"**{_times(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
+                f"**{times_fewer(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
             )
 
 
@@ -92,7 +61,7 @@ def _time(rows: Rows, task: Task, name: str, found: Rows) -> str:
     steps = rows.get("cost-dense", {}).get(str(task.width))
     if steps is None or "ReLU" not in found or name not in steps:
         return "not measured"
-    own, other = _median(found[name]), _median(found["ReLU"])
+    own, other = median_steps(found[name]), median_steps(found["ReLU"])
     if not math.isfinite(own):
         return "never"
     ratio = own / min(other, task.longer or task.steps) * steps[name] / steps["ReLU"]
@@ -152,126 +121,6 @@ def _seen(title: str) -> str:
     task = TASKS[title]
     points = "the points of a lattice" if task.covered else f"{POINTS:,} random points"
     return f"Counted on {points}, k = {task.neighbours}."
-
-
-def _images(rows: Rows) -> Iterator[str]:
-    cells = {(title, kind): _cell(rows, title, kind) for title in SETS for kind in images.KINDS}
-    cells = {where: found for where, found in cells.items() if "ReLU" in found}
-    if not cells:
-        return
-    yield "### Images\n"
-    yield (
-        f"Convolutions of {', '.join(map(str, images.WIDTHS))} channels, images of full size; "
-        f"{len(images.SEEDS)} seeds, {images.STEPS[10]:,} steps of {IMAGE_BATCH} for ten classes and {images.STEPS[2]} "
-        f"for two; the best rate of {', '.join(f'{rate:g}' for rate in images.RATES)}, "
-        f"by {len(images.TRIAL_SEEDS)} other seeds.\n"
-    )
-    yield "| images | BatchNorm | steps, ReLU's ÷ ours | final accuracy, ours − best other | best other |"
-    yield "|---|---|---:|---:|---|"
-    for (title, kind), found in cells.items():
-        if OURS not in found or len(found) == 1:
-            continue
-        goal = _goal(found)
-        own, plain = (_quantile(sorted(_steps(found[name], goal)), 0.5) for name in (OURS, "ReLU"))
-        ends = {name: float(np.mean(entry["final"])) for name, entry in found.items() if name != OURS}
-        best = max(ends, key=ends.__getitem__)
-        lead = 100 * (float(np.mean(found[OURS]["final"])) - ends[best])
-        times = _times(plain, own, images.STEPS[len(SETS[title][1])])
-        yield f"| {title} | {_WITH[kind]} | {times} | {lead:+.2f} | {best} |"
-    yield "\nSteps are medians until ReLU's own final accuracy, accuracies means over the seeds, in points.\n"
-    for (title, kind), found in cells.items():
-        yield from _one(title, kind, found)
-
-
-_WITH = {kind: "with" if norm else "without" for kind, norm in images.KINDS.items()}
-
-
-def _cell(rows: Rows, title: str, kind: str) -> dict[str, Any]:
-    entries = {name: rows.get(images.row(name, title, kind, "runs")) for name in images.NAMES}
-    return {name: entry for name, entry in entries.items() if entry is not None}
-
-
-def _goal(found: Rows) -> float:
-    return float(np.median([final(run) for run in found["ReLU"]["accuracy"]]))
-
-
-def _steps(entry: Rows, goal: float) -> list[float]:
-    steps = [reached(run, goal) for run in entry["accuracy"]]
-    return [math.inf if step is None else step for step in steps]
-
-
-def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
-    goal = _goal(found)
-    yield f"#### {title}, {_WITH[kind]} BatchNorm\n"
-    yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
-    yield from _ends(found, goal)
-    if missing := [name for name in images.NAMES if name not in found]:
-        yield f"\nNot run yet: {', '.join(missing)}."
-    yield ""
-
-
-def _ends(found: Rows, goal: float) -> Iterator[str]:
-    """Activation by activation: steps to the goal and accuracy at the end."""
-    yield "| activation | rate | steps | failed | final accuracy, mean (lowest–highest) |"
-    yield "|---|---:|---:|---:|---:|"
-    for name, entry in found.items():
-        steps = _steps(entry, goal)
-        ends = sorted(entry["final"])
-        yield (
-            f"| {name} | {entry['rate']:g} | {spread(steps)} | {steps.count(math.inf)} | "
-            f"{100 * np.mean(ends):.2f} % ({100 * ends[0]:.1f}–{100 * ends[-1]:.1f}) |"
-        )
-    yield from _off_gpu(found)
-
-
-_OFF_GPU = {"in bfloat16": {"precision": "bf16"}, "on a CPU in single precision": {"device": "cpu", "precision": "no"}}
-
-
-def _off_gpu(found: Rows) -> Iterator[str]:
-    """Which were not trained as most were, on a GPU."""
-    for words, there in _OFF_GPU.items():
-        if named := [name for name, entry in found.items() if there.items() <= entry.items()]:
-            yield f"\nTrained {words}: {', '.join(named)}."
-
-
-def final(accuracies: Sequence[float]) -> float:
-    """The mean of the last three tests, all within the last twentieth of the training."""
-    return float(np.mean(accuracies[-3:]))
-
-
-def reached(accuracies: Sequence[float], goal: float) -> float | None:
-    """The first step at which a run was as good as that."""
-    tests = next(found for steps in images.STEPS.values() if len(found := images.moments(steps)) == len(accuracies))
-    return next((float(step) for step, seen in zip(tests, accuracies, strict=True) if seen >= goal), None)
-
-
-def _candidates(rows: Rows) -> Iterator[str]:
-    cells = [(title, kind) for kind in images.KINDS for title in images.TRIED_ON]
-    found, halves = {}, {}
-    for name in (*CANDIDATES, *images.NAMES[1:]):
-        trials = [rows.get(images.row(name, title, kind, "trial")) for title, kind in cells]
-        if all(trials):
-            found[name] = [(100 * max(trial["scores"]), 100 * max(trial["ends"])) for trial in trials if trial]
-            halves[name] = next((trial for trial in trials if trial and trial.get("precision") == "bf16"), {})
-    if not found:
-        return
-    yield "### What was tried on images\n"
-    yield f"| activation | {' | '.join(f'{title}, {kind}' for title, kind in cells)} | mean |"
-    yield f"|---|{'---:|' * (len(cells) + 1)}"
-    for name, scores in sorted(found.items(), key=lambda item: -np.mean(item[1])):
-        means = np.mean(scores, 0)
-        yield f"| {name} | {' | '.join(f'{a:.1f} · {b:.1f}' for a, b in scores)} | {means[0]:.2f} · {means[1]:.2f} |"
-    yield (
-        "\nAccuracy in % in the later half of a training of half length · at its end, each at its best rate; "
-        "two seeds that count nowhere else."
-    )
-    yield from _off_gpu(halves)
-    for (title, kind), names in images.LONGER.items():
-        longer = {name: rows[key] for name in names if (key := images.row(name, title, kind, "runs")) in rows}
-        if longer and "ReLU" in (cell := _cell(rows, title, kind)):
-            yield f"\nTrained in full, as in the table of {title}, {_WITH[kind]} BatchNorm:\n"
-            yield from _ends(longer, _goal(cell))
-    yield ""
 
 
 def _dense(rows: Rows) -> Iterator[str]:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.activation.betti import VARIANTS, counted, totals_of
-from benchmarks.activation.page import spread
 from benchmarks.activation.sets import NAMES, TASKS
+from benchmarks.activation.steps import spread
 from benchmarks.activation.zoo import FIRST, OURS
 from topocompress import TopologicalActivation
 from topocompress.activation.point_sets import nine_discs

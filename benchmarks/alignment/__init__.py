@@ -2,7 +2,7 @@
 
     python -m benchmarks.alignment run|show
 
-Takes no data, but a machine with nothing else to do, for an hour or so.
+Takes no data, but a machine with nothing else to do, for some tens of minutes.
 
 Parts:
 

@@ -18,7 +18,7 @@ def tables(rows: Mapping[str, Any]) -> str:
             f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['versions']['onnxruntime']}; "
             f"target {machine['target_macs']:g} of the MACs."
         )
-    networks = list(dict.fromkeys(key.partition("/")[0] for key in rows if "/" in key))
+    networks = networks_of(rows)
     for batch in BATCHES:
         lines = [
             f"| network, batch {batch} | round to | MACs fewer | times faster, lowest–highest block | per turn "
@@ -28,7 +28,7 @@ def tables(rows: Mapping[str, Any]) -> str:
         for name in networks:
             turns = [row for key, row in rows.items() if key.partition("/")[0] == name]
             lines += [_line(name, str(align), turns, batch) for align in ALIGNMENTS]
-        parts += ["\n".join(lines), _summary(rows, networks, batch)]
+        parts += ["\n".join(lines), _summary(rows, batch)]
     return "\n\n".join(parts)
 
 
@@ -45,17 +45,17 @@ def _line(name: str, align: str, turns: Sequence[Mapping[str, Any]], batch: int)
     )
 
 
-def _summary(rows: Mapping[str, Any], networks: Sequence[str], batch: int) -> str:
-    """Geometric means over the networks that every alignment can prune to the target."""
+def means(rows: Mapping[str, Any], batch: int) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """Geometric means over the networks that every alignment can prune to the target.
+
+    Returns:
+        These networks, and alignment → how many times fewer MACs, how many times faster; nothing without networks.
+    """
+    networks = networks_of(rows)
     turns = {name: [row for key, row in rows.items() if key.partition("/")[0] == name] for name in networks}
     shared = [name for name in networks if not any("refused" in turns[name][0][str(align)] for align in ALIGNMENTS)]
-    if not shared:
-        return ""
-    lines = [
-        f"| {len(shared)} networks, batch {batch}, geometric mean | MACs fewer | times faster | efficiency |",
-        "|---|---:|---:|---:|",
-    ]
-    for align in map(str, ALIGNMENTS):
+    found = {}
+    for align in map(str, ALIGNMENTS) if shared else ():
         fewer = statistics.geometric_mean([turns[name][0][align]["macs_reduction"] for name in shared])
         faster = statistics.geometric_mean(
             [
@@ -63,5 +63,25 @@ def _summary(rows: Mapping[str, Any], networks: Sequence[str], batch: int) -> st
                 for name in shared
             ]
         )
-        lines.append(f"| round to {align} | {fewer:.2f} | {faster:.2f} | {faster / fewer:.2f} |")
+        found[align] = fewer, faster
+    return shared, found
+
+
+def networks_of(rows: Mapping[str, Any]) -> list[str]:
+    """In the order in which they were measured."""
+    return list(dict.fromkeys(key.partition("/")[0] for key in rows if "/" in key))
+
+
+def _summary(rows: Mapping[str, Any], batch: int) -> str:
+    shared, found = means(rows, batch)
+    if not shared:
+        return ""
+    lines = [
+        f"| {len(shared)} networks, batch {batch}, geometric mean | MACs fewer | times faster | efficiency |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| round to {align} | {fewer:.2f} | {faster:.2f} | {faster / fewer:.2f} |"
+        for align, (fewer, faster) in found.items()
+    ]
     return "\n".join(lines)

@@ -104,17 +104,22 @@ def tuned(rows: Rows, network: str) -> str:
     names = (*UNIFORM, PLAIN, FIRST_PLAIN, FIRST_BETWEEN)
     found = {name: [of(rows, network, name, ratio, EPOCHS) for ratio in RATIOS] for name in names}
     lines = list(_table(found, "tuned", lambda cells: spread(cells, "tuned")))
-    ahead = []
-    for column, ratio in enumerate(RATIOS):
-        own = mean(found[OURS][column], "tuned")
-        means = {name: mean(found[name][column], "tuned") for name in BASELINES}
+    if lines and (by := ahead(rows, network)):
+        lines += ["", f"`{OURS}` against the best baseline: {by}."]
+    return "\n".join(lines)
+
+
+def ahead(rows: Rows, network: str) -> str:
+    """By how much ``persistence`` is ahead of the best baseline after fine-tuning, ratio by ratio."""
+    found = []
+    for ratio in RATIOS:
+        own = mean(of(rows, network, OURS, ratio, EPOCHS), "tuned")
+        means = {name: mean(of(rows, network, name, ratio, EPOCHS), "tuned") for name in BASELINES}
         others = {name: value for name, value in means.items() if value is not None}
         if own is not None and others:
             best = max(others, key=lambda name: others[name])
-            ahead.append(f"{round(own - others[best], 2) + 0.0:+.2f} points at {PLACES[ratio]} (`{best}`)")
-    if lines and ahead:
-        lines += ["", f"`{OURS}` against the best baseline: {', '.join(ahead)}."]
-    return "\n".join(lines)
+            found.append(f"{round(own - others[best], 2) + 0.0:+.2f} points at {PLACES[ratio]} (`{best}`)")
+    return ", ".join(found)
 
 
 def _table(found: Mapping[str, list[list[dict[str, Any]]]], stage: str, text: Any) -> Iterator[str]:

@@ -33,6 +33,26 @@ def _under(rows: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): row for name, row in rows.items() if name.startswith(prefix)}
 
 
+def loop_ratio(rows: Mapping[str, Any]) -> float:
+    """How many times as long the loop over all filters takes."""
+    theirs, ours = (sum(row[key] for row in _under(rows, "loop/").values()) for key in ("loop_s", "ours_s"))
+    return float(theirs / ours)
+
+
+def engine_ratios(rows: Mapping[str, Any], engine: str) -> list[float]:
+    """How many times as long another engine takes, filter by filter."""
+    return [row[engine] / row["topocompress"] for row in _filters(rows)]
+
+
+def score_ratios(rows: Mapping[str, Any], maps: str) -> list[float]:
+    """How many bare forward passes ``score`` takes, from the quickest run to the slowest."""
+    return sorted(run["score_s"] / statistics.mean(run["forward_s"]) for run in _under(rows, f"score/{maps}/").values())
+
+
+def _filters(rows: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for layer in _under(rows, "engines/").values() for row in layer]
+
+
 def _loop(rows: Mapping[str, Any]) -> str:
     layers = _under(rows, "loop/")
     if not layers:
@@ -44,10 +64,9 @@ def _loop(rows: Mapping[str, Any]) -> str:
     for name, row in layers.items():
         ratio = row["loop_s"] / row["ours_s"]
         lines.append(f"| {name} | {row['filters']} | {row['features']} | {ratio:.0f} | {len(row['different'])} |")
-    ours, theirs = (sum(row[key] for row in layers.values()) for key in ("ours_s", "loop_s"))
     different = [each for row in layers.values() for each in row["different"]]
     filters = sum(row["filters"] for row in layers.values())
-    lines.append(f"| all | {filters} | | {theirs / ours:.1f} | {len(different)} |")
+    lines.append(f"| all | {filters} | | {loop_ratio(rows):.1f} | {len(different)} |")
     if different:
         right = sum(list(each["ours"]) == list(each["exact"]) for each in different)
         lines.append(f"\nOf the {len(different)} that differ, topocompress has {right} as exact distances give them.")
@@ -55,12 +74,12 @@ def _loop(rows: Mapping[str, Any]) -> str:
 
 
 def _engines(rows: Mapping[str, Any], engines: Iterable[str]) -> str:
-    found = [row for layer in _under(rows, "engines/").values() for row in layer]
+    found = _filters(rows)
     if not found:
         return ""
     lines = ["| engine, one core | times slower, median | range |", "|---|---:|---:|"]
     for name in engines:
-        ratios = [row[name] / row["topocompress"] for row in found]
+        ratios = engine_ratios(rows, name)
         lines.append(f"| {name} | {statistics.median(ratios):.1f} | {min(ratios):.1f}–{max(ratios):.1f} |")
     same = sum(row["same"] for row in found)
     return "\n".join([*lines, f"\n{same} of {len(found)} filters: the same Betti numbers from all engines."])
@@ -71,7 +90,7 @@ def _score(rows: Mapping[str, Any]) -> str:
     for name in ("exact", "map size 16"):
         runs = list(_under(rows, f"score/{name}/").values())
         if runs:
-            ratios = sorted(run["score_s"] / statistics.mean(run["forward_s"]) for run in runs)
+            ratios = score_ratios(rows, name)
             held = runs[0]["peak_cloud_bytes"] / GB
             each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             parts = [run["until_s"]["running samples"] / run["score_s"] for run in runs]

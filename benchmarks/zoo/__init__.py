@@ -2,8 +2,8 @@
 
     python -m benchmarks.zoo [--models PATTERN] [--jobs 2] [--time-limit 300]
 
-Takes no data, but photographs with --data if you have them. One network after the other takes four to five hours on two
-cores, a single small one a minute.
+Takes no data; crops of photographs that ship with scikit-learn stand in, unless there is --data. All networks together
+take four to five hours on two cores, a small one about a minute.
 
 Each network gets a process of its own, limited in time and memory. Its result goes into one file as soon as it is there
 (--results) and is not computed again, failures included, unless asked for with --again; a run that was stopped goes on.

@@ -14,13 +14,15 @@ from benchmarks.activation import betti
 from benchmarks.activation.__main__ import insert
 from benchmarks.activation.betti import TRIED, VARIANTS, area, counted, halved, points_of, totals_of, train
 from benchmarks.activation.data import Images, chosen, cifar
+from benchmarks.activation.image_page import reached
 from benchmarks.activation.images import KINDS, LONGER, STEPS, TRIED_ON, moments, network, row, study
-from benchmarks.activation.page import reached, spread, tables, tried
+from benchmarks.activation.page import tables, tried
 from benchmarks.activation.plots import draw
 from benchmarks.activation.replay import CPU
 from benchmarks.activation.runs import AVERAGED, BATCH, Runs
 from benchmarks.activation.sets import DEPTH, TASKS
 from benchmarks.activation.stack import Samples, Stack, Training
+from benchmarks.activation.steps import spread
 from benchmarks.activation.zoo import ACTIVATIONS, CANDIDATES, FIRST, IMAGE, OURS, gain, in_first_layer, layer
 from benchmarks.common.results import Results
 from topocompress import TopologicalActivation
