@@ -1,1 +1,1 @@
-"""Benchmarks: run with ``python -m benchmarks.NAME``. They take data as paths and print what they measure."""
+"""A folder for each study: ``python -m benchmarks`` lists them, ``python -m benchmarks.NAME`` runs one."""

@@ -1,4 +1,4 @@
-from benchmarks.dense import line
+from benchmarks.dense.__main__ import line
 
 
 def row(**changes):

@@ -9,8 +9,8 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer,
 from torchvision.models.vgg import make_layers
 
 import topocompress
-from benchmarks.networks import make_informative, relative_spread
-from benchmarks.zoo_model import width_of
+from benchmarks.common.networks import make_informative, relative_spread
+from benchmarks.zoo.model import width_of
 from topocompress.criteria import L1
 from topocompress.dependencies.groups import explicit
 from topocompress.deploy.measurement import count_macs

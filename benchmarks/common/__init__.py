@@ -1,0 +1,1 @@
+"""What several studies need: networks, images, and the files of results."""

@@ -1,0 +1,67 @@
+"""The command of ``benchmarks.scales``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks import scales
+from benchmarks.common.cifar_resnet import INNER_ONLY
+from benchmarks.common.commands import parser_of
+from topocompress import Betti, apply, score
+from topocompress.criteria import Random
+from topocompress.data.loading import batches, load_data
+from topocompress.dependencies.groups import find_groups
+from topocompress.deploy.measurement import evaluate
+from topocompress.errors import PlanError
+from topocompress.models.loading import load_model
+from topocompress.planning.controls import matched_plan
+from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
+from topocompress.reporting import environment
+from topocompress.scoring.dispatch import score_layers
+from topocompress.workflows.single_steps import layer_costs
+
+THRESHOLD = 300
+
+
+def main() -> None:
+    parser = parser_of(scales)
+    parser.add_argument("network", choices=("resnet20", "resnet56"))
+    parser.add_argument("weights")
+    parser.add_argument("folders")
+    parser.add_argument("--scales", default="quantile:0.05,quantile:0.1,quantile:0.15,quantile:0.2")
+    parser.add_argument("--seeds", type=int, default=5, help="random choices per scale")
+    args = parser.parse_args()
+    loaded = load_model(args.weights, arch=f"benchmarks.common.cifar_resnet:{args.network}")
+    data = load_data(f"imagefolder:{args.folders}", preprocessing=loaded.preprocessing)
+    model, example = loaded.module, torch.zeros(1, *loaded.preprocessing.input_shape)
+    images, labels = zip(*(data.evaluation[index] for index in range(len(data.evaluation))), strict=True)
+    held_out = DataLoader(TensorDataset(torch.stack(images), torch.tensor(labels)), batch_size=500)
+    groups = find_groups(model, example, ignore=INNER_ONLY)
+    costs = layer_costs(model, example)
+    limits = Limits(max_ratio=0.99, round_to=1)
+    facts = environment.describe()
+    print(f"{args.network}, {evaluate(model, held_out).accuracy:.1%} before, N = 1,000, {len(images)} test images;")
+    print(f"{facts['processor']}, {facts['cores']} cores, torch {facts['versions']['torch']}\n")  # type: ignore[index]
+    print("| scale | filters above 300 | accuracy left | random, same widths |")
+    print("|---|---:|---:|---:|")
+    for scale in args.scales.split(","):
+        scores = score(model, batches(data.calibration), criterion=Betti(scale=scale), ignore=INNER_ONLY)
+        share = np.mean(np.concatenate([layer.values for layer in scores.layers.values()]) > THRESHOLD)
+        try:
+            plan = make_plan(scores, groups, costs, max_betti=THRESHOLD, limits=limits)
+        except PlanError as error:
+            print(f"| `{scale}` | {share:.0%} | {error.what} | |", flush=True)
+            continue
+        left = evaluate(apply(model, plan, example=example), held_out).accuracy
+        chance = []
+        for seed in range(args.seeds):
+            other = matched_plan(plan, groups, score_layers(model, scores.layers, Random(seed=seed)))
+            chance.append(evaluate(apply(model, other, example=example), held_out).accuracy or 0.0)
+        print(f"| `{scale}` | {share:.0%} | {left:.1%} | {min(chance):.1%}–{max(chance):.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
