@@ -21,6 +21,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.helpers.commands import place  # noqa: E402, F401 - a fixture
+from tests.helpers.delivering import unexported  # noqa: E402, F401 - a fixture
 from tests.helpers.digits import digits  # noqa: E402, F401 - a fixture
 from tests.helpers.exporting import read_operators_once  # noqa: E402
 from tests.helpers.imagesets import write_images  # noqa: E402

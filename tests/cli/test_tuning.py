@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.commands import BASE, refused, run
+from tests.helpers.interrupting import interrupted_after
+from topocompress.training.checkpoints import TuningStore
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--no-controls"]
 
@@ -24,7 +26,7 @@ def report(folder: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {
         "--finetune": ("epochs", 3),
@@ -69,6 +71,7 @@ def test_distillation_is_fine_tuning(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "Add --finetune" in refused(monkeypatch, capsys, *PRUNE, "--distill")
 
 
+@pytest.mark.usefixtures("unexported")
 def test_images_without_labels_teach_what_the_original_says(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +88,7 @@ def test_images_without_labels_teach_what_the_original_says(
     assert "epochs of fine-tuning" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*PRUNE[:4], "--samples", "30", "--eval-samples", "20", "--ratio", "0.5", "--criterion", "l1"]
     assert run(monkeypatch, *words, "--finetune", "1", "--distill", "--out", "run") == 0
@@ -94,7 +97,6 @@ def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.Monke
 
 KILLED = """
 import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
 from topocompress.training.checkpoints import TuningStore
 
 save = TuningStore.save
@@ -102,7 +104,7 @@ save = TuningStore.save
 def save_and_die(self, snapshot):
     saved = save(self, snapshot)
     if len(snapshot.state["history"]) == 3:
-        os.kill(os.getpid(), signal.{name})
+        os.kill(os.getpid(), signal.SIGKILL)
     return saved
 
 TuningStore.save = save_and_die
@@ -121,9 +123,9 @@ def start(*words: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    killed = start("-c", KILLED.format(name="SIGKILL"), *TUNED)
+    killed = start("-c", KILLED, *TUNED)
     _, errors = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, errors
     assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
@@ -139,11 +141,13 @@ def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("place")
-def test_ctrl_c_says_what_is_kept() -> None:
-    stopped = start("-c", KILLED.format(name="SIGINT"), *TUNED)
-    _, errors = stopped.communicate()
-    assert stopped.returncode == 130
-    assert "the epochs that are finished are kept; --resume continues from there" in errors
+def test_ctrl_c_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+) -> None:
+    with interrupted_after(TuningStore, "save", when=lambda _, snapshot: len(snapshot.state["history"]) == 3):
+        assert run(monkeypatch, *TUNED) == 130
+    assert "the epochs that are finished are kept; --resume continues from there" in capsys.readouterr().err
+    assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
     assert not Path("run").exists()
 
 

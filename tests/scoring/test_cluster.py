@@ -13,6 +13,7 @@ from torch import nn
 
 from topocompress.criteria import Betti, CloudCriterion
 from topocompress.errors import DataError
+from topocompress.runtime import parallel
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.dispatch import score_layers
 
@@ -106,7 +107,10 @@ def test_a_worker_that_is_killed_costs_time_and_nothing_else(cluster, network, t
         np.testing.assert_array_equal(layer.values, there[name].values)
 
 
-def test_no_scheduler_is_said_at_once(network):
-    with pytest.raises(DataError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1") as caught:
+def test_no_scheduler_is_said_once_patience_is_over(network, monkeypatch):
+    monkeypatch.setattr(parallel, "_PATIENCE", "0.3s")
+    with pytest.raises(
+        DataError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: .* after 0\.3 s"
+    ) as caught:
         scores(network, Betti(), cluster="tcp://127.0.0.1:1")
     assert "dask scheduler" in caught.value.hint
