@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.helpers.children import descriptors, workers_left
+from tests.helpers.cloud_criteria import Failing, Spread, Where, Writing
 from tests.helpers.oracles import few
-from tests.helpers.scoring_nets import FEATURES, FILTERS, LAYERS, Failing, Spread, Where, Writing, network, noise, plain
+from tests.helpers.scoring_nets import FEATURES, FILTERS, LAYERS, network, noise, plain
 from topocompress.criteria import Betti
 from topocompress.network.capture import plan_passes
 from topocompress.runtime.parallel import workers

@@ -1,7 +1,6 @@
 """A real Dask scheduler and two worker processes on loopback, one of which dies while it scores."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from topocompress.criteria import Betti, CloudCriterion
+from tests.helpers.cloud_criteria import DiesOnce
+from topocompress.criteria import Betti
 from topocompress.errors import DataError
 from topocompress.runtime import parallel
 from topocompress.runtime.resources import Resources
@@ -19,25 +19,6 @@ from topocompress.scoring.dispatch import score_layers
 
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
 WORKER = ["-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
-
-
-class DiesOnce(CloudCriterion):
-    """Kills the first process that scores with it, in the middle of a layer."""
-
-    name = "dies-once"
-    higher = "remove"
-
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        try:
-            descriptor = os.open(self.marker, os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            return clouds.astype(np.float64).sum(axis=(1, 2))
-        os.close(descriptor)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("not reached")
 
 
 def started(arguments, folder, word):
