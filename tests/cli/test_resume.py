@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import BASE, run
 from tests.helpers.interrupting import interrupted_after
+from tests.helpers.processes import python
 from topocompress.scoring.store import ScoreStore
 
 SCORE = ["score", "tiny.safetensors", *BASE, "--scale", "quantile:0.1"]
@@ -33,18 +31,13 @@ main()
 """
 
 
-def killed_after_one_layer() -> int:
-    path = os.pathsep.join([str(Path.cwd()), *sys.path])
-    command = [sys.executable, "-c", KILLED, *SCORE]
-    return subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": path}).returncode
-
-
 @pytest.mark.usefixtures("place")
 def test_a_killed_run_is_continued_and_gives_the_identical_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *SCORE, "--no-cache", "--out", "whole.json") == 0
-    assert killed_after_one_layer() == -signal.SIGKILL
+    killed = python("-c", KILLED, *SCORE, folders=(Path.cwd(),), check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not Path("scores.json").exists()
     capsys.readouterr()
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 
 from tests.helpers.commands import BASE, refused, run
 from tests.helpers.interrupting import interrupted_after
+from tests.helpers.processes import python, together
 from topocompress.training.checkpoints import TuningStore
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--no-controls"]
@@ -115,19 +112,10 @@ main()
 TUNED = [*PRUNE, "--finetune", "4", "--batch-size", "8", "--out", "run"]
 
 
-def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(Path.cwd()), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path, **variables}
-    return subprocess.Popen(
-        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
 @pytest.mark.usefixtures("place", "unexported")
 def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    killed = start("-c", KILLED, *TUNED)
-    _, errors = killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, errors
+    killed = python("-c", KILLED, *TUNED, folders=(Path.cwd(),), check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
 
     assert run(monkeypatch, *TUNED, "--resume") == 0
@@ -153,15 +141,8 @@ def test_ctrl_c_says_what_is_kept(
 
 @pytest.mark.usefixtures("place")
 def test_of_two_processes_one_writes_and_prints() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared["ACCELERATE_USE_CPU"] = "true"
-    words = ["-W", "error", "-m", "topocompress", *TUNED]
-    processes = [start(*words, **shared, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
-    (printed, errors), (silent, no_errors) = (process.communicate() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], errors + no_errors
+    words = ("-W", "error", "-m", "topocompress", *TUNED)
+    (printed, _), (silent, no_errors) = together(*words, folders=(Path.cwd(),))
     assert "After 4 epochs of fine-tuning" in printed
     assert silent == no_errors == ""
     assert report("run")["finetune"]["processes"] == 2

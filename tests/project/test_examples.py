@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 
 from tests.helpers.commands import run
+from tests.helpers.processes import python
 from topocompress.data.images import prepare
 from topocompress.data.loading import load_data
 from topocompress.models.digits import DigitsNet
@@ -116,8 +116,4 @@ def test_efficientnet_lite0(tmp_path, example):
 
 
 def test_they_are_scripts():
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "efficientnet_lite0.py", "--help"], capture_output=True, check=False
-    )
-    assert done.returncode == 0
-    assert b"after --" in done.stdout
+    assert "after --" in python(EXAMPLES / "efficientnet_lite0.py", "--help").stdout

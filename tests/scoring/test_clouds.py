@@ -77,8 +77,7 @@ def test_filters_are_scored_in_other_processes(small_tasks):
     assert alone == {os.getpid()}
 
 
-@pytest.mark.parametrize("filters", [1, 2, 5])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("filters", "count"), [(1, 1), (2, 1), (5, 1), (2, 2)])
 def test_scores_do_not_depend_on_the_budget(filters, count, monkeypatch):
     expected = scored(Betti(), workers=1)
     monkeypatch.setattr(clouds, "_share", lambda *_: (count, filters * 4 * 20 * 25))

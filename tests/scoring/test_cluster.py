@@ -1,9 +1,7 @@
 """A real Dask scheduler and two worker processes on loopback, one of which dies while it scores."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.helpers.cloud_criteria import DiesOnce
+from tests.helpers.processes import environment
 from topocompress.criteria import Betti
 from topocompress.errors import DataError
 from topocompress.runtime import parallel
@@ -18,18 +17,17 @@ from topocompress.runtime.resources import Resources
 from topocompress.scoring.dispatch import score_layers
 
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-WORKER = ["-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+WORKER = ["-m", "distributed.cli.dask_worker", "--host", "127.0.0.1", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
 
 
 def started(arguments, folder, word):
     """A process that has said a word on its standard error, and the line in which it did."""
-    path = str(Path(__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        encoding="utf-8",
+        env=environment(),
         cwd=folder,
     )
     for line in process.stderr:

@@ -2,7 +2,6 @@ import copy
 import functools
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import topocompress
+from tests.helpers.processes import python
 from tests.helpers.tiny_nets import Chain, Residual, example, seeded
 from topocompress.errors import ArtifactError, OutputError
 from topocompress.models.architectures import build
@@ -98,8 +98,7 @@ def test_a_saved_model_computes_the_same_bits_in_a_new_process(saved, tmp_path):
         "import sys, torch, topocompress; run, given, out = sys.argv[1:]; "
         "torch.save(topocompress.load(run)(torch.load(given, weights_only=True)).detach(), out)"
     )
-    arguments = [str(path), str(tmp_path / "in.pt"), str(tmp_path / "out.pt")]
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=tmp_path)
+    python("-c", code, path, tmp_path / "in.pt", tmp_path / "out.pt", cwd=tmp_path)
     assert torch.equal(torch.load(tmp_path / "out.pt", weights_only=True), model(inputs).detach())
 
 

@@ -150,6 +150,7 @@ def labelled() -> Data:
     )
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_residual_stream_that_is_padded_twice_needs_no_help(tmp_path):
     model = seeded(CifarNet)
     result = topocompress.compress(model, labelled(), ratio=0.5, criterion="l1", round_to=1, out=tmp_path / "run")
