@@ -7,22 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from tests.helpers.processes import python
 from tests.helpers.trained import trained, training_part, untrained
+from tests.helpers.weights import same_state, state_of
 from topocompress.errors import DataError
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same_state(model: nn.Module, state: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 class Noisy(Dataset):
