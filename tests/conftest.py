@@ -7,12 +7,23 @@ import sys
 # on one thread, they leave the other cores to the tests that run beside them.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# Whatever terminal or launcher the tests were started from: a plain terminal of 80 columns, and one process.
+for name in (
+    *("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PY_COLORS", "GITHUB_ACTIONS"),
+    *("TERMINAL_WIDTH", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+):
+    os.environ.pop(name, None)
+os.environ.update(COLUMNS="80", LINES="25")
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 from tests.helpers.commands import place  # noqa: E402, F401 - a fixture
+from tests.helpers.delivering import unexported  # noqa: E402, F401 - a fixture
 from tests.helpers.digits import digits  # noqa: E402, F401 - a fixture
+from tests.helpers.exporting import read_operators_once  # noqa: E402
 from tests.helpers.imagesets import write_images  # noqa: E402
 
 
@@ -29,3 +40,16 @@ def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TOPOCOMPRESS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_random_state():
+    """No test depends on what was drawn before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def operators_read_once():
+    with pytest.MonkeyPatch.context() as patch:
+        read_operators_once(patch)
+        yield

@@ -37,8 +37,9 @@ from topocompress.training.finetuning import FinetuneResult, finetune
 from topocompress.training.recipe import Recipe
 from topocompress.types import ChannelGroup, LayerCost, Scores
 from topocompress.workflows.compare import GLOBAL, contestant
+from topocompress.workflows.job import Job
+from topocompress.workflows.repair import settle
 from topocompress.workflows.single_steps import layer_costs, score_groups
-from topocompress.workflows.steps import Job
 
 EVALUATED_AT_ONCE = 500
 _ALONE = Resources(workers=1, memory=2 << 30)
@@ -123,7 +124,7 @@ class Subject:
         scores, limits = self.scores(scored_as(name, epochs), seed), Limits(round_to=1)
         plan = contestant(name, scores, self.groups, self.costs, ratio=ratio, limits=limits)
         bare = apply(self.loaded.module, plan, example=self.example).to(self.device)
-        cut = self._job(seed).recalibrated(bare, plan).model
+        cut, _ = settle(self._job(seed), bare, plan)
         found: dict[str, Any] = {
             "macs": plan.macs_after / plan.macs_before,
             "removed": plain["removed"] if plain else self._accuracy(bare),

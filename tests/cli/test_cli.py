@@ -92,6 +92,7 @@ def test_nan_weights(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "body.2.weight" in refused(monkeypatch, capsys, "prune", "bad.safetensors", *BASE, "--ratio", "0.5")
 
 
+@pytest.mark.usefixtures("unexported")
 def test_corrupt_image_is_skipped_or_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_corrupt_image_is_skipped_or_refused(
     assert "1 files could not be read" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unexported")
 def test_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -113,6 +115,7 @@ def test_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "No space left on device" in text
 
 
+@pytest.mark.usefixtures("unexported")
 def test_interrupted(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

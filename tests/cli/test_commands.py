@@ -62,7 +62,7 @@ def test_same_seed_same_files(monkeypatch: pytest.MonkeyPatch) -> None:
         assert Path("first", name).read_bytes() == Path("second", name).read_bytes()
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_without_data_photographs_stand_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["tiny.safetensors", "--arch", "tinynet:Tiny", "--samples", "30", "--eval-samples", "20", *L1]
     assert run(monkeypatch, "prune", *words, "--out", "run") == 0
@@ -83,7 +83,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert not Path("tiny-pruned").exists()
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_great_loss_ends_with_remedies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("topocompress.workflows.account.TOLERATED_LOSS", -1.0)
     words = ["prune", "tiny.safetensors", *BASE, "--max-betti", "8", "--scale", "quantile:0.1", "--out", "run"]

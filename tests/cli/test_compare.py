@@ -72,7 +72,7 @@ def test_score_shows_every_kind(
     assert json.loads(Path("scores.json").read_text())["criterion"] == criterion.partition("+")[0]
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_a_run_by_persistence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", "tiny.safetensors", *BASE, "--criterion", "persistence", "--ratio", "0.5", "--out", "run"]
     assert run(monkeypatch, *words) == 0

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import BASE, run
+from tests.helpers.interrupting import interrupted_after
+from tests.helpers.processes import python
+from topocompress.scoring.store import ScoreStore
 
 SCORE = ["score", "tiny.safetensors", *BASE, "--scale", "quantile:0.1"]
 KILLED = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
+import os, signal
 from topocompress.scoring.store import ScoreStore
 
 save = ScoreStore.save
 
 def save_and_die(self, layer, scores):
     save(self, layer, scores)
-    os.kill(os.getpid(), signal.{name})
+    os.kill(os.getpid(), signal.SIGKILL)
 
 ScoreStore.save = save_and_die
 from topocompress.cli import main
@@ -32,20 +31,13 @@ main()
 """
 
 
-def killed_after_one_layer(name: str) -> subprocess.CompletedProcess[str]:
-    code = KILLED.format(name=name)
-    path = os.pathsep.join([str(Path.cwd()), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-c", code, *SCORE]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
 @pytest.mark.usefixtures("place")
 def test_a_killed_run_is_continued_and_gives_the_identical_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *SCORE, "--no-cache", "--out", "whole.json") == 0
-    assert killed_after_one_layer("SIGKILL").returncode == -signal.SIGKILL
+    killed = python("-c", KILLED, *SCORE, folders=(Path.cwd(),), check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not Path("scores.json").exists()
     capsys.readouterr()
 
@@ -56,25 +48,20 @@ def test_a_killed_run_is_continued_and_gives_the_identical_file(
 
 
 @pytest.mark.usefixtures("place")
-def test_without_resume_an_interrupted_run_is_not_used(
+def test_ctrl_c_says_what_is_kept_and_without_resume_it_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert killed_after_one_layer("SIGKILL").returncode == -signal.SIGKILL
+    with interrupted_after(ScoreStore, "save"):
+        assert run(monkeypatch, *SCORE) == 130
+    assert "the layers that are finished are kept; --resume continues from there" in capsys.readouterr().err
+    assert not Path("scores.json").exists()
 
     assert run(monkeypatch, *SCORE) == 0
 
     assert "interrupted run" not in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("place")
-def test_ctrl_c_says_what_is_kept() -> None:
-    stopped = killed_after_one_layer("SIGINT")
-
-    assert stopped.returncode == 130
-    assert "the layers that are finished are kept; --resume continues from there" in stopped.stderr
-
-
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_another_threshold_needs_no_scoring(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +107,7 @@ def test_options_that_change_the_clouds_are_recorded(monkeypatch: pytest.MonkeyP
 def test_what_makes_no_sense_is_refused(
     words: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("topocompress.runtime.parallel._PATIENCE", "0.3s")
     assert run(monkeypatch, *SCORE, *words) == 2
     assert complaint in " ".join(capsys.readouterr().err.split())
     assert not Path("scores.json").exists()

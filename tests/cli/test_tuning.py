@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.commands import BASE, refused, run
+from tests.helpers.interrupting import interrupted_after
+from tests.helpers.processes import python, together
+from topocompress.training.checkpoints import TuningStore
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--no-controls"]
 
@@ -24,7 +23,7 @@ def report(folder: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {
         "--finetune": ("epochs", 3),
@@ -69,6 +68,7 @@ def test_distillation_is_fine_tuning(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "Add --finetune" in refused(monkeypatch, capsys, *PRUNE, "--distill")
 
 
+@pytest.mark.usefixtures("unexported")
 def test_images_without_labels_teach_what_the_original_says(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +85,7 @@ def test_images_without_labels_teach_what_the_original_says(
     assert "epochs of fine-tuning" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*PRUNE[:4], "--samples", "30", "--eval-samples", "20", "--ratio", "0.5", "--criterion", "l1"]
     assert run(monkeypatch, *words, "--finetune", "1", "--distill", "--out", "run") == 0
@@ -94,7 +94,6 @@ def test_photographs_stand_in_for_images_to_learn_from(monkeypatch: pytest.Monke
 
 KILLED = """
 import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
 from topocompress.training.checkpoints import TuningStore
 
 save = TuningStore.save
@@ -102,7 +101,7 @@ save = TuningStore.save
 def save_and_die(self, snapshot):
     saved = save(self, snapshot)
     if len(snapshot.state["history"]) == 3:
-        os.kill(os.getpid(), signal.{name})
+        os.kill(os.getpid(), signal.SIGKILL)
     return saved
 
 TuningStore.save = save_and_die
@@ -113,19 +112,10 @@ main()
 TUNED = [*PRUNE, "--finetune", "4", "--batch-size", "8", "--out", "run"]
 
 
-def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(Path.cwd()), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path, **variables}
-    return subprocess.Popen(
-        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "unexported")
 def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    killed = start("-c", KILLED.format(name="SIGKILL"), *TUNED)
-    _, errors = killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, errors
+    killed = python("-c", KILLED, *TUNED, folders=(Path.cwd(),), check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
 
     assert run(monkeypatch, *TUNED, "--resume") == 0
@@ -139,25 +129,20 @@ def test_a_killed_run_is_continued_to_the_identical_weights(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("place")
-def test_ctrl_c_says_what_is_kept() -> None:
-    stopped = start("-c", KILLED.format(name="SIGINT"), *TUNED)
-    _, errors = stopped.communicate()
-    assert stopped.returncode == 130
-    assert "the epochs that are finished are kept; --resume continues from there" in errors
+def test_ctrl_c_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+) -> None:
+    with interrupted_after(TuningStore, "save", when=lambda _, snapshot: len(snapshot.state["history"]) == 3):
+        assert run(monkeypatch, *TUNED) == 130
+    assert "the epochs that are finished are kept; --resume continues from there" in capsys.readouterr().err
+    assert len(list(own_cache.rglob("tuning.safetensors"))) == 1
     assert not Path("run").exists()
 
 
 @pytest.mark.usefixtures("place")
 def test_of_two_processes_one_writes_and_prints() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared["ACCELERATE_USE_CPU"] = "true"
-    words = ["-W", "error", "-m", "topocompress", *TUNED]
-    processes = [start(*words, **shared, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
-    (printed, errors), (silent, no_errors) = (process.communicate() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], errors + no_errors
+    words = ("-W", "error", "-m", "topocompress", *TUNED)
+    (printed, _), (silent, no_errors) = together(*words, folders=(Path.cwd(),))
     assert "After 4 epochs of fine-tuning" in printed
     assert silent == no_errors == ""
     assert report("run")["finetune"]["processes"] == 2

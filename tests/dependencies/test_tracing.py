@@ -1,11 +1,14 @@
 """Networks that cannot be followed as a whole give up what lies inside the parts that can."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models.shufflenetv2 import channel_shuffle
 
 from tests.helpers.tiny_nets import Chain, example, seeded
+from topocompress.dependencies import tracing
 from topocompress.dependencies.groups import find_groups
 from topocompress.dependencies.tracing import Part, _in_time, _TooLong, follow, trace_parts
 from topocompress.errors import ModelError
@@ -114,13 +117,22 @@ def test_channels_inside_a_part_go_and_those_that_leave_it_stay():
         torch.testing.assert_close(smaller(example()), model(example()))
 
 
-def test_nothing_is_followed_for_longer_than_it_may_take():
+def test_nothing_is_followed_for_longer_than_it_may_take(monkeypatch):
+    given = []
+
+    def patient(work, seconds: float):
+        given.append(seconds)
+        return _in_time(work, seconds if len(given) == 1 else 600.0)  # a part may be slow on a busy machine
+
     def endless(part: Part) -> list[str]:
         while not part.name:
             pass
         return [part.name]
 
-    assert follow(seeded(Chain), example(), endless, seconds=0.2) == [
+    monkeypatch.setattr(tracing, "_in_time", patient)
+    found = follow(seeded(Chain), example(), endless, seconds=0.2)
+    assert set(given) == {0.2}
+    assert found == [
         name for name, module in seeded(Chain).named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
 
@@ -137,11 +149,19 @@ def test_work_in_time_gives_its_result_or_its_error():
         _in_time(lambda: 1 // 0, 60.0)
 
 
-def test_work_that_takes_too_long_is_interrupted_though_it_swallows_that_once():
-    swallowed = []
+def test_work_that_takes_too_long_is_interrupted_though_it_swallows_that_once(monkeypatch):
+    swallowed, begun = [], threading.Event()
+
+    class Begun(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            begun.wait()  # time runs out in the middle of the work, however busy the machine is
+            super().join(timeout)
+
+    monkeypatch.setattr(tracing.threading, "Thread", Begun)
 
     def stubborn() -> int:
         try:
+            begun.set()
             return count_to(10**9)
         except:  # noqa: E722 - as bare as that in a library
             swallowed.append(True)

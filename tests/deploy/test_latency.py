@@ -1,14 +1,15 @@
 """Latency and memory of ONNX files."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
 
+from tests.helpers.processes import python
 from tests.helpers.trained import digits, trained
 from topocompress.deploy import latency
 from topocompress.deploy.export import export_onnx
@@ -43,7 +44,6 @@ def test_latency_of_each_file_and_batch_size(files, sample):
             assert len(each.times_ms) == 7
             assert abs(np.median(each.times_ms) - each.median_ms) < 0.001
         assert all(0 < each.median_ms <= each.p95_ms for each in found)
-    assert large[0].median_ms > small[0].median_ms  # 16 million against 20 thousand multiply-accumulates
 
 
 @pytest.fixture
@@ -112,10 +112,14 @@ def test_latency_of_files_that_cannot_be_run(files, sample, tmp_path):
 
 @pytest.mark.skipif(sys.platform not in {"linux", "darwin"}, reason="this system does not tell")
 def test_peak_memory_is_that_of_the_inference_alone(files, sample):
+    ballast = np.ones(200 << 20, dtype=np.uint8)
+    here = psutil.Process().memory_info().rss
     small, large = (peak_memory(path, sample=sample) for path in files)
-    assert 20e6 < small < 200e6  # this process, with torch in it, has far more, and must not show through
-    assert 50e6 < large - small < 300e6
-    assert peak_memory(files[0], sample=sample, batch=20_000) - small > 30e6  # 8 maps of 8 × 8 floats each: 41 MB
+    assert ballast.nbytes < here
+    assert small < here - ballast.nbytes / 2  # this process must not show through
+    assert large > files[1].stat().st_size  # all of its weights are read
+    assert large > small
+    assert peak_memory(files[0], sample=sample, batch=20_000) > small + (20 << 20)  # 8 maps of 8 × 8 floats: 41 MB
 
 
 def test_peak_memory_of_a_file_that_cannot_be_run(sample, tmp_path):
@@ -132,8 +136,7 @@ def test_a_system_that_does_not_tell(files, sample, monkeypatch):
 def test_the_inference_process_loads_neither_torch_nor_the_package(files, sample, tmp_path):
     np.save(tmp_path / "input.npy", sample)
     script = Path(latency.__file__).with_name("_inference_process.py")
-    command = [sys.executable, "-P", "-X", "importtime", script, files[0], tmp_path / "input.npy", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = python("-P", "-X", "importtime", script, files[0], tmp_path / "input.npy", 1)
     loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert {"numpy", "onnxruntime"} <= loaded
     assert not {"torch", "topocompress"} & loaded

@@ -40,12 +40,12 @@ def file(request, tmp_path_factory) -> Path:
 
 
 def test_every_layer_has_its_time(file):
-    found = profile([file, file], sample=torch.zeros(1, 3, 12, 12).numpy(), batch=2, runs=3)
+    found = profile([file, file], sample=torch.zeros(1, 3, 12, 12).numpy(), batch=64, runs=3)
     assert len(found) == 2
     for times in found:
         assert set(times.layers) == LAYERS
         assert all(milliseconds >= 0 for milliseconds in times.layers.values())
-        assert times.rest > 0  # the sum, the mean
+        assert times.rest > 0  # the sum, the mean: far more than the microseconds in which it is told
 
 
 def test_every_layer_has_a_node(file):

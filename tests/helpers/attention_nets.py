@@ -43,6 +43,7 @@ def maxvit(stages):
 
 
 NETWORKS = {"vit": vit, "swin": swin, "swin_v2": swin_v2, "maxvit": maxvit}
+HEADS = {"vit": [4, 4], "swin": [2, 2, 4, 4], "swin_v2": [2, 2, 4, 4], "maxvit": [2, 2, 4, 4]}
 
 
 def randomised(model):

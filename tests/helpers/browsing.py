@@ -15,7 +15,10 @@ def started_browser():
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        except playwright.Error as error:  # a user or a container that may not run it
+            pytest.skip(f"Chromium does not start here: {str(error).splitlines()[0]}")
         try:
             yield browser
         finally:

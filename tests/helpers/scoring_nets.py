@@ -1,15 +1,9 @@
-"""Networks, samples and criteria for scoring, small enough to know every number; importable by worker processes."""
+"""Networks and samples for scoring, small enough to know every number."""
 
-import contextlib
-import os
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tests.helpers.shapes import circle
-from topocompress.criteria import CloudCriterion
-from topocompress.topology import mean_distance
 
 POINTS = 12
 
@@ -53,47 +47,6 @@ FEATURES = {"0": 25, "3": 9, "5": 1}
 def noise(samples: int = 20, size: int = 6, seed: int = 2) -> list[tuple[Tensor, Tensor]]:
     x = torch.randn(samples, 2, 7, 7, generator=torch.Generator().manual_seed(seed))
     return [(part, torch.zeros(len(part))) for part in x.split(size)]
-
-
-class Spread(CloudCriterion):
-    """Mean distance (higher: keep)."""
-
-    name, higher = "spread", "keep"
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        return np.array([mean_distance(cloud) for cloud in clouds])
-
-
-class Where(Spread):
-    """Process that scores (higher: keep)."""
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        return np.full(len(clouds), float(os.getpid()))
-
-
-class Failing(Spread):
-    """Fails in layers whose points have some number of features (higher: keep)."""
-
-    def __init__(self, features: int) -> None:
-        self.features = features
-
-    def settings(self):
-        return {}
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        if clouds.shape[2] == self.features:
-            raise ZeroDivisionError(f"{self.features} features")
-        return super().score(clouds)
-
-
-class Writing(Spread):
-    """Writes into the clouds it is given (higher: keep)."""
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        with contextlib.suppress(ValueError):
-            clouds.flags.writeable = True
-        clouds[0, 0, 0] = 1.0
-        return super().score(clouds)
 
 
 def plain(scores) -> dict:

@@ -99,3 +99,12 @@ def nets(draw, higher="remove", depth=4):
     sizes["head"] = (10, before * spread, 1)
     groups.append(chain(10, root="head", readers={}, protected="feeds the model's output"))
     return Net(groups=tuple(groups), scores=scores(layers, higher=higher), sizes=sizes)
+
+
+def removed(plan):
+    return {entry.root: set(entry.remove) for entry in plan.groups}
+
+
+def group(root, width=4, size=1, **changes):
+    """A made-up group of one layer, ``width`` channels in units of ``size``."""
+    return chain(width, root=root, size=size, coupled=(root,), **changes)

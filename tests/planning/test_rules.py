@@ -1,8 +1,6 @@
-import subprocess
-import sys
-
 import pytest
 
+from tests.helpers.processes import python
 from topocompress.errors import PlanError
 from topocompress.planning.rules import Limits, check_rounds, check_rule, check_samples
 
@@ -54,7 +52,7 @@ def test_limits_out_of_range(limits):
 
 def test_neither_numpy_nor_torch_is_needed():
     code = "import sys, topocompress.planning.rules; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    python("-c", code)
 
 
 @pytest.mark.parametrize(

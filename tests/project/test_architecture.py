@@ -1,14 +1,13 @@
 """What the layout promises: the contracts of ``pyproject.toml``, short modules, public names, what is not loaded."""
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
 
 import topocompress
+from tests.helpers.processes import python
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "topocompress"
@@ -67,9 +66,7 @@ def test_names_of_documents_and_plugins_stay_where_they_are(module, names):
 
 
 def fresh(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python("-c", code).stdout
 
 
 PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "matplotlib", "sklearn", "numba", "joblib", "scipy", "gph")

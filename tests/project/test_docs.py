@@ -23,6 +23,7 @@ def test_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert (tmp_path / "run" / "plan.json").is_file()
 
 
+@pytest.mark.usefixtures("unexported")
 def test_fine_tuning_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

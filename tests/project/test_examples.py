@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
+import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 
+from tests.helpers.commands import run
+from tests.helpers.processes import python
 from topocompress.data.images import prepare
 from topocompress.data.loading import load_data
 from topocompress.models.digits import DigitsNet
@@ -22,13 +27,36 @@ from topocompress.models.loading import load_model
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    """``example(name, *words)`` runs an example as a script does; the command that it starts runs in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def started(command, *, env, check):
+        assert command[:3] == [sys.executable, "-m", "topocompress"]
+        for place in reversed(env["PYTHONPATH"].split(os.pathsep)):
+            monkeypatch.syspath_prepend(place)
+        return SimpleNamespace(returncode=run(monkeypatch, *command[3:]))
+
+    def run_example(name, *words):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # the command finds it where its environment says
+        spec = importlib.util.spec_from_file_location("example", EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.subprocess = SimpleNamespace(run=started)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        return module.main()
+
+    return run_example
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     with gzip.open(path, "wb") as archive:
         archive.write(header + array.astype(np.uint8).tobytes())
 
 
-def test_fashion_mnist(tmp_path):
+def test_fashion_mnist(tmp_path, example, capsys):
     source = tmp_path / "source"
     source.mkdir()
     random = np.random.default_rng(0)
@@ -38,12 +66,10 @@ def test_fashion_mnist(tmp_path):
         write_idx(source / f"{part}-images-idx3-ubyte.gz", images)
         write_idx(source / f"{part}-labels-idx1-ubyte.gz", labels)
     options = ["--ratio", "0.3", "--scale", "quantile:0.1", "--samples", "60", "--finetune", "1"]
-    command = [sys.executable, EXAMPLES / "fashion_mnist.py", "--source", source, "--epochs", "2", "--", *options]
 
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert example("fashion_mnist", "--source", source, "--epochs", "2", "--", *options) == 0
 
-    assert run.returncode == 0, run.stderr
-    assert "epoch 2/2" in run.stdout
+    assert "epoch 2/2" in capsys.readouterr().out
     report = json.loads((tmp_path / "fashion-run" / "report.json").read_text())
     assert report["after"]["macs"] < report["before"]["macs"]
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
@@ -74,14 +100,12 @@ def test_efficientnet_lite0_sees_what_the_photographs_show(monkeypatch):
             assert int(model.module(prepare(pixels, model.preprocessing)[None]).argmax()) == expected
 
 
-def test_efficientnet_lite0(tmp_path):
-    few = ["--samples", "4", "--eval-samples", "8", "--ignore", "*_project_conv"]
-    command = [sys.executable, EXAMPLES / "efficientnet_lite0.py", "--out", tmp_path / "run", "--"]
-    command += ["--ratio", "0.1", "--criterion", "l1", *few]
+@pytest.mark.usefixtures("unexported")  # timm's lite0 is exported in tests.models
+def test_efficientnet_lite0(tmp_path, example):
+    few = ["--samples", "4", "--eval-samples", "8", "--input-size", "64", "--ignore", "*_project_conv"]
 
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert example("efficientnet_lite0", "--out", "run", "--", "--ratio", "0.1", "--criterion", "l1", *few) == 0
 
-    assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["after"]["macs"] < report["before"]["macs"]
     assert report["before"]["agreement"] == 1
@@ -89,3 +113,7 @@ def test_efficientnet_lite0(tmp_path):
     assert report["after"]["accuracy"] is None
     kept = {row["root"] for row in report["plan"]["groups"] if row["kept_because"].startswith("ignored")}
     assert "_blocks.0._project_conv" in kept
+
+
+def test_they_are_scripts():
+    assert "after --" in python(EXAMPLES / "efficientnet_lite0.py", "--help").stdout

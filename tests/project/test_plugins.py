@@ -1,9 +1,6 @@
 """The plugins: built with their own build backend, installed, found, and used."""
 
 import importlib
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -11,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.processes import ROOT, python
 from topocompress.criteria.registry import available, create
 from topocompress.testing import check_criterion
 
-ROOT = Path(__file__).parents[2]
 PLUGINS = {"peak": "topocompress-template", "cubical": "topocompress-cubical"}
 
 
@@ -24,8 +21,7 @@ def installed(tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("site")
     for plugin in PLUGINS.values():
         wheels = tmp_path_factory.mktemp("wheels")
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
-        subprocess.run(command, cwd=ROOT / "plugins" / plugin, check=True, capture_output=True)
+        python("-m", "hatchling", "build", "-t", "wheel", "-d", wheels, cwd=ROOT / "plugins" / plugin)
         (wheel,) = wheels.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(target)
@@ -38,21 +34,14 @@ def importable(installed, monkeypatch) -> None:
     importlib.invalidate_caches()
 
 
-def criteria_command(*folders: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([*map(str, folders), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "topocompress", "criteria"],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "160", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def criteria_command(*folders, check: bool = True):
+    variables = {"COLUMNS": 160, "NO_COLOR": 1}
+    return python("-m", "topocompress", "criteria", folders=folders, variables=variables, check=check)
 
 
 def test_the_installed_plugins_are_on_the_list(installed):
     found = criteria_command(installed)
 
-    assert found.returncode == 0, found.stderr
     rows = {line.split()[0]: line for line in found.stdout.splitlines() if line.split()}
     for name, plugin in PLUGINS.items():
         assert plugin in rows[name]
@@ -66,7 +55,7 @@ def test_a_second_package_with_its_name_ends_the_command_with_both_names(install
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[topocompress.criteria]\npeak = topocompress_template:Peak\n")
 
-    found = criteria_command(installed, tmp_path)
+    found = criteria_command(installed, tmp_path, check=False)
 
     assert found.returncode == 2
     assert "topocompress-template" in found.stderr

@@ -1,8 +1,6 @@
 """The serving example: what the exported file says without torch is what the network says with it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torch import nn
 
+from tests.helpers.processes import python
 from topocompress.data.images import prepare, read_image
 from topocompress.deploy.export import export_onnx
 from topocompress.models.digits import DigitsNet
@@ -37,9 +36,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def served(*arguments):
     """What the example prints in a process that has neither torch nor topocompress."""
-    command = [sys.executable, "-c", ALONE, EXAMPLE, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python("-c", ALONE, EXAMPLE, *arguments)
     lines = [line.partition(" %  ") for line in done.stdout.splitlines()]
     return [(name, float(share)) for share, _, name in lines]
 
@@ -149,7 +146,6 @@ def test_class_names_survive_a_second_pruning(digits):
 def test_what_is_no_classifier_is_refused(tmp_path):
     run = write(tmp_path / "run", nn.Conv2d(3, 4, 1).eval(), Preprocessing(input_shape=(3, 8, 8)))
     Image.new("RGB", (9, 9)).save(tmp_path / "image.png")
-    command = [sys.executable, EXAMPLE, run, tmp_path / "image.png"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python(EXAMPLE, run, tmp_path / "image.png", check=False)
     assert done.returncode == 1
     assert "does not give one score per class, but an output of shape (1, 4, 8, 8)" in done.stderr

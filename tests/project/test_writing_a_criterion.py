@@ -1,11 +1,12 @@
 """The page on writing a criterion does what it says: its snippets run, its package installs."""
 
-import os
+import importlib
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
+
+from tests.helpers.processes import python
+from topocompress.criteria.registry import available
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "writing-a-criterion.md").read_text()
@@ -27,21 +28,18 @@ def test_the_criterion_is_as_short_as_promised():
     assert sum(bool(line.strip()) for line in snippets("python")[0].splitlines()) <= 10
 
 
-def test_the_package_installs_and_is_listed(tmp_path):
+def test_the_package_installs_and_is_listed(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "site"
     source.mkdir()
     (source / "topocompress_loud.py").write_text(snippets("python")[0])
     (source / "pyproject.toml").write_text(snippets("toml")[0])
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    python("-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=source)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), str(ROOT)]), "COLUMNS": "160"}
-    words = [sys.executable, "-m", "topocompress", "criteria"]
-    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-
-    (row,) = [line for line in found.stdout.splitlines() if line.split()[:1] == ["loud"]]
-    assert "topocompress-loud" in row
-    assert "Mean of the largest value" in row
+    monkeypatch.syspath_prepend(str(target))
+    importlib.invalidate_caches()
+    (found,) = [criterion for criterion in available() if criterion.name == "loud"]
+    assert (found.distribution, found.error) == ("topocompress-loud", "")
+    assert "Mean of the largest value" in found.summary

@@ -52,8 +52,12 @@ def test_a_container_may_allow_less(limit, usage, expected, tmp_path, monkeypatc
     assert available_memory() == expected
 
 
-def test_there_is_at_least_one_core_and_no_more_than_the_machine_has():
-    assert 1 <= cores() <= psutil.cpu_count()
+@pytest.mark.parametrize("allowed", [1, 3])
+def test_cores_that_this_process_may_not_use_do_not_count(allowed, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(allowed)), raising=False)
+
+    assert cores() == allowed
 
 
 def test_peak_memory_only_grows_and_counts_what_was_held():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.helpers.children import descriptors, workers_left
+from tests.helpers.cloud_criteria import Failing, Spread, Where, Writing
 from tests.helpers.oracles import few
-from tests.helpers.scoring_nets import FEATURES, FILTERS, LAYERS, Failing, Spread, Where, Writing, network, noise, plain
+from tests.helpers.scoring_nets import FEATURES, FILTERS, LAYERS, network, noise, plain
 from topocompress.criteria import Betti
 from topocompress.network.capture import plan_passes
 from topocompress.runtime.parallel import workers
@@ -76,8 +77,7 @@ def test_filters_are_scored_in_other_processes(small_tasks):
     assert alone == {os.getpid()}
 
 
-@pytest.mark.parametrize("filters", [1, 2, 5])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("filters", "count"), [(1, 1), (2, 1), (5, 1), (2, 2)])
 def test_scores_do_not_depend_on_the_budget(filters, count, monkeypatch):
     expected = scored(Betti(), workers=1)
     monkeypatch.setattr(clouds, "_share", lambda *_: (count, filters * 4 * 20 * 25))

@@ -1,53 +1,33 @@
 """A real Dask scheduler and two worker processes on loopback, one of which dies while it scores."""
 
-import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from topocompress.criteria import Betti, CloudCriterion
+from tests.helpers.cloud_criteria import DiesOnce
+from tests.helpers.processes import environment
+from topocompress.criteria import Betti
 from topocompress.errors import DataError
+from topocompress.runtime import parallel
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.dispatch import score_layers
 
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-WORKER = ["-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
-
-
-class DiesOnce(CloudCriterion):
-    """Kills the first process that scores with it, in the middle of a layer."""
-
-    name = "dies-once"
-    higher = "remove"
-
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def score(self, clouds, *, layer_spread=None, device="cpu"):
-        try:
-            descriptor = os.open(self.marker, os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            return clouds.astype(np.float64).sum(axis=(1, 2))
-        os.close(descriptor)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("not reached")
+WORKER = ["-m", "distributed.cli.dask_worker", "--host", "127.0.0.1", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
 
 
 def started(arguments, folder, word):
     """A process that has said a word on its standard error, and the line in which it did."""
-    path = str(Path(__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        encoding="utf-8",
+        env=environment(),
         cwd=folder,
     )
     for line in process.stderr:
@@ -106,7 +86,10 @@ def test_a_worker_that_is_killed_costs_time_and_nothing_else(cluster, network, t
         np.testing.assert_array_equal(layer.values, there[name].values)
 
 
-def test_no_scheduler_is_said_at_once(network):
-    with pytest.raises(DataError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1") as caught:
+def test_no_scheduler_is_said_once_patience_is_over(network, monkeypatch):
+    monkeypatch.setattr(parallel, "_PATIENCE", "0.3s")
+    with pytest.raises(
+        DataError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: .* after 0\.3 s"
+    ) as caught:
         scores(network, Betti(), cluster="tcp://127.0.0.1:1")
     assert "dask scheduler" in caught.value.hint

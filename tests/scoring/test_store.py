@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.scoring_nets import LAYERS, Failing, Spread, network, noise, plain
+from tests.helpers.cloud_criteria import Failing, Spread
+from tests.helpers.scoring_nets import LAYERS, network, noise, plain
 from topocompress.criteria import Betti
 from topocompress.network.capture import Maps
 from topocompress.scoring.dispatch import open_store, score_layers

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.helpers.scoring_nets import Spread, Writing
+from tests.helpers.cloud_criteria import Spread, Writing
 from tests.helpers.shapes import circle
 from topocompress.criteria import Betti, CloudCriterion
 from topocompress.scoring.workers import score_filters, spreads

@@ -202,6 +202,7 @@ def test_the_report_says_what_became_of_the_activations(finished):
     assert "Topological activations: 4 swapped, 0 left" in (finished[0] / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_swapped_run_can_be_pruned_again(finished, digits, tmp_path):
     path, first, options = finished
     again = tmp_path / "again"
@@ -229,6 +230,7 @@ def local_network():
         ).eval()
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_network_of_local_activations_is_pruned_and_comes_back(digits, tmp_path):
     model = local_network()
     with torch.no_grad():

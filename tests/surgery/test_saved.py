@@ -31,6 +31,7 @@ def test_a_run_of_an_earlier_version_loads_and_computes_what_it_did(runs):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("unexported")
 def test_it_can_be_pruned_again(runs):
     whole = load(runs / "once")
     result = compress(runs / "once", "digits", **{**options("unused"), "ratio": 0.5, "cache": None})

@@ -1,11 +1,6 @@
 """Devices and processes: Accelerate's state is left alone, and two processes train as one does."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +8,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from tests.helpers import together
+from tests.helpers.processes import together as launched
 from topocompress.errors import DataError
 from topocompress.training import processes
 from topocompress.training.accelerator import _with_shared_statistics, accelerator, check_precision, team
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -106,19 +101,7 @@ def test_batchnorm_shares_its_statistics_unless_it_is_more_than_that():
 
 def launch(out, processes=2):
     """Start processes as a launcher does; what each of them has found."""
-    path = str(ROOT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    running = []
-    for rank in range(processes):
-        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-        own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": path}
-        environment = {**os.environ, **{name: str(value) for name, value in own.items()}}
-        command = [sys.executable, "-W", "error", "-m", "tests.helpers.together", str(out)]
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate()[1] for process in running]
-    assert [process.returncode for process in running] == [0] * processes, "\n".join(errors)
+    launched("-W", "error", "-m", "tests.helpers.together", out, count=processes)
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
 
 

@@ -1,31 +1,21 @@
 """Fine-tuning that is stopped, killed or finished, and continued: always the weights of a run without interruption."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from tests.helpers.processes import python
 from tests.helpers.trained import trained, training_part, untrained
+from tests.helpers.weights import same_state, state_of
 from topocompress.errors import DataError
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same_state(model: nn.Module, state: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 class Noisy(Dataset):
@@ -121,9 +111,7 @@ finetune(untrained(), NOISY, LONG, checkpoints=Path(sys.argv[1]), progress=progr
 
 @pytest.mark.parametrize(("moment", "resumed"), [("mid-epoch", 2), ("writing", 1)])
 def test_a_killed_training_is_continued_to_the_same_weights_bit_for_bit(moment, resumed, tmp_path):
-    path = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", KILLED, str(tmp_path), moment]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True, text=True)
+    done = python("-c", KILLED, tmp_path, moment, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     again = finetune(untrained(), NOISY, LONG, checkpoints=tmp_path, resume=True)
     assert again.resumed == resumed

@@ -18,6 +18,9 @@ from topocompress.errors import DataError
 Run = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 """``run(function, arguments)`` yields the results in order, as they come."""
 
+_PATIENCE = "10s"
+"""How long a Dask scheduler may take to answer."""
+
 
 @contextlib.contextmanager
 def workers(count: int, *, cluster: str | None = None, threads: bool = False) -> Iterator[Run]:
@@ -105,7 +108,7 @@ def _on_cluster(address: str) -> Iterator[Run]:
         raise DataError("a cluster needs Dask", hint="pip install 'topocompress[dask]'") from error
     try:
         connect: Any = distributed.Client
-        client = connect(address, timeout="10s", set_as_default=False)
+        client = connect(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise DataError(
             f"no Dask scheduler answers at {address}: {error}", hint="Start one with: dask scheduler"

@@ -47,6 +47,7 @@ def test_a_cell_is_that_of_compare(subject):
         samples=20,
         seeds=2,
         finetune=Recipe(epochs=1),
+        reconstruct=False,
         ignore=INNER_ONLY,
         round_to=1,
     )

@@ -1,0 +1,99 @@
+"""What a reader must not miss."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.helpers.descriptions import PLAN, data, delivery, loaded, sides
+from topocompress.data.loading import STAND_IN
+from topocompress.deploy.measurement import Predictions
+from topocompress.network.detectors import Boxes
+from topocompress.reporting import describe
+from topocompress.surgery.trial import UNFOLLOWED
+from topocompress.types import (
+    Budget,
+    GroupPlan,
+    Probe,
+    Quantized,
+)
+
+
+def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
+    small = sides((4.0, 3.0))[1]
+    good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=good), "") == ()
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=bad), "") == ("About INT8.",)
+    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(failed="None."), "") == ("None.",)
+
+
+def budget(option, limit, *values):
+    probes = tuple(Probe(macs=0.9 - n / 10, value=value, met=value <= limit) for n, value in enumerate(values))
+    return Budget(option=option, limit=limit, probes=probes, samples=500)
+
+
+def test_a_latency_outside_its_budget_is_told_of_beyond_noise():
+    asked = budget("--target-latency", 0.6, 0.9, 0.59)
+    assert describe.budget_missed(asked, sides((10.0, 6.4))) == ()
+    (line,) = describe.budget_missed(asked, sides((10.0, 6.6)))
+    assert "takes 0.66 of the original's latency, more than the 0.6 asked for" in line
+
+
+def test_an_accuracy_outside_its_budget_is_told_of_beside_what_chose_it():
+    asked = budget("--max-accuracy-drop", 1.0, 0.2, 0.9, 3.0)
+    before, after = (replace(side, accuracy=accuracy) for side, accuracy in zip(sides(), (0.9, 0.886), strict=True))
+    (line,) = describe.budget_missed(asked, (before, after))
+    assert "1.4 points are lost, more than the 1 asked for; on the 500 samples that chose the size it was 0.9" in line
+    assert describe.budget_missed(asked, (before, replace(after, accuracy=0.891))) == ()
+    assert describe.budget_missed(asked, sides()) == ()
+
+
+def test_without_a_budget_none_is_missed():
+    assert describe.budget_missed(None, sides()) == ()
+    assert describe.budget_missed(budget("--target-size", 1e6, 9e5), sides()) == ()
+
+
+def test_what_a_reader_must_not_miss_comes_in_order():
+    found = describe.collect_warnings(
+        loaded("Model note."),
+        data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
+        PLAN,
+        delivery((4.0, 5.0), slow="Held back."),
+        "Verdict.",
+    )
+    assert found == (
+        "Model note.",
+        "Data note.",
+        "Verdict.",
+        "2 files could not be read and were skipped, first bad.png.",
+        "Held back.",
+        "The smaller file is not faster at batch 1: 5.00 ms against 4.00 ms.",
+    )
+
+
+def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
+    groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
+    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery(), "")
+    assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {UNFOLLOWED}.",)
+
+
+@pytest.mark.parametrize(
+    ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
+)
+def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
+    found = describe.collect_warnings(loaded(), data(), PLAN, delivery(*medians), "")
+    assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
+
+
+def boxes(*scores):
+    return Boxes(corners=np.zeros((len(scores), 4), np.float32), scores=np.array(scores), labels=np.ones(len(scores)))
+
+
+def test_a_detector_that_finds_nothing_is_told_of():
+    def predictions(*found):
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=found)
+
+    assert describe.nothing_found(predictions(boxes(0.1), boxes(0.9))) == ()
+    assert describe.nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
+    (sentence,) = describe.nothing_found(predictions(boxes(0.1), boxes()))
+    assert sentence.startswith("The original finds nothing (score 0.5 or more) in the 2 held-out images")

@@ -1,0 +1,1 @@
+from tests.helpers.run_directories import run, saved  # noqa: F401 - fixtures
