@@ -35,7 +35,7 @@ def said(study: str) -> str:
 
 def pages(study: str) -> list[str]:
     """The pages that name its command."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     command = re.compile(rf"\bbenchmarks\.{study}\b")
     return [page.relative_to(ROOT).as_posix() for page in found if command.search(page.read_text(encoding="utf-8"))]
 

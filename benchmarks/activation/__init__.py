@@ -15,7 +15,7 @@ Parts, of which several may be named and which are done in that order:
     candidates    what was tried in CNNs
     images        CNNs
     cost          a training step, and ONNX Runtime
-    show          tables and plots into docs/activation.md
+    show          tables and plots into docs/research/activation.md
 
 Every result goes into one file as it is made (--results) and is not made again; a run that was stopped goes on, and one
 with --deadline stops by itself. With --device cuda, runs are trained side by side on a GPU; betti and cost stay on the

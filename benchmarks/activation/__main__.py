@@ -76,8 +76,8 @@ def main() -> None:
             found.once("cost-dense", cost.dense)
         if part == "show":
             plots.draw(found.rows, args.docs / "images")
-            insert(args.docs / "activation.md", "measured", page.tables(found.rows))
-            insert(args.docs / "activation.md", "tried", page.tried(found.rows))
+            insert(args.docs / "research" / "activation.md", "measured", page.tables(found.rows))
+            insert(args.docs / "research" / "activation.md", "tried", page.tried(found.rows))
         print(f"{part}: {time.time() - begun:.0f} s since the start", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The tables of CNNs on images for ``docs/activation.md``."""
+"""The tables of CNNs on images for ``docs/research/activation.md``."""
 
 from __future__ import annotations
 

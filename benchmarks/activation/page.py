@@ -1,4 +1,4 @@
-"""What the study has found, as tables for ``docs/activation.md``."""
+"""What the study has found, as tables for ``docs/research/activation.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures in ``docs/activation.md``."""
+"""The pictures in ``docs/research/activation.md``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ Parts, in this order:
 
     scores    what every criterion says
     run       cells and oracles
-    show      tables into docs/criteria.md
+    show      tables into docs/research/criteria.md
 
 Scores and images are kept in --work, every finished cell goes into --results, and nothing is done twice. --deadline
 ends a run after so many seconds, --only aims it at some criteria, of the study or not. --device cuda trains on a GPU,

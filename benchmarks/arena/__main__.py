@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=Path("fashion-data"))
     parser.add_argument("--work", type=Path, default=Path("arena-work"))
     parser.add_argument("--results", type=Path, default=kept("arena"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/criteria.md"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/research/criteria.md"))
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recorded", action="store_true", help="train by recorded steps (CUDA graphs)")

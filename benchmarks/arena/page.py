@@ -1,4 +1,4 @@
-"""What the arena has found, as tables for ``docs/criteria.md``."""
+"""What the arena has found, as tables for ``docs/research/criteria.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows the study behind docs/criteria.md has, and in what order they are measured."""
+"""Which rows the study behind docs/research/criteria.md has, and in what order they are measured."""
 
 from __future__ import annotations
 

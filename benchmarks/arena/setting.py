@@ -1,4 +1,4 @@
-"""The networks of the study behind docs/criteria.md, where its files are, and its images, read once."""
+"""The networks of the study behind docs/research/criteria.md, where its files are, and its images, read once."""
 
 from __future__ import annotations
 

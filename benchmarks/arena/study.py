@@ -1,4 +1,4 @@
-"""The study behind docs/criteria.md: a network opened for many cells of the arena, and one cell of it.
+"""The study behind docs/research/criteria.md: a network opened for many cells of the arena, and one cell of it.
 
 A cell is one criterion at one ratio with one set of calibration samples: accuracy right after removal, after BatchNorm
 re-estimation and, where asked for, after fine-tuning. It is what :func:`topocompress.compare` does, with the

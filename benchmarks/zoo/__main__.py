@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--data", default=None, help="images as topocompress takes them")
     parser.add_argument("--again", nargs="?", const="all", choices=("all", "failed"), help="also those already done")
     parser.add_argument("--results", type=Path, default=kept("zoo"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/zoo.md"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/research/zoo.md"))
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends its children, as Ctrl-C does
     results = Results(args.results)

@@ -12,7 +12,7 @@ import torch
 import topocompress
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
 
 
 def test_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +31,14 @@ def test_fine_tuning_page_runs(
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetuning.md").read_text(), re.DOTALL)
     exec(compile(snippet, "finetuning.md", "exec"), {})
     assert "agreement" in capsys.readouterr().out
+
+
+def test_reconstruction_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reconstruction.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "reconstruction.md", "exec"), names)
+    assert all(refit.after < 0.5 * refit.before for refit in names["found"].layers)
+    assert "down.0" in capsys.readouterr().out
 
 
 def test_activation_page_runs() -> None:

@@ -1,4 +1,4 @@
-"""The tables and pictures of ``docs/activation.md``."""
+"""The tables and pictures of ``docs/research/activation.md``."""
 
 import math
 

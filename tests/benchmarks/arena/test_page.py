@@ -1,4 +1,4 @@
-"""The tables of ``docs/criteria.md``."""
+"""The tables of ``docs/research/criteria.md``."""
 
 from benchmarks.arena.page import free, lasting, oracle, tuned, write
 from benchmarks.arena.rows import (
