@@ -150,9 +150,13 @@ def test_work_in_time_gives_its_result_or_its_error():
 
 
 def test_work_that_takes_too_long_is_interrupted_though_it_swallows_that_once(monkeypatch):
-    swallowed, begun = [], threading.Event()
+    swallowed, begun, started = [], threading.Event(), []
 
     class Begun(threading.Thread):
+        def start(self) -> None:
+            started.append(self)
+            super().start()
+
         def join(self, timeout: float | None = None) -> None:
             begun.wait()  # time runs out in the middle of the work, however busy the machine is
             super().join(timeout)
@@ -170,6 +174,7 @@ def test_work_that_takes_too_long_is_interrupted_though_it_swallows_that_once(mo
     with pytest.raises(_TooLong):
         _in_time(stubborn, 0.01)
     assert swallowed == [True]
+    assert [thread.is_alive() for thread in started] == [False]
 
 
 def test_a_network_that_does_not_run_is_refused_and_keeps_no_hooks():
