@@ -53,3 +53,8 @@ def operators_read_once():
     with pytest.MonkeyPatch.context() as patch:
         read_operators_once(patch)
         yield
+
+
+def pytest_configure(config):
+    # Of two runs that clear their user's folders of earlier runs at once, pytest lets one leave a scan of them open.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed scandir iterator:ResourceWarning")

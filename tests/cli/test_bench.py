@@ -17,7 +17,7 @@ def test_a_table_and_a_file(tmp_path):
     assert done.exit_code == 0, done.output
     for text in ("speed-up", "95 %", "a.onnx", "b.onnx", "CPUExecutionProvider", "Written"):
         assert text in done.output
-    found = json.loads(out.read_text())
+    found = json.loads(out.read_text(encoding="utf-8"))
     assert [len(file["timings"]) for file in found["files"]] == [2, 2]
     assert found["environment"]["versions"]["onnxruntime"]
 

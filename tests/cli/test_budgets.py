@@ -17,7 +17,7 @@ PRUNE = ["prune", "tiny.safetensors", *BASE, "--criterion", "l1", "--no-controls
 
 
 def report() -> dict:
-    return json.loads(Path("run/report.json").read_text())
+    return json.loads(Path("run/report.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.usefixtures("place")
@@ -51,7 +51,7 @@ def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, 0),
         (2, 1),
     ]
-    plan = json.loads(Path("run/plan.json").read_text())
+    plan = json.loads(Path("run/plan.json").read_text(encoding="utf-8"))
     assert len(plan["plans"]) == 1  # the steps together
 
 
@@ -80,7 +80,7 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     words = ["sweep", "tiny.safetensors", *BASE, "--criterion", "l1", "--round-to", "1", "--macs", "0.8,0.5"]
     assert run(monkeypatch, *words) == 0
     printed = capsys.readouterr().out
-    content = json.loads(Path("sweep/sweep.json").read_text())
+    content = json.loads(Path("sweep/sweep.json").read_text(encoding="utf-8"))
     assert [point["target"] for point in content["points"]] == [1.0, 0.8, 0.5]
     assert Path("sweep/sweep.png").stat().st_size > 1000
     for point in content["points"]:

@@ -28,7 +28,7 @@ def test_prune_writes_a_whole_run_and_can_be_repeated(
     assert run(monkeypatch, *words) == 0
     out = Path("tiny-pruned")  # the default place, beside the model
     assert sorted(path.name for path in out.iterdir()) == FILES
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["after"]["macs"] == report["plan"]["macs_predicted"] < report["before"]["macs"]
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
     assert len(report["controls"][0]["accuracies"]) == 3
@@ -51,7 +51,7 @@ def test_prune_writes_a_whole_run_and_can_be_repeated(
     again = ["prune", str(out), *BASE, *L1, "--out", "twice"]
     assert run(monkeypatch, *again) == 0
     assert topocompress.load("twice", arch=tinynet.Tiny).body[0].out_channels == 2
-    assert len(json.loads(Path("twice/plan.json").read_text())["plans"]) == 2
+    assert len(json.loads(Path("twice/plan.json").read_text(encoding="utf-8"))["plans"]) == 2
 
 
 @pytest.mark.usefixtures("place")
@@ -67,11 +67,11 @@ def test_without_data_photographs_stand_in(monkeypatch: pytest.MonkeyPatch, caps
     words = ["tiny.safetensors", "--arch", "tinynet:Tiny", "--samples", "30", "--eval-samples", "20", *L1]
     assert run(monkeypatch, "prune", *words, "--out", "run") == 0
     assert "photographs" in capsys.readouterr().out
-    report = json.loads(Path("run/report.json").read_text())
+    report = json.loads(Path("run/report.json").read_text(encoding="utf-8"))
     assert report["data"]["labelled"] is False
     assert report["after"]["accuracy"] is None
     assert 0 <= report["after"]["agreement"] <= 1
-    assert "photographs" in Path("run/report.md").read_text()
+    assert "photographs" in Path("run/report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("place")
@@ -97,7 +97,7 @@ def test_great_loss_ends_with_remedies(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_score_writes_and_draws(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["tiny.safetensors", *BASE, "--thresholds", "5,10", "--plot", "scores.png"]
     assert run(monkeypatch, "score", *words) == 0
-    scores = json.loads(Path("scores.json").read_text())
+    scores = json.loads(Path("scores.json").read_text(encoding="utf-8"))
     assert list(scores["layers"]) == ["body.0", "body.2"]
     layer = scores["layers"]["body.0"]
     assert np.add(layer["beta0"], layer["beta1"]).tolist() == layer["scores"]
@@ -118,7 +118,7 @@ def test_criteria_lists_the_built_in_ones(monkeypatch: pytest.MonkeyPatch, capsy
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "demo") == 0
-    report = json.loads(Path("digits-pruned/report.json").read_text())
+    report = json.loads(Path("digits-pruned/report.json").read_text(encoding="utf-8"))
     assert report["after"]["accuracy"] > 0.95
     assert report["plan"]["channels_removed"] > 0
     assert "Accuracy" in capsys.readouterr().out
@@ -131,4 +131,4 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 def test_the_reference_page_is_current() -> None:
     stored = Path(__file__).parents[2] / "docs" / "cli.md"
-    assert stored.read_text() == page(), "run: python -m topocompress.cli.reference > docs/cli.md"
+    assert stored.read_text(encoding="utf-8") == page(), "run: python -m topocompress.cli.reference > docs/cli.md"

@@ -15,7 +15,7 @@ def test_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "l1,taylor+rounds=2,random"]
     assert run(monkeypatch, *words, "--ratios", "0.25,0.5", "--seeds", "2") == 0
     printed = capsys.readouterr().out
-    content = json.loads(Path("comparison/compare.json").read_text())
+    content = json.loads(Path("comparison/compare.json").read_text(encoding="utf-8"))
     assert content["recommendation"] in printed.replace("\n", "")
     assert "taylor+rounds=2" in printed
     assert len(content["cells"]) == 12
@@ -25,7 +25,7 @@ def test_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
     assert run(monkeypatch, *words, "--ratios", "0.25,0.5", "--seeds", "2") == 0
     assert {path: path.stat().st_mtime_ns for path in Path("comparison/cells").iterdir()} == cells
-    assert json.loads(Path("comparison/compare.json").read_text()) == content
+    assert json.loads(Path("comparison/compare.json").read_text(encoding="utf-8")) == content
 
 
 @pytest.mark.usefixtures("place")
@@ -35,7 +35,7 @@ def test_a_setting_that_fine_tuning_changes_is_named(
     words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+rounds=1,l1"]
     assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1") == 0
     assert "persistence+rounds=1 took alone=1000" in capsys.readouterr().out.replace("\n", " ")
-    assert json.loads(Path("comparison/compare.json").read_text())["adapted"] == [
+    assert json.loads(Path("comparison/compare.json").read_text(encoding="utf-8"))["adapted"] == [
         ["persistence+rounds=1", "alone=1000"]
     ]
 
@@ -69,14 +69,14 @@ def test_score_shows_every_kind(
     assert {"persistence+rounds=2": "3 passes over 20 samples.", "hrank+samples=5": "1 pass over 5 samples."}.get(
         criterion, ""
     ) in printed
-    assert json.loads(Path("scores.json").read_text())["criterion"] == criterion.partition("+")[0]
+    assert json.loads(Path("scores.json").read_text(encoding="utf-8"))["criterion"] == criterion.partition("+")[0]
 
 
 @pytest.mark.usefixtures("place", "unexported")
 def test_a_run_by_persistence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", "tiny.safetensors", *BASE, "--criterion", "persistence", "--ratio", "0.5", "--out", "run"]
     assert run(monkeypatch, *words) == 0
-    report = json.loads(Path("run/report.json").read_text())
+    report = json.loads(Path("run/report.json").read_text(encoding="utf-8"))
     assert report["scoring"]["settings"]["rounds"] == 9
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
     assert "Accuracy" in capsys.readouterr().out

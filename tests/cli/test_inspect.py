@@ -31,7 +31,7 @@ def test_inspect_draws_and_says_what_it_saw(
 def test_the_picture_names_model_layer_filter_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["tiny.safetensors", *BASE, *FILTER, "--dims", "0,1,2", "--scale", "knn:3,2", "--out", "deep/f.svg"]
     assert run(monkeypatch, "inspect", *words, "--map-size", "2") == 0
-    text = Path("deep/f.svg").read_text()
+    text = Path("deep/f.svg").read_text(encoding="utf-8")
     for label in (
         "tiny.safetensors: body.2, filter 3",
         "N = 20, map size 2, scale knn:3,2",

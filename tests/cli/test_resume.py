@@ -74,7 +74,9 @@ def test_another_threshold_needs_no_scoring(
     monkeypatch.setattr("topocompress.scoring.clouds.collect_clouds", refuse)
     assert run(monkeypatch, *words, "--max-betti", "9", "--out", "second") == 0
 
-    first, second = (json.loads(Path(name, "report.json").read_text())["scoring"] for name in ("first", "second"))
+    first, second = (
+        json.loads(Path(name, "report.json").read_text(encoding="utf-8"))["scoring"] for name in ("first", "second")
+    )
     assert (first["layers_reused"], second["layers_reused"]) == (0, 2)
     assert first["layers"] == second["layers"]
     assert first["passes"] == 1
@@ -83,9 +85,9 @@ def test_another_threshold_needs_no_scoring(
 @pytest.mark.usefixtures("place")
 def test_options_that_change_the_clouds_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, *SCORE) == 0
-    exact = json.loads(Path("scores.json").read_text())
+    exact = json.loads(Path("scores.json").read_text(encoding="utf-8"))
     assert run(monkeypatch, *SCORE, "--map-size", "4", "--sketch", "12", "--memory", "1MB", "--workers", "1") == 0
-    smaller = json.loads(Path("scores.json").read_text())
+    smaller = json.loads(Path("scores.json").read_text(encoding="utf-8"))
 
     assert "map_size" not in exact["settings"]
     assert (smaller["settings"]["map_size"], smaller["settings"]["sketch"]) == (4, 12)

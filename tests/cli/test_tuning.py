@@ -19,7 +19,7 @@ PRUNE = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l
 
 
 def report(folder: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
+    found: dict[str, Any] = json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
     return found
 
 

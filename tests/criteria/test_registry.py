@@ -9,11 +9,11 @@ def offer(folder, monkeypatch, distribution: str, entries: dict[str, str], **mod
     """Put a distribution on the path, as pip would leave it: modules, metadata and entry points."""
     info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n", encoding="utf-8")
     lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
-    (info / "entry_points.txt").write_text(f"[topocompress.criteria]\n{lines}")
+    (info / "entry_points.txt").write_text(f"[topocompress.criteria]\n{lines}", encoding="utf-8")
     for name, source in modules.items():
-        (folder / f"{name}.py").write_text(source)
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))
 
 

@@ -62,7 +62,7 @@ def test_flat_folder_is_unlabelled(tmp_path):
 
 
 def test_folder_without_images(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
     with pytest.raises(DataError, match="holds no images"):
         load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR)
 
@@ -70,7 +70,7 @@ def test_folder_without_images(tmp_path):
 def test_missing_folder_and_file_for_folder(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         load_data(f"imagefolder:{tmp_path / 'none'}", preprocessing=COLOUR)
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match="is not a directory"):
         load_data(f"imagefolder:{tmp_path / 'file'}", preprocessing=COLOUR)
 
@@ -205,7 +205,7 @@ def stream(): return Stream()
 
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
-    (tmp_path / "topocompress_test_sets.py").write_text(FACTORY)
+    (tmp_path / "topocompress_test_sets.py").write_text(FACTORY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return "topocompress_test_sets"
 

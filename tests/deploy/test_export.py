@@ -286,6 +286,6 @@ def test_samples_that_do_not_fit(tmp_path, inputs, kind, message):
 
 
 def test_a_place_that_cannot_be_written(samples, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):
         export_onnx(trained(), tmp_path / "file" / "m.onnx", samples=samples)

@@ -47,7 +47,7 @@ class Exploding(Tiny):
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a tiny factory, its trained-looking checkpoint and 60 labelled images; the current directory."""
-    (tmp_path / "tinynet.py").write_text(FACTORY)
+    (tmp_path / "tinynet.py").write_text(FACTORY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tinynet", raising=False)

@@ -63,7 +63,7 @@ def run(saved, tmp_path):
 
 def edited(run, change):
     """Edit plan.json, with a fingerprint that fits."""
-    manifest = json.loads((run / MANIFEST).read_text())
+    manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
     change(manifest)
     manifest["fingerprint"] = _own_digest(manifest)
-    (run / MANIFEST).write_text(json.dumps(manifest))
+    (run / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

@@ -95,4 +95,4 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     results = found(out)
     results["closed"] = is_closed()
-    (out / f"{processes.rank()}.json").write_text(json.dumps(results))
+    (out / f"{processes.rank()}.json").write_text(json.dumps(results), encoding="utf-8")

@@ -98,7 +98,7 @@ def number():
 
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
-    (tmp_path / "topocompress_test_architecture.py").write_text(FACTORY)
+    (tmp_path / "topocompress_test_architecture.py").write_text(FACTORY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return "topocompress_test_architecture"
 

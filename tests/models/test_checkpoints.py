@@ -165,7 +165,7 @@ def test_other_content_is_refused(tmp_path, content, message):
 
 
 def test_text_named_safetensors(tmp_path):
-    (tmp_path / "m.safetensors").write_text("not tensors")
+    (tmp_path / "m.safetensors").write_text("not tensors", encoding="utf-8")
     with pytest.raises(ModelError, match="not a safetensors file"):
         read_checkpoint(tmp_path / "m.safetensors")
 

@@ -31,10 +31,10 @@ constant = 5
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    (tmp_path / "topocompress_test_factory.py").write_text(MODULE)
-    (tmp_path / "topocompress_test_helper.py").write_text("VALUE = 7")
-    (tmp_path / "topocompress_test_faulty.py").write_text("import no_such_package_at_all")
-    (tmp_path / "topocompress_test_wrong.py").write_text("def (")
+    (tmp_path / "topocompress_test_factory.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "topocompress_test_helper.py").write_text("VALUE = 7", encoding="utf-8")
+    (tmp_path / "topocompress_test_faulty.py").write_text("import no_such_package_at_all", encoding="utf-8")
+    (tmp_path / "topocompress_test_wrong.py").write_text("def (", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return "topocompress_test_factory"
 

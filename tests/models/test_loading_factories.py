@@ -47,7 +47,7 @@ def hungry():
 
 @pytest.fixture
 def factories(tmp_path, monkeypatch):
-    (tmp_path / "topocompress_test_nets.py").write_text(FACTORY)
+    (tmp_path / "topocompress_test_nets.py").write_text(FACTORY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return "topocompress_test_nets"
 

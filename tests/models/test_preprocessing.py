@@ -155,11 +155,11 @@ def saved(path, **preprocessing):
     network = of_kind("digits", {})
     settings = Preprocessing(input_shape=(1, 16, 16), mean=(0.3,), std=(0.3,), interpolation="bicubic")
     run_directory.save(path, build(network), plans=[], preprocessing=settings, architecture=network)
-    manifest = json.loads((path / run_directory.MANIFEST).read_text())
+    manifest = json.loads((path / run_directory.MANIFEST).read_text(encoding="utf-8"))
     entry = {**manifest["preprocessing"], **preprocessing}
     manifest["preprocessing"] = {key: value for key, value in entry.items() if value is not None or key == "resize"}
     manifest["fingerprint"] = run_directory._own_digest(manifest)
-    (path / run_directory.MANIFEST).write_text(json.dumps(manifest))
+    (path / run_directory.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return settings
 
 

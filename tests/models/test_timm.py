@@ -145,7 +145,7 @@ def test_without_timm_the_error_says_how_to_get_it(monkeypatch, tmp_path):
 def test_the_extra_is_declared():
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert any(line.startswith("timm") for line in project["project"]["optional-dependencies"]["timm"])
 
 

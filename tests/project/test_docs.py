@@ -17,7 +17,9 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONT
 
 def test_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    (snippet,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     exec(compile(snippet, "python.md", "exec"), {})
     assert "channels go" in capsys.readouterr().out
     assert (tmp_path / "run" / "plan.json").is_file()
@@ -28,7 +30,9 @@ def test_fine_tuning_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetuning.md").read_text(), re.DOTALL)
+    (snippet,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "finetuning.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     exec(compile(snippet, "finetuning.md", "exec"), {})
     assert "agreement" in capsys.readouterr().out
 
@@ -44,7 +48,9 @@ def test_reconstruction_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_activation_page_runs() -> None:
     torch.manual_seed(0)
     names: dict[str, Any] = {}
-    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "activation.md").read_text(), re.DOTALL):
+    for snippet in re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "activation.md").read_text(encoding="utf-8"), re.DOTALL
+    ):
         exec(compile(snippet, "activation.md", "exec"), names)
     trained, example, swapped = names["trained"], names["example"], names["swapped"]
     assert names["model"](torch.ones(3, 2)).shape == (3, 2)
@@ -54,12 +60,12 @@ def test_activation_page_runs() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert all((page.parent / link).exists() for link in links if "://" not in link), links
 
 
 def test_every_public_name_exists_and_is_documented() -> None:
-    pages = "\n".join(page.read_text() for page in PAGES)
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in topocompress.__all__:
         assert getattr(topocompress, name).__doc__, name
         assert name in pages, name

@@ -70,7 +70,7 @@ def test_fashion_mnist(tmp_path, example, capsys):
     assert example("fashion_mnist", "--source", source, "--epochs", "2", "--", *options) == 0
 
     assert "epoch 2/2" in capsys.readouterr().out
-    report = json.loads((tmp_path / "fashion-run" / "report.json").read_text())
+    report = json.loads((tmp_path / "fashion-run" / "report.json").read_text(encoding="utf-8"))
     assert report["after"]["macs"] < report["before"]["macs"]
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
 
@@ -106,7 +106,7 @@ def test_efficientnet_lite0(tmp_path, example):
 
     assert example("efficientnet_lite0", "--out", "run", "--", "--ratio", "0.1", "--criterion", "l1", *few) == 0
 
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["after"]["macs"] < report["before"]["macs"]
     assert report["before"]["agreement"] == 1
     assert 0 <= report["after"]["agreement"] <= 1

@@ -52,8 +52,10 @@ def test_the_installed_plugins_are_on_the_list(installed):
 def test_a_second_package_with_its_name_ends_the_command_with_both_names(installed, tmp_path):
     info = tmp_path / "rival-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[topocompress.criteria]\npeak = topocompress_template:Peak\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[topocompress.criteria]\npeak = topocompress_template:Peak\n", encoding="utf-8"
+    )
 
     found = criteria_command(installed, tmp_path, check=False)
 
@@ -77,7 +79,11 @@ def test_the_template_scores():
 
 
 def test_the_template_is_as_short_as_promised():
-    lines = (ROOT / "plugins" / "topocompress-template" / "topocompress_template.py").read_text().splitlines()
+    lines = (
+        (ROOT / "plugins" / "topocompress-template" / "topocompress_template.py")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
 
     assert sum(bool(line.strip()) for line in lines) <= 10
 

@@ -116,7 +116,7 @@ def test_inputs_are_ours_up_to_rounding(monkeypatch, tmp_path, preprocessing, si
     Image.fromarray(load_sample_image("flower.jpg")[100:340, 150:500]).resize(size).save(tmp_path / "photo.png")
     folder = tmp_path / "run"
     save(folder, DigitsNet(), plans=[], preprocessing=preprocessing)
-    settings = json.loads((folder / "plan.json").read_text())["preprocessing"]
+    settings = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["preprocessing"]
     ours = prepare(read_image(tmp_path / "photo.png"), preprocessing)[None].numpy()
     theirs = serve_onnx.prepare(Image.open(tmp_path / "photo.png"), settings)
     assert theirs.shape == ours.shape

@@ -9,7 +9,7 @@ from tests.helpers.processes import python
 from topocompress.criteria.registry import available
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "writing-a-criterion.md").read_text()
+PAGE = (ROOT / "docs" / "writing-a-criterion.md").read_text(encoding="utf-8")
 
 
 def snippets(language):
@@ -31,8 +31,8 @@ def test_the_criterion_is_as_short_as_promised():
 def test_the_package_installs_and_is_listed(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    (source / "topocompress_loud.py").write_text(snippets("python")[0])
-    (source / "pyproject.toml").write_text(snippets("toml")[0])
+    (source / "topocompress_loud.py").write_text(snippets("python")[0], encoding="utf-8")
+    (source / "pyproject.toml").write_text(snippets("toml")[0], encoding="utf-8")
     python("-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=source)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -46,7 +46,7 @@ def a_view(samples: int = 30, **changes) -> FilterView:
 
 def svg(path, view, **options) -> str:
     plot_filter(path, view, **options)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])

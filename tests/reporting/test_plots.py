@@ -27,7 +27,7 @@ def scores(**changes) -> Scores:
 def svg(path, *args, **options) -> str:
     """The picture as text; matplotlib notes each label that it draws in a comment."""
     plot_scores(path, *args, **options)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])
@@ -79,12 +79,12 @@ def test_other_formats_are_refused_with_those_there_are(tmp_path, name):
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
 
     with pytest.raises(OutputError, match="cannot write"):
         plot_scores(tmp_path / "file" / "scores.png", scores())
 
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
@@ -122,13 +122,13 @@ def sweep(*pairs, finetune=0) -> Sweep:
 
 def test_a_sweep_names_its_sizes_and_tells_the_front_from_the_rest(tmp_path):
     plot_sweep(tmp_path / "a.svg", sweep((1.0, 0.9), (0.7, 0.8), (0.8, 0.7), finetune=2))
-    text = (tmp_path / "a.svg").read_text()
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     for label in ("original", "75 %", "50 %", "Pareto front", "slower and no better", "after 2 epochs"):
         assert label in text
 
 
 def test_a_sweep_all_on_the_front_has_no_rest(tmp_path):
     plot_sweep(tmp_path / "a.svg", sweep((1.0, 0.9), (0.7, 0.8)))
-    text = (tmp_path / "a.svg").read_text()
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "slower and no better" not in text
     assert "no fine-tuning" in text

@@ -94,7 +94,7 @@ def test_files(tmp_path):
     write(tmp_path / "compare.json", shown)
     plot_comparison(tmp_path / "compare.png", shown)
 
-    content = json.loads((tmp_path / "compare.json").read_text())
+    content = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
     assert len(content["cells"]) == 4
     assert content["table"][0]["settled"] == {"mean": 0.9, "std": 0.0}
     assert content["recommendation"] == recommendation(shown)

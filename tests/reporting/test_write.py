@@ -143,7 +143,7 @@ def test_scores_are_written_filter_by_filter_and_without_what_depends_on_the_mac
         run={"passes": 2},
     )
     write_scores(tmp_path / "new" / "scores.json", scores)
-    assert json.loads((tmp_path / "new" / "scores.json").read_text()) == {
+    assert json.loads((tmp_path / "new" / "scores.json").read_text(encoding="utf-8")) == {
         "criterion": "betti",
         "higher": "remove",
         "settings": {"scale": "quantile:0.2"},
@@ -151,6 +151,6 @@ def test_scores_are_written_filter_by_filter_and_without_what_depends_on_the_mac
         "model": "sha256:1",
         "layers": {"conv": {"scores": [3.0, 5.5], "b0": [1.0, 2.0], "b1": [2.0, 3.5], "dead": [False, True]}},
     }
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):
         write_scores(tmp_path / "file" / "scores.json", scores)

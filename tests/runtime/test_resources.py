@@ -39,8 +39,8 @@ def test_free_memory_is_what_the_system_says(monkeypatch):
     [("1000", "400", 600), ("max", "400", 5000), ("9000", "1", 5000), ("300", "400", 1), ("", "", 5000)],
 )
 def test_a_container_may_allow_less(limit, usage, expected, tmp_path, monkeypatch):
-    (tmp_path / "limit").write_text(f"{limit}\n")
-    (tmp_path / "usage").write_text(f"{usage}\n")
+    (tmp_path / "limit").write_text(f"{limit}\n", encoding="utf-8")
+    (tmp_path / "usage").write_text(f"{usage}\n", encoding="utf-8")
     missing = (tmp_path / "none", tmp_path / "none")
     monkeypatch.setattr(resources, "_LIMITS", (missing, (tmp_path / "limit", tmp_path / "usage")))
 

@@ -21,7 +21,7 @@ def test_a_broken_file_counts_as_missing(tmp_path):
     store.write("a", {}, {"x": 1})
     (path,) = tmp_path.iterdir()
     for text in ("{", "[1]"):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         assert store.read("a", {}) is None
 
 

@@ -86,8 +86,8 @@ def test_another_key_is_another_store(other, tmp_path):
 def test_what_cannot_be_read_counts_as_missing(text, tmp_path):
     store = finished(tmp_path)
     for path in store.folder.glob("*.json"):
-        if json.loads(path.read_text())["layer"] == "a":
-            path.write_text(text)
+        if json.loads(path.read_text(encoding="utf-8"))["layer"] == "a":
+            path.write_text(text, encoding="utf-8")
 
     assert list(ScoreStore(tmp_path, KEY, resume=False).load()) == ["features.0/../x"]
 

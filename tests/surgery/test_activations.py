@@ -195,11 +195,11 @@ def test_a_run_comes_back_with_its_activations(finished):
 
 
 def test_the_report_says_what_became_of_the_activations(finished):
-    report = json.loads((finished[0] / "report.json").read_text())
+    report = json.loads((finished[0] / "report.json").read_text(encoding="utf-8"))
     entry = report["finetune"]["activation"]
     assert entry["swapped"] == ["stem.2", "down.2", "inner.2", "act"]
     assert set(entry["amplitudes"]) | set(entry["folded_back"]) == set(entry["swapped"])
-    assert "Topological activations: 4 swapped, 0 left" in (finished[0] / "report.md").read_text()
+    assert "Topological activations: 4 swapped, 0 left" in (finished[0] / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("unexported")
@@ -251,10 +251,10 @@ def test_a_run_whose_activations_do_not_fit_is_refused(finished, tmp_path):
     broken.mkdir()
     for file in finished[0].iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
-    manifest = json.loads((broken / MANIFEST).read_text())
+    manifest = json.loads((broken / MANIFEST).read_text(encoding="utf-8"))
     manifest["activations"][0]["names"] = ["elsewhere"]
     manifest["fingerprint"] = _own_digest(manifest)
-    (broken / MANIFEST).write_text(json.dumps(manifest))
+    (broken / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(ArtifactError, match="its activations do not fit the network"):
         load_run(broken)
 

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import functools
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.densenet import DenseNet
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from tests.helpers.tiny_nets import (
     ALL,
@@ -235,21 +238,21 @@ def test_a_split_that_loses_the_same_places_on_both_sides_works_and_others_are_n
 # --- real families ---
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "squeezenet1_1",
-        "resnet18",
-        "mobilenet_v3_small",
-        "regnet_x_400mf",
-        "resnext50_32x4d",
-        "densenet121",
-    ],
-)
+FAMILIES = {
+    **{
+        name: functools.partial(torchvision.models.get_model, name, weights=None)
+        for name in ("squeezenet1_1", "resnet18", "mobilenet_v3_small", "regnet_x_400mf")
+    },
+    "resnext": functools.partial(ResNet, Bottleneck, [1, 2, 1, 1], groups=32, width_per_group=4),
+    "densenet": functools.partial(DenseNet, growth_rate=16, block_config=(2, 3, 3, 2), num_init_features=32),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_torchvision_families_reach_planned_widths_and_predicted_macs(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = torchvision.models.get_model(name, weights=None, num_classes=10)
+        model = FAMILIES[name](num_classes=10)
         with torch.no_grad():
             model.train()(torch.randn(8, 3, 64, 64))
         inputs = torch.randn(1, 3, 64, 64)

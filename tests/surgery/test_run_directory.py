@@ -111,7 +111,7 @@ def test_an_own_network_needs_its_factory_to_load(tmp_path):
 
 @pytest.mark.parametrize("kind", ["object", "factory"])
 def test_nothing_that_a_file_names_is_imported(run, tmp_path, monkeypatch, kind):
-    (tmp_path / "trap_named_in_a_plan.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "trap_named_in_a_plan.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     edited(run, lambda manifest: manifest.update(architecture={"kind": kind, "name": "trap_named_in_a_plan:build"}))
@@ -129,7 +129,7 @@ def test_a_factory_of_another_network_is_refused(tmp_path):
 
 def test_plan_json_says_what_became_of_every_layer(saved):
     path, model, _ = saved
-    (plan,) = json.loads((path / MANIFEST).read_text())["plans"]
+    (plan,) = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["plans"]
     modules = dict(model.named_modules())
     original = dict(load_model("digits").module.named_modules())
     named = set()
@@ -147,7 +147,7 @@ def test_plan_json_says_what_became_of_every_layer(saved):
 
 def test_the_page_on_run_directories_names_every_field_and_shows_a_group_as_it_is_written(saved):
     page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
-    manifest = json.loads((saved[0] / MANIFEST).read_text())
+    manifest = json.loads((saved[0] / MANIFEST).read_text(encoding="utf-8"))
     (plan,) = manifest["plans"]
     (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (group,) = [group for group in plan["groups"] if group["root"] == "stem.0"]
@@ -165,7 +165,7 @@ def test_an_existing_directory_is_replaced_by_force_only(run):
     with pytest.raises(OutputError, match="already exists"):
         topocompress.save(run, model, **description)
     assert (run / MANIFEST).read_bytes() == before
-    (run / "stale.txt").write_text("x")
+    (run / "stale.txt").write_text("x", encoding="utf-8")
     with torch.no_grad():
         model.head.bias += 1
     topocompress.save(run, model, **description, force=True)

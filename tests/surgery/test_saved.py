@@ -27,7 +27,7 @@ def test_a_run_of_an_earlier_version_loads_and_computes_what_it_did(runs):
     images = torch.linspace(-1, 1, 3 * 64).reshape(3, 1, 8, 8)
     with torch.no_grad():
         found = load(runs / "twice")(images)
-    expected = torch.tensor(json.loads((SAVED / "logits.json").read_text()))
+    expected = torch.tensor(json.loads((SAVED / "logits.json").read_text(encoding="utf-8")))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -45,5 +45,5 @@ def test_scores_that_an_earlier_version_has_kept_are_used_again(runs, tmp_path, 
     shutil.copytree(SAVED / "scores", tmp_path / "scores")
     monkeypatch.setattr("topocompress.scoring.clouds.collect_clouds", refuse)
     result = compress("digits", "digits", **options(tmp_path / "scores"), dry_run=True)
-    plans = json.loads((runs / "once" / "plan.json").read_text())["plans"]
+    plans = json.loads((runs / "once" / "plan.json").read_text(encoding="utf-8"))["plans"]
     assert [entry.remove for entry in result.plan.groups] == [tuple(group["remove"]) for group in plans[0]["groups"]]

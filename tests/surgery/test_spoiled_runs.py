@@ -23,9 +23,9 @@ from topocompress.surgery.run_directory import MANIFEST, WEIGHTS, is_run
     ],
 )
 def test_an_edited_plan_is_refused(run, change, text):
-    manifest = json.loads((run / MANIFEST).read_text())
+    manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
     change(manifest)
-    (run / MANIFEST).write_text(json.dumps(manifest))
+    (run / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(ArtifactError, match=text):
         topocompress.load(run)
 
@@ -95,7 +95,7 @@ def test_missing_files_are_named(run, tmp_path):
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "..", ".", ""])
 def test_files_outside_the_run_are_not_looked_at(run, tmp_path, name):
-    (tmp_path / "secret").write_text("x")
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
     edited(run, lambda manifest: manifest["files"].update({name: "sha256:0"}))
     with pytest.raises(ArtifactError, match=r"names a file outside|is missing"):
         topocompress.load(run)

@@ -102,7 +102,7 @@ def test_batchnorm_shares_its_statistics_unless_it_is_more_than_that():
 def launch(out, processes=2):
     """Start processes as a launcher does; what each of them has found."""
     launched("-W", "error", "-m", "tests.helpers.together", out, count=processes)
-    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
+    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
