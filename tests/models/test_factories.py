@@ -36,6 +36,8 @@ def module(tmp_path, monkeypatch):
     (tmp_path / "topocompress_test_faulty.py").write_text("import no_such_package_at_all", encoding="utf-8")
     (tmp_path / "topocompress_test_wrong.py").write_text("def (", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("topocompress_test_")]:
+        monkeypatch.delitem(sys.modules, name)  # of an earlier test
     return "topocompress_test_factory"
 
 

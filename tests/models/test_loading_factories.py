@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from topocompress.errors import ModelError
+from topocompress.models.factories import current_directory_importable
 from topocompress.models.loading import load_model
 
 
@@ -49,7 +51,13 @@ def hungry():
 def factories(tmp_path, monkeypatch):
     (tmp_path / "topocompress_test_nets.py").write_text(FACTORY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "topocompress_test_nets", raising=False)  # of an earlier test
     return "topocompress_test_nets"
+
+
+def imported(factories):
+    with current_directory_importable():
+        return importlib.import_module(factories)
 
 
 def test_factory_with_weights_of_its_own(factories):
@@ -63,7 +71,7 @@ def test_factory_with_weights_of_its_own(factories):
 
 
 def test_factory_with_a_checkpoint(factories, tmp_path):
-    network = importlib.import_module(factories).Net(1, 2).eval()
+    network = imported(factories).Net(1, 2).eval()
     # The reader takes "model." for a wrapper's prefix; here it is the network's own.
     torch.save(network.state_dict(), tmp_path / "w.pt")
     for loaded in (
@@ -98,7 +106,7 @@ def test_wrong_input_size_shows_at_once(factories):
 
 
 def test_nan_from_a_factory(factories, monkeypatch):
-    module = importlib.import_module(factories)
+    module = imported(factories)
     broken = module.Net(1)
     nn.init.constant_(broken.model[3].bias, float("nan"))
     monkeypatch.setattr(module, "grey", lambda: broken)
