@@ -175,5 +175,5 @@ def test_runs_from_before_there_was_interpolation_load(tmp_path):
 
 def test_a_run_with_an_unknown_interpolation(tmp_path):
     saved(tmp_path / "run", interpolation="nearest")
-    with pytest.raises(ArtifactError, match="preprocessing.interpolation: Input should be 'bilinear' or 'bicubic'"):
+    with pytest.raises(ArtifactError, match=r"preprocessing\.interpolation: Input should be 'bilinear' or 'bicubic'"):
         run_directory.load_run(tmp_path / "run")
