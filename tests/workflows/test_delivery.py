@@ -6,6 +6,7 @@ from topocompress.criteria import L1
 from topocompress.deploy.measurement import agreement
 from topocompress.errors import ExportError
 from topocompress.surgery.removal import apply
+from topocompress.types import Latency
 from topocompress.workflows import delivery
 from topocompress.workflows.delivery import deliver
 from topocompress.workflows.job import Job
@@ -31,6 +32,25 @@ def test_both_networks_are_measured_and_one_is_written(made, tmp_path):
     assert [latency.batch for latency in found.after.latency] == [1, 8]
     assert found.after.macs < found.before.macs
     assert (found.quantized, found.failed) == (None, "")
+
+
+def test_each_side_has_the_figures_of_its_own_file(made, tmp_path, monkeypatch):
+    seen = []
+
+    def timed(paths, **_):
+        seen.extend(path.name for path in paths)
+        return [
+            (Latency(batch=1, runs=1, median_ms=float(number), p95_ms=float(number)),)
+            for number, _ in enumerate(paths, 1)
+        ]
+
+    monkeypatch.setattr(delivery, "compare_latency", timed)
+    monkeypatch.setattr(delivery, "peak_memory", lambda path, **_: path.stat().st_size)
+    job, original, finished = made
+    found = deliver(job, tmp_path, original, finished)
+    assert seen == ["original.onnx", "model.onnx"]
+    assert [side.latency[0].median_ms for side in (found.before, found.after)] == [1.0, 2.0]
+    assert found.after.peak_bytes == found.after.file_bytes < found.before.file_bytes == found.before.peak_bytes
 
 
 def test_the_network_in_8_bits_stands_beside_them(made, tmp_path):
