@@ -8,47 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
+from tests.helpers.filters import Filters, samples_of, seen
 from tests.helpers.shapes import circle
 from topocompress import inspect_filter
 from topocompress.criteria import Betti
-from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.network.capture import Maps
 from topocompress.scoring.dispatch import score_layers
 from topocompress.topology import Scale, betti_numbers, neighbourhood_graph, pairwise_distances, unpack
 
 TWO_CLUSTERS = np.concatenate([circle(6, 0.1), circle(8, 0.1) + np.array([5, 5])])
-
-
-class Filters(nn.Module):
-    """1×1 filters of one input channel with known weights and biases, then ReLU where asked for."""
-
-    def __init__(self, weights=(1.0,), biases=None, *, relu=False):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, len(weights), 1), nn.ReLU() if relu else nn.Identity(), nn.Dropout())
-        self.unused = nn.Conv2d(1, 3, 1)
-        self.head = nn.Linear(len(weights), 2)
-        with torch.no_grad():
-            self.body[0].weight.copy_(torch.tensor(weights).reshape(-1, 1, 1, 1))
-            self.body[0].bias.copy_(torch.zeros(len(weights)) if biases is None else torch.tensor(biases))
-
-    def forward(self, x):
-        return self.head(self.body(x).mean(dim=(2, 3)))
-
-
-def samples_of(points, labels=None, size=5):
-    """Batches whose samples are one channel and one row of pixels: the points."""
-    x = torch.tensor(points, dtype=torch.float32)[:, None, None, :]
-    y = -torch.ones(len(x), dtype=torch.int64) if labels is None else torch.as_tensor(labels)
-    return list(zip(x.split(size), y.split(size), strict=True))
-
-
-def seen(points, model=None, *, layer="body.0", filter_index=0, labels=None, **options):
-    torch.manual_seed(0)
-    return inspect_filter(
-        model or Filters(), samples_of(points, labels), layer=layer, filter_index=filter_index, **options
-    )
 
 
 def engine_graph(points, scale):
@@ -259,53 +228,3 @@ def test_the_model_and_the_random_states_are_left_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-
-
-# --- refused ---
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "what", "hint"),
-    [
-        ({"layer": "body.O"}, ModelError, "no layer 'body.O'", "Did you mean body.0?"),
-        ({"layer": "zzz"}, ModelError, "no layer 'zzz'", "Its layers: body.0, unused, head."),
-        ({"layer": "body"}, ModelError, "'body' is a Sequential", "Did you mean body.0?"),
-        ({"layer": "body.2"}, ModelError, "'body.2' is a Dropout; only Conv2d and Linear", "body.0"),
-        ({"layer": "unused"}, ModelError, "the forward pass does not run unused", ""),
-        ({"filter_index": 1}, ModelError, "body.0 has no filter 1: it has 1 filters", "0..0"),
-        ({"filter_index": -1}, ModelError, "body.0 has no filter -1", "0..0"),
-        ({"dimensions": (0, 3)}, TopologyError, "dimensions", "0, 1 and 2"),
-        ({"dimensions": ()}, TopologyError, "dimensions", "0, 1 and 2"),
-        ({"scale": "quantil:0.2"}, TopologyError, "unknown scale", "quantile:Q"),
-        ({"scale": "knn:12,2"}, TopologyError, "scale knn:12,2 needs more than 12 samples, got 12", "smaller k"),
-    ],
-)
-def test_what_cannot_be_inspected_is_refused(options, error, what, hint):
-    with pytest.raises(error, match=what) as caught:
-        seen(circle(12), **options)
-    assert hint in caught.value.hint
-
-
-def test_the_layers_of_a_large_network_are_not_all_listed():
-    model = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(20)])
-    with pytest.raises(ModelError) as caught:
-        seen(circle(12), model, layer="nothing")
-    assert caught.value.hint == "Its layers: 0, 1, 2, 3, 4, 5, 6, 7 and 12 more."
-    with pytest.raises(ModelError) as caught:
-        seen(circle(12), nn.Sequential(nn.ReLU()), layer="nothing")
-    assert caught.value.hint == "It has no such layer at all."
-
-
-def test_one_sample_is_refused():
-    with pytest.raises(DataError, match="at least 2"):
-        seen(circle(1))
-
-
-def test_a_generator_is_refused():
-    with pytest.raises(DataError, match="only once"):
-        inspect_filter(Filters(), iter(samples_of(circle(12))), layer="body.0", filter_index=0)
-
-
-def test_nan_in_the_maps_is_refused():
-    with pytest.raises(ModelError, match=r"body\.0: NaN"):
-        seen(circle(12), Filters([float("nan")]))
