@@ -181,3 +181,31 @@ def test_how_it_was_tuned_in_one_line():
         f"outputs; stopped after 3. {kept}"
     )
     assert tuning_line({}) == ""
+
+
+def test_what_was_refitted_is_said_and_a_stage_of_its_own():
+    refits = [
+        {"layer": "a", "before": 0.5, "after": 0.1, "ridge": 0.1},
+        {"layer": "b", "before": 0.7, "after": 0.3, "ridge": 1.0},
+        {"layer": "c", "before": 0.2, "after": 0.2, "ridge": None},
+    ]
+    removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "accuracy_repaired": 0.8, "refitted": refits}
+    found = report(removed={**removed, "refit_samples": 400}, controls=(Control(criterion="l1", accuracies=(0.7,)),))
+    assert stage_lines(found)[2:] == [
+        "Reconstructed without labels: accuracy 80.0 %; 2 of 3 layers fitted to what they gave before on 400 samples, "
+        "their error on those held out 0.60 → 0.20 of the variance.",
+        "Control, the same widths by l1, reconstructed alike, no fine-tuning: accuracy 70.0 %.",
+    ]
+    names = [each.name for each in stages(found)]
+    assert names == ["Original", "After removal", "BatchNorm re-estimated", "Reconstructed", "Control: l1"]
+
+
+def test_why_nothing_was_refitted_is_said():
+    removed = {
+        "accuracy": 0.5,
+        "accuracy_recalibrated": 0.61,
+        "not_refitted": "which layers run depends on the samples",
+    }
+    found = report(removed=removed)
+    assert stage_lines(found)[2] == "Nothing was refitted after removal: which layers run depends on the samples."
+    assert "Reconstructed" not in [each.name for each in stages(found)]

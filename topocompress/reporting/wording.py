@@ -81,8 +81,8 @@ def _reconstructed(report: Report, measure: str) -> list[str]:
     before, after = (sum(refit[side] for refit in taken) / max(1, len(taken)) for side in ("before", "after"))
     return [
         f"Reconstructed without labels: {measure} {percent(report.removed[f'{measure}_repaired'])}; {len(taken)} of "
-        f"{len(refits)} layers were fitted to what they gave before, their error on samples held out {before:.2f} → "
-        f"{after:.2f} of the variance."
+        f"{len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} samples, their "
+        f"error on those held out {before:.2f} → {after:.2f} of the variance."
     ]
 
 

@@ -41,6 +41,7 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
         "accuracy_repaired": repaired.accuracy,
         "agreement_repaired": agreement(before, repaired),
         "refitted": [asdict(refit) for refit in shrunk.repaired.refits],
+        "refit_samples": shrunk.repaired.samples,
         "not_refitted": shrunk.repaired.left,
     }
 

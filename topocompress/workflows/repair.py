@@ -28,6 +28,7 @@ class Repaired:
         settled: The same with other BatchNorm statistics alone; ``model`` itself where nothing was refitted.
         statistics: What became of the BatchNorm statistics of ``settled``.
         refits: Layers that were refitted; none where that did no good.
+        samples: How many samples they were fitted to and judged by.
         left: Why nothing was refitted; empty where something was, or nobody asked.
     """
 
@@ -35,6 +36,7 @@ class Repaired:
     settled: nn.Module
     statistics: Statistics
     refits: tuple[Refit, ...] = ()
+    samples: int = 0
     left: str = ""
 
 
@@ -65,7 +67,7 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
     if not refits or job.likeness(best, held_out=True) < job.likeness(settled, held_out=True):
         return Repaired(**{**vars(plain), "left": "it would answer less like the original on samples held out"})
-    return Repaired(model=best, settled=settled, statistics=statistics, refits=found.layers)
+    return Repaired(model=best, settled=settled, statistics=statistics, refits=found.layers, samples=found.samples)
 
 
 def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruction:
