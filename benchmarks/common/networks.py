@@ -94,7 +94,7 @@ def make_informative(model: nn.Module, images: Tensor, *, seed: int = 0) -> None
 def estimate_statistics(model: nn.Module, images: Tensor) -> None:
     """Set the statistics of every BatchNorm, in place, from one forward pass, norm by norm.
 
-    Unlike :func:`topocompress.training.finetuning.recalibrate_batchnorm` it magnifies no channel that hardly varies.
+    Unlike :func:`topocompress.network.batchnorm.recalibrate_batchnorm` it magnifies no channel that hardly varies.
 
     Args:
         model: Any network; left in eval mode.

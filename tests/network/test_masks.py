@@ -1,4 +1,4 @@
-"""Gates: what is switched off is gone for all readers, and the network computes what it did otherwise."""
+"""Masks: what is switched off is gone for all readers, and the network computes what it did otherwise."""
 
 import pytest
 import torch

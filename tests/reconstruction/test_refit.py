@@ -11,6 +11,7 @@ from torch import nn
 
 from topocompress import plan, reconstruct, score
 from topocompress.criteria import Random, WeightCriterion
+from topocompress.errors import DataError
 from topocompress.models.loading import fingerprint
 from topocompress.network.inference import evaluating
 from topocompress.surgery.removal import apply
@@ -203,7 +204,7 @@ def test_the_result_does_not_depend_on_batches_and_nothing_is_changed(name):
     )
 
 
-@given(st.integers(0, 1000), st.sampled_from(sorted(NETWORKS)), st.sampled_from([0.3, 0.7]), st.integers(1, 12))
+@given(st.integers(0, 1000), st.sampled_from(sorted(NETWORKS)), st.sampled_from([0.3, 0.7]), st.integers(5, 12))
 @settings(max_examples=15, deadline=None)
 def test_few_samples_never_make_a_layer_worse_on_those_held_out(seed, name, ratio, samples):
     model = seeded(NETWORKS[name])
@@ -232,6 +233,17 @@ def test_little_memory_takes_fewer_samples_and_rows():
     found = reconstruct(bare, model, chosen, list(images(200).split(50)), memory=1_000_000)
     assert 0 < found.samples < 200
     assert distance(found.model, model, images(seed=1)) < distance(bare, model, images(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("batches", "memory", "message"),
+    [([], None, "0 calibration samples"), ([images(4)], None, "4 calibration"), ([images()], 1000, "1 of 60 .* fit")],
+)
+def test_too_few_samples_are_refused(batches, memory, message):
+    model = seeded(NETWORKS["chain"])
+    chosen, bare = pruned(model, images())
+    with pytest.raises(DataError, match=message):
+        reconstruct(bare, model, chosen, batches, memory=memory)
 
 
 def test_progress_counts_layers():

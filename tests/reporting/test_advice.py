@@ -27,6 +27,12 @@ def advice(command=COMMAND, *, plan=PLAN, found=FOUND, **changes):
     return advise(situation, found, plan)
 
 
+def test_a_run_without_reconstruction_is_told_of_it_first():
+    what, command = advice((*COMMAND, "--no-reconstruct"))[0]
+    assert what == "Let layers be refitted, which takes no labels"
+    assert words(command) == [*COMMAND, "--force"]
+
+
 def words(command):
     split = shlex.split(command)
     assert split[0] == "topocompress"

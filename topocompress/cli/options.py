@@ -51,7 +51,9 @@ Ignore = Annotated[
 Linear = Annotated[bool, typer.Option("--linear", help="Prune the hidden linear layers of a classifier's head too.")]
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", help="Memory for scoring, such as 2GB.", show_default="half of what is free"),
+    typer.Option(
+        "--memory", help="Memory for scoring and refitting, such as 2GB.", show_default="half of what is free"
+    ),
 ]
 Workers = Annotated[
     int | None,

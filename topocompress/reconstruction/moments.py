@@ -179,12 +179,12 @@ def fit(seen: Evidence, held: Evidence, weights: Tensor, *, offset: bool) -> Fit
     square of a feature.
 
     Args:
-        seen: The rows that are fitted.
+        seen: The rows that are fitted; errors are over the variance there, or of the others if that is larger.
         held: Others.
         weights: (groups, features + 1, outputs of a group) old weights, the offset last.
         offset: Whether the offset may change.
     """
-    scale = max(held.variance(), _TINY)
+    scale = max(held.variance(), seen.variance(), _TINY)
     before = after = held.error(weights) / scale
     chosen: float | None = None
     for ridge in RIDGES:

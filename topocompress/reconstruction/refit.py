@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from topocompress.errors import DataError
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
@@ -76,11 +77,23 @@ def reconstruct(
         progress: Called as ``progress(step, done, total)`` after each layer.
 
     Raises:
+        DataError: Fewer than five samples, or memory for fewer.
         ModelError: A network does not accept the inputs, or which layers run depends on them.
     """
     budget = Resources(memory=memory).bytes
     pruned = copy.deepcopy(model)
-    images = _fitting(original, [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches], budget // 2)
+    given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]
+    samples = sum(map(len, given))
+    if samples < HELD_OUT:
+        raise DataError(
+            f"{samples} calibration samples, of which none can be held out", hint=f"Give {HELD_OUT} or more."
+        )
+    images = _fitting(original, given, budget // 2)
+    if (fit := sum(map(len, images))) < HELD_OUT:
+        raise DataError(
+            f"only {fit} of {samples} calibration samples fit side by side in {budget / 1e6:.3g} MB",
+            hint="Allow more with --memory.",
+        )
     work = _Work(pruned, original, images, budget // 2)
     work.begin(plan, seed)
     found: list[Refit] = []

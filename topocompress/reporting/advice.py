@@ -11,7 +11,7 @@ import numpy as np
 from topocompress.planning.plan import removal_counts
 from topocompress.types import Control, Measurement, PruningPlan, Scores
 
-_FLAGS = {"--force", "--distill"}
+_FLAGS = {"--force", "--distill", "--no-reconstruct"}
 TOLERATED_LOSS = 0.05
 """Accuracy or agreement, in 0..1, that may be lost before advice is given."""
 
@@ -47,6 +47,8 @@ def loss(before: Measurement, after: Measurement) -> float:
 def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:
     """What to try, in order, each with its exact command."""
     found: list[tuple[str, str]] = []
+    if "--no-reconstruct" in situation.command:
+        found.append(("Let layers be refitted, which takes no labels", _with(situation, {"--no-reconstruct": None})))
     if situation.labelled:
         epochs = max(5, 2 * situation.finetune)
         what = f"Fine-tune for {epochs} epochs" + (" instead" if situation.finetune else "")

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from topocompress.data.loading import STAND_IN
-from topocompress.errors import ModelError
+from topocompress.errors import DataError, ModelError
 from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
 from topocompress.surgery.removal import kept_channels
@@ -57,7 +57,7 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         return plain
     try:
         found = processes.from_main(lambda: _reconstructed(job, pruned, plan))
-    except ModelError as error:
+    except (DataError, ModelError) as error:
         return Repaired(**{**vars(plain), "left": error.what})
     best = found.model
     if job.data.source != STAND_IN and any(with_statistics(best)):
@@ -65,7 +65,9 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         if job.likeness(estimated, held_out=True) > job.likeness(best, held_out=True):
             best = estimated
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
-    if not refits or job.likeness(best, held_out=True) < job.likeness(settled, held_out=True):
+    if not refits:
+        return Repaired(**{**vars(plain), "left": "no layer came nearer to what it gave before on samples held out"})
+    if job.likeness(best, held_out=True) < job.likeness(settled, held_out=True):
         return Repaired(**{**vars(plain), "left": "it would answer less like the original on samples held out"})
     return Repaired(model=best, settled=settled, statistics=statistics, refits=found.layers, samples=found.samples)
 
