@@ -14,6 +14,7 @@ from topocompress.criteria import Random, WeightCriterion
 from topocompress.errors import DataError
 from topocompress.models.loading import fingerprint
 from topocompress.network.inference import evaluating
+from topocompress.reconstruction.streams import Holding
 from topocompress.surgery.removal import apply
 
 
@@ -186,6 +187,38 @@ def test_every_kind_of_network_comes_nearer_to_what_it_was(name):
     assert distance(found.model, model, images(seed=1)) < 0.8 * distance(bare, model, images(seed=1))
     assert all(refit.after <= refit.before for refit in found.layers)
     assert [type(module) for module in found.model.modules()] == [type(module) for module in bare.modules()]
+
+
+def test_a_stream_is_held_no_longer_than_it_is_read(monkeypatch):
+    held = []
+
+    class Seen(Holding):
+        def __init__(self, *given):
+            super().__init__(*given)
+            held.append(self)
+
+    monkeypatch.setattr("topocompress.reconstruction.refit.Holding", Seen)
+    model = seeded(Block)
+    chosen, bare = pruned(model, images())
+    reconstruct(bare, model, chosen, list(images().split(20)))
+    assert [len(each.outputs) for each in held] == [1, 1, 1, 0, 0, 0]  # the original's passes, then what was let go
+
+
+def test_a_norm_that_two_layers_share_keeps_its_mean():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(6)
+            self.two, self.three = nn.Conv2d(8, 6, 3, bias=False), nn.Conv2d(6, 6, 3, bias=False)
+
+        def forward(self, x):
+            return self.norm(self.three(self.norm(self.two(self.one(x).relu())).relu()))
+
+    model = seeded(Shared)
+    chosen, bare = pruned(model, images())
+    found = reconstruct(bare, model, chosen, [images()])
+    assert torch.equal(found.model.norm.running_mean, bare.norm.running_mean)
+    assert any(refit.ridge is not None for refit in found.layers)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

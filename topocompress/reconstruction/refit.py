@@ -89,9 +89,10 @@ def reconstruct(
             f"{samples} calibration samples, of which none can be held out", hint=f"Give {HELD_OUT} or more."
         )
     images = _fitting(original, given, budget // 2)
-    if (fit := sum(map(len, images))) < HELD_OUT:
+    used = sum(map(len, images))
+    if used < HELD_OUT:
         raise DataError(
-            f"only {fit} of {samples} calibration samples fit side by side in {budget / 1e6:.3g} MB",
+            f"only {used} of {samples} calibration samples fit side by side in {budget / 1e6:.3g} MB",
             hint="Allow more with --memory.",
         )
     work = _Work(pruned, original, images, budget // 2)
@@ -108,7 +109,7 @@ def reconstruct(
 
     with evaluating(work.pruned):
         in_step(work.pruned, work.images, stops, at, work.holding)
-    return Reconstruction(model=pruned, layers=tuple(found), samples=sum(map(len, images)))
+    return Reconstruction(model=pruned, layers=tuple(found), samples=used)
 
 
 @dataclass(kw_only=True)
@@ -136,6 +137,8 @@ class _Work:
         self.after: dict[str, Any] = dict(pruned.named_modules())
         self.views: dict[str, _View] = {}
         self.held: dict[int, Holding] = {}
+        self.readers: Counter[int] = Counter()  # of each summand that is held, those still to come
+        self.norms = Counter(self.order.norms.values())
         self.starts = [sum(len(batch) for batch in images[:number]) for number in range(len(images))]
 
     def begin(self, plan: PruningPlan, seed: int) -> None:
@@ -148,6 +151,7 @@ class _Work:
             if changed:  # what comes before the first layer that reads fewer channels gets what it got
                 where = self.positions(name, seed * 100_003 + number)
                 self.views[name] = _View(kept=kept[name].to(where.device), where=where, wanted={})
+        self.readers.update(stream.other for name, stream in self.order.streams.items() if name in self.views)
 
     def positions(self, name: str, seed: int) -> Tensor:
         """(samples, q) positions of a layer's output: all, or as many at random as its weights need."""
@@ -166,7 +170,7 @@ class _Work:
     def look(self, number: int, images: Tensor) -> None:
         """Note what the original gives for a batch."""
         with contextlib.ExitStack() as stack:
-            holding = stack.enter_context(Holding(images, self._summands()))
+            holding = stack.enter_context(Holding(images, self.readers.keys()))
             for name in self.views:
                 stack.callback(self.before[name].register_forward_hook(self._note(name, number, holding)).remove)
             run_forward(self.original, images)
@@ -185,8 +189,14 @@ class _Work:
         start = self.starts[number]
         return self.views[name].where[start : start + len(self.images[number])]
 
-    def _summands(self) -> set[int]:
-        return {stream.other for name, stream in self.order.streams.items() if name in self.views}
+    def _let_go(self, name: str) -> None:
+        """Hold a summand no longer than layers read it: those of all batches are as large as the maps that run."""
+        stream = self.order.streams.get(name)
+        if stream is not None:
+            self.readers[stream.other] -= 1
+            if not self.readers[stream.other]:
+                for holding in self.held.values():
+                    holding.outputs.pop(stream.other, None)
 
     def _summand(self, name: str, number: int, holding: Holding, kept: Tensor | None) -> Tensor | None:
         """(rows, outputs): the other summand where a layer's output goes, in the layer's own units."""
@@ -207,7 +217,7 @@ class _Work:
 
     def holding(self, number: int, run: Callable[[], None]) -> None:
         """Run a batch through the pruned network, holding on to what its streams bring."""
-        with Holding(self.images[number], self._summands()) as self.held[number]:
+        with Holding(self.images[number], self.readers.keys()) as self.held[number]:
             run()
 
     def refit(self, name: str, inputs: Sequence[Tensor]) -> Refit:
@@ -230,7 +240,10 @@ class _Work:
             out = (index % HELD_OUT == HELD_OUT - 1).repeat_interleave(where.shape[1])
             seen.add(x[~out], y[~out])
             held.add(x[out], y[out])
+        self._let_go(name)
         norm = self.order.norms.get(name)
+        if norm is not None and self.norms[norm] > 1:  # another layer's as well
+            norm = None
         offset = layer.bias is not None or norm is not None
         bias = torch.zeros(groups, 1, outputs, dtype=weights.dtype, device=weights.device)
         if layer.bias is not None:

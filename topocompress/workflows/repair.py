@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -58,7 +58,7 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
     try:
         found = processes.from_main(lambda: _reconstructed(job, pruned, plan))
     except (DataError, ModelError) as error:
-        return Repaired(**{**vars(plain), "left": error.what})
+        return replace(plain, left=error.what)
     best = found.model
     if job.data.source != STAND_IN and any(with_statistics(best)):
         estimated = recalibrate_batchnorm(best, job.calibration)
@@ -66,9 +66,9 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
             best = estimated
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
     if not refits:
-        return Repaired(**{**vars(plain), "left": "no layer came nearer to what it gave before on samples held out"})
+        return replace(plain, left="no layer came nearer to what it gave before on samples held out")
     if job.likeness(best, held_out=True) < job.likeness(settled, held_out=True):
-        return Repaired(**{**vars(plain), "left": "it would answer less like the original on samples held out"})
+        return replace(plain, left="it would answer less like the original on samples held out")
     return Repaired(model=best, settled=settled, statistics=statistics, refits=found.layers, samples=found.samples)
 
 
