@@ -52,4 +52,5 @@ def scored_as(name: str, epochs: int) -> str:
         return bare
     if not epochs:
         return bare
-    return "+".join([bare, *(f"{key}={value:g}" for key, value in criterion.tuning_settings().items())])
+    changed = criterion.before_tuning().settings_against(criterion)
+    return "+".join([bare, *(f"{key}={value:g}" for key, value in changed.items())])

@@ -2,93 +2,59 @@
 
 from __future__ import annotations
 
-import itertools
 import resource
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Subset
-
 from benchmarks import reconstruction
-from benchmarks.common.cifar_resnet import INNER_ONLY
+from benchmarks.arena.rows import BASELINES
+from benchmarks.arena.setting import NETWORKS, SEEDS, Setting, prepare_images
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
 from benchmarks.common.results import Results, kept
+from benchmarks.reconstruction import cells
 from benchmarks.reconstruction.summary import table
 from topocompress import apply, plan, reconstruct, score
-from topocompress.criteria.registry import create
-from topocompress.data.loading import load_data
-from topocompress.models.loading import load_model
+from topocompress.criteria.registry import split_names
 from topocompress.network.inference import evaluating, run_forward
-from topocompress.workflows.controls import left_after_removal
-from topocompress.workflows.job import Job
-from topocompress.workflows.options import Removal, Scoring
-from topocompress.workflows.selecting import select
-from topocompress.workflows.shrinking import removed
 
-RATIOS = (0.25, 0.375, 0.5)
 SAMPLES = 500
 
 
 def main() -> None:
     parser = parser_of(reconstruction)
-    parser.add_argument("part", choices=("run", "cost", "show"))
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--cifar")
-    parser.add_argument("--networks", default="resnet20,resnet56")
-    parser.add_argument("--criteria", default="persistence,l1,random,betti")
-    parser.add_argument("--seeds", type=int, default=3, help="sets of calibration images")
+    parser.add_argument("part", choices=("run", "pipeline", "cost", "show"))
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
+    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    parser.add_argument("--work", type=Path, default=Path("reconstruction-work"))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--criteria", default=",".join(("persistence", "persistence@global", *BASELINES)))
+    parser.add_argument("--sets", type=int, default=SEEDS, help="of calibration images")
+    parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning after reconstruction")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of fine-tuning")
     parser.add_argument("--results", type=Path, default=kept("reconstruction"))
     args = parser.parse_args()
     results = Results(args.results)
-    if args.part == "run":
-        run(args, results)
-    elif args.part == "cost":
+    setting = Setting(
+        weights=args.weights,
+        data={"cifar": args.cifar, "fashion": args.fashion},
+        work=args.work,
+        samples=SAMPLES,
+        precision=args.precision,
+    )
+    networks = args.networks.split(",") if args.part in ("run", "pipeline") else []
+    for network in networks:
+        prepare_images(setting, NETWORKS[network], jobs=2)
+        if args.part == "run":
+            cells.criteria(setting, network, split_names(args.criteria), args.sets, args.epochs, results)
+        else:
+            cells.pipeline(setting, network, args.sets, results)
+    if args.part == "cost":
         for name in ("resnet18", "resnet50"):
             results.once(f"cost {name}", lambda name=name: cost(name))
     print(table(results.rows))
-
-
-def run(args: Any, results: Results) -> None:
-    for network in args.networks.split(","):
-        file = args.weights / f"{network}-cifar10.safetensors"
-        loaded = load_model(file, arch=f"benchmarks.common.cifar_resnet:{network}")
-        data = load_data(
-            f"imagefolder:{args.cifar}",
-            preprocessing=loaded.preprocessing,
-            samples=SAMPLES * args.seeds,
-            eval_samples=10_000,
-        )
-        for seed, criterion in itertools.product(range(args.seeds), args.criteria.split(",")):
-            part = Subset(data.calibration, range(seed * SAMPLES, (seed + 1) * SAMPLES))
-            job = Job(
-                loaded=loaded,
-                data=replace(data, calibration=part),
-                seed=seed,
-                removal=Removal(ignore=INNER_ONLY, round_to=1),
-                scoring=Scoring(criterion=create(criterion, **({"seed": seed} if criterion == "random" else {}))),
-            )
-            cells(job, f"{network} {criterion} {seed}", results)
-
-
-def cells(job: Job, name: str, results: Results) -> None:
-    """Every ratio of one criterion and one set of images."""
-    scored: list[Any] = []
-
-    def cell(ratio: float) -> dict[str, Any]:
-        scored[:] = scored or [select(job)]
-        shrunk = removed(job, scored[0].plan({"ratio": ratio}))
-        before = job.evaluated(job.model, "")
-        left = left_after_removal(job, shrunk, before)
-        print(name, ratio, left["accuracy_recalibrated"], left["accuracy_repaired"], flush=True)
-        return {"original": before.accuracy, "macs": shrunk.plan.macs_after / shrunk.plan.macs_before} | {
-            stage: left[stage] for stage in ("accuracy", "accuracy_recalibrated", "accuracy_repaired", "statistics")
-        }
-
-    for ratio in RATIOS:
-        results.once(f"{name} {ratio:g}", lambda ratio=ratio: cell(ratio))
 
 
 def cost(name: str) -> dict[str, float]:

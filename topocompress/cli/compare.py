@@ -78,7 +78,9 @@ def compare(
     console.show_comparison(verdicts.rows(comparison), comparison.measure)
     console.note(f"Original: {comparison.measure} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png")
     for name, settings in comparison.adapted:
-        console.note(f"{name} took {settings}, since fine-tuning follows; a setting behind its name has priority.")
+        console.note(
+            f"{name} took {settings}, which suits what follows removal; a setting behind its name has priority."
+        )
     for _, why in comparison.left_out:
         console.note(f"Left out: {why}.")
     console.note(verdicts.recommendation(comparison))

@@ -43,11 +43,20 @@ class Criterion(ABC):
         """The criterion to use where fine-tuning follows: itself, unless it has a better setting for that."""
         return self
 
-    def tuning_settings(self) -> dict[str, Any]:
-        """The settings that :meth:`before_tuning` changes, with the values it gives them."""
-        before = self.settings()
-        after = self.before_tuning().settings()
-        return {name: value for name, value in after.items() if name not in before or value != before[name]}
+    def before_reconstruction(self) -> Criterion:
+        """The criterion to use where what reads pruned layers is refitted: itself, unless it has a better setting."""
+        return self
+
+    def suited(self, *, reconstructed: bool, tuned: bool) -> Criterion:
+        """The criterion to use before what follows; reconstruction decides where both do."""
+        if reconstructed:
+            return self.before_reconstruction()
+        return self.before_tuning() if tuned else self
+
+    def settings_against(self, other: Criterion) -> dict[str, Any]:
+        """The settings that differ from those of another instance."""
+        before = other.settings()
+        return {name: value for name, value in self.settings().items() if name not in before or value != before[name]}
 
 
 class WeightCriterion(Criterion):
@@ -121,6 +130,8 @@ class GradientCriterion(Criterion):
             effect in the whole network and the L1 norm of its weights. At 0 large effects that happen to cancel may
             go; the larger it is, the nearer the order is to that of filters judged alone.
         norm: Share of the norm in that worth, 0..1.
+        rebuilt: Whether a filter counts by what the others cannot say in its place, as they can once what reads them is
+            refitted; ``rounds`` and ``settled`` do not matter then. See :mod:`topocompress.scoring.rebuilt`.
     """
 
     needs_labels: bool = False
@@ -128,6 +139,7 @@ class GradientCriterion(Criterion):
     settled: bool = False
     alone: float = 0.0
     norm: float = 0.5
+    rebuilt: bool = False
 
     @abstractmethod
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:

@@ -17,6 +17,8 @@ from topocompress.types import Direction
 
 TUNED = 1000.0
 """``alone`` where fine-tuning follows: so much that the joint change no longer counts."""
+REBUILT = 3.0
+"""``alone`` where what reads pruned layers is refitted."""
 NORM = 0.8
 """Share of the norm in a filter's own worth."""
 
@@ -37,11 +39,17 @@ class Persistence(GradientCriterion):
     What filters do together counts as long as the network stays as removal leaves it. Fine-tuning mends most of that,
     and it matters more what the filters that stay are worth by themselves: ``alone``. docs/criteria.md has figures.
 
+    Where what reads pruned layers is refitted (``rebuilt``), a filter is worth what no mixture of the others' maps says
+    in its place. The order is that of group-wise optimal brain surgeon on the maps, weighted by E[(∂T/∂a)²], own worth
+    added; the squared score is what a filter adds to the mean square change of T when the others say what they can, so
+    that layers can be compared. docs/reconstruction.md has figures.
+
     Works for every network whose output has a class axis. Where it also has spatial axes (segmentation), a sample's
     point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels. Of a
     detector it is the raw outputs of all heads, averaged down likewise, and its class the strongest number among them.
 
-    Costs ``rounds`` × (one forward and ``draws`` backward passes), and minimum spanning trees of ``batch`` points.
+    Costs ``rounds`` (2 with ``rebuilt``) × (one forward and ``draws`` backward passes), and minimum spanning trees of
+    ``batch`` points.
 
     The source is this project; the objective follows the use of H0 persistence as a loss by Hofer, Kwitt, Niethammer
     & Dixit, "Connectivity-Optimized Representation Learning via Persistent Homology", ICML 2019, arXiv:1906.09003.
@@ -54,10 +62,12 @@ class Persistence(GradientCriterion):
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         alone: How much a filter's worth by itself counts besides the joint change: λ in
             Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By
-            default 0, and 1000 with one round where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the
-            order is that of s² + λ · w · mean s².
+            default 0, 3 with ``rebuilt`` (E the mean of what a single filter leaves unsaid), and 1000 with one round
+            where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the order is that of
+            s² + λ · w · mean s².
         norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
             first-order score in the whole network and n the L1 norm of its weights.
+        rebuilt: Whether filters are judged by what the others cannot say (:meth:`before_reconstruction`).
         seed: Seed of the division into batches.
 
     Raises:
@@ -78,6 +88,7 @@ class Persistence(GradientCriterion):
         settled: bool = False,
         alone: float | None = None,
         norm: float = NORM,
+        rebuilt: bool = False,
         seed: int = 0,
     ) -> None:
         if batch < 2 or draws < 1:
@@ -91,18 +102,24 @@ class Persistence(GradientCriterion):
             raise CriterionError(f"persistence with norm {norm}", hint="Give a share from 0 to 1.")
         self.norm = norm
         self.rounds, self.settled = checked_rounds(rounds), settled
-        self.alone, self._by_itself = (0.0, True) if alone is None else (alone, False)
+        self.rebuilt, self._by_itself = rebuilt, alone is None
+        self.alone = alone if alone is not None else REBUILT if rebuilt else 0.0
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
         names = ("alone", "batch", "draws", "norm", "rounds", "seed", "settled", "signed")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | ({"rebuilt": True} if self.rebuilt else {})
 
     def before_tuning(self) -> Persistence:
         """With :data:`TUNED` for ``alone``, if that was not given, and one round: more change hardly anything."""
         if not self._by_itself:
             return self
         return Persistence(**{**self.settings(), "alone": TUNED, "rounds": 1})
+
+    def before_reconstruction(self) -> Persistence:
+        """With ``rebuilt``, and :data:`REBUILT` for ``alone`` if that was not given."""
+        given = {} if not self._by_itself else {"alone": None}
+        return Persistence(**{**self.settings(), **given, "rebuilt": True})
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002 - it reads none
         """∂T/∂z for each draw, (draws, *outputs.shape)."""

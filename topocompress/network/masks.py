@@ -141,3 +141,24 @@ class FilterMasks:
         shape = [1] * output.ndim
         shape[0], shape[axis] = len(output), output.shape[axis]
         return output * self.maps[layer].view(shape)
+
+
+class MapTaps:
+    """Holds maps where they are read, so that gradients can be taken with respect to them; for :func:`masked`.
+
+    Attributes:
+        maps: Layer → its maps of the last run, one for each time it ran.
+    """
+
+    def __init__(self) -> None:
+        self.maps: dict[str, list[Tensor]] = {}
+
+    def expect(self) -> None:
+        """Announce a run."""
+        self.maps = {}
+
+    def __call__(self, layer: str, output: Tensor) -> Tensor:
+        """A copy, so that the maps stay what they are whatever is written over it."""
+        maps = output if output.requires_grad else output.detach().requires_grad_()
+        self.maps.setdefault(layer, []).append(maps)
+        return maps.clone()

@@ -31,6 +31,7 @@ from topocompress.runtime.resources import ANY, Resources
 from topocompress.scoring.clouds import Scored, score_clouds
 from topocompress.scoring.gradients import score_gradients
 from topocompress.scoring.maps import score_maps
+from topocompress.scoring.rebuilt import score_rebuilt
 from topocompress.scoring.store import ScoreStore
 from topocompress.scoring.units import Units
 from topocompress.types import LayerScores, Scores
@@ -94,7 +95,8 @@ def score_layers(
     elif isinstance(criterion, MapCriterion):
         found = score_maps(model, names, criterion, batches, progress=progress)
     elif isinstance(criterion, GradientCriterion):
-        found = score_gradients(model, names, criterion, batches, groups=groups, resources=resources, progress=progress)
+        by_gradients = score_rebuilt if criterion.rebuilt else score_gradients
+        found = by_gradients(model, names, criterion, batches, groups=groups, resources=resources, progress=progress)
     return Scores(
         criterion=criterion.name,
         higher=criterion.higher,

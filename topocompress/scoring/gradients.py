@@ -45,7 +45,7 @@ def score_gradients(
 
     Filters that can only go together are judged together: their effects add up.
     """
-    work = _Work.begin(model, names, criterion, batches, groups, resources, progress)
+    work = GradientWork.begin(model, names, criterion, batches, groups, resources, progress)
     removals: list[Removal] = []
     for number in range(criterion.rounds):
         found, drift = work.effects(number, removals)
@@ -69,7 +69,9 @@ def score_gradients(
 
 
 @dataclass
-class _Work:
+class GradientWork:
+    """A network, its samples and the directions in which its outputs are watched."""
+
     model: nn.Module
     criterion: GradientCriterion
     batches: Batches
@@ -92,7 +94,7 @@ class _Work:
         groups: Sequence[Units] | None,
         resources: Resources,
         progress: Progress,
-    ) -> _Work:
+    ) -> GradientWork:
         """Run the samples through the whole network once and ask the criterion for its directions."""
         if criterion.needs_labels and is_detector(model):
             raise CriterionError(
@@ -121,7 +123,7 @@ class _Work:
                 if not images.isfinite().all():
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
                 seen, arriving = set[str](), len(images)
-                found.append(_points(run(images)))
+                found.append(points_of(run(images)))
                 labels.append(given)
         samples = sum(map(len, found))
         if samples < 2:
@@ -190,14 +192,16 @@ class _Work:
         total = self.criterion.rounds * self.samples
         model = self._settled(layers, masked_filters) if self.criterion.settled and removals else self.model
         with masked(model, layers, masked_filters, layout=self.layout) as run, torch.enable_grad():
-            for start, images in self._chunks():
+            for start, images in self.chunks():
                 stop = start + len(images)
                 masked_filters.expect(len(images))
-                outputs = _points(run(images), keep=True)
+                outputs = points_of(run(images), keep=True)
                 along = self.directions[:, start:stop].to(outputs)
                 moved = (outputs.detach() - self.outputs[start:stop].to(outputs)) * along
                 drift[:, start:stop] = moved.flatten(2).sum(dim=2).cpu().numpy()
-                for draw, slopes in enumerate(self._slopes(masked_filters, outputs, along)):
+                names, masks = list(masked_filters.maps), list(masked_filters.maps.values())
+                for draw, each in enumerate(along_each(outputs, along, masks)):
+                    slopes = dict(zip(names, each, strict=True))
                     for array, group in zip(found, self.groups, strict=True):
                         array[draw, start:stop] = effects_of_units(group, slopes, array.shape[2])
                 self.progress("measuring effects", number * self.samples + stop, total)
@@ -215,32 +219,38 @@ class _Work:
                     run(images)
         return settled
 
-    def _chunks(self) -> Iterator[tuple[int, Tensor]]:
+    def chunks(self) -> Iterator[tuple[int, Tensor]]:
+        """The samples as they are run: number of the first, and (b, ...) images."""
         start = 0
         for images, _ in self.batches:
             for part in _pieces(images, self.chunk):
                 yield start, part
                 start += len(part)
 
-    def _slopes(self, masked_filters: FilterMasks, outputs: Tensor, along: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Layer → (samples, filters) effects, for one draw after the other."""
-        names, masks = list(masked_filters.maps), list(masked_filters.maps.values())
-        if not outputs.requires_grad:
-            raise ModelError(
-                "the model's output does not depend on its layers in a way that gradients can follow",
-                hint="Its forward pass must not run under torch.no_grad; or choose a criterion without gradients.",
-            )
-        for draw, direction in enumerate(along):
-            watched = (outputs * direction).sum()
-            more = draw < len(along) - 1
-            slopes = torch.autograd.grad(watched, masks, retain_graph=more, allow_unused=True)
-            yield {
-                name: torch.zeros_like(mask) if slope is None else slope.detach()
-                for name, mask, slope in zip(names, masks, slopes, strict=True)
-            }
+
+def along_each(outputs: Tensor, along: Tensor, inputs: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Gradients of outputs in one direction after the other, 0 where they do not depend on an input.
+
+    Args:
+        outputs: (samples, ...).
+        along: (draws, samples, ...).
+        inputs: What is differentiated by.
+
+    Raises:
+        ModelError: The outputs have no gradient.
+    """
+    if not outputs.requires_grad:
+        raise ModelError(
+            "the model's output does not depend on its layers in a way that gradients can follow",
+            hint="Its forward pass must not run under torch.no_grad; or choose a criterion without gradients.",
+        )
+    for draw, direction in enumerate(along):
+        more = draw < len(along) - 1
+        found = torch.autograd.grad((outputs * direction).sum(), inputs, retain_graph=more, allow_unused=True)
+        yield [torch.zeros_like(each) if slope is None else slope for each, slope in zip(inputs, found, strict=True)]
 
 
-def _points(output: object, *, keep: bool = False) -> Tensor:
+def points_of(output: object, *, keep: bool = False) -> Tensor:
     """(samples, classes) or, averaged down, (samples, classes, h, w) of an output; on the CPU unless ``keep``."""
     found = main_output(output).float()
     if found.ndim == 4 and max(found.shape[2:]) > POOLED:

@@ -49,7 +49,8 @@ class Comparison:
         finetune: Epochs of fine-tuning.
         cells: Every result.
         left_out: Criteria that cannot judge this model, and why.
-        adapted: Criteria that took other settings because fine-tuning follows, and which, such as ``alone=1000``.
+        adapted: Criteria that took other settings because they suit what follows removal, and which, such as
+            ``alone=1000``.
     """
 
     model: str

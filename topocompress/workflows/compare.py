@@ -32,6 +32,7 @@ from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, Prunin
 from topocompress.workflows.job import Job
 from topocompress.workflows.options import Recovery
 from topocompress.workflows.repair import repair
+from topocompress.workflows.selecting import suited
 from topocompress.workflows.shrinking import tune
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
@@ -62,8 +63,8 @@ def compare(
     Args:
         loaded: The model; not changed.
         data: Loaded data with ``samples`` · ``seeds`` calibration samples; each seed gets a part of its own.
-        criteria: Names, with settings if wanted; see :func:`topocompress.criteria.registry.create`. With ``finetune``
-            each is as its ``before_tuning()`` has it, and the accuracies before fine-tuning are of that.
+        criteria: Names, with settings if wanted; see :func:`topocompress.criteria.registry.create`. Each is used as it
+            suits what follows removal (:meth:`~topocompress.criteria.Criterion.suited`), at every stage.
         ratios: Shares of every group's channels that go, 0..1.
         samples: Calibration samples of one seed.
         seeds: How many sets of calibration samples.
@@ -83,7 +84,7 @@ def compare(
         CriterionError: A criterion is unknown, or none of them has scores for every group that can be pruned; one that
             lacks some is left out.
     """
-    changes = {name: create(name.removesuffix(GLOBAL)).tuning_settings() for name in criteria}
+    plain = {name: create(name.removesuffix(GLOBAL)) for name in criteria}
     if not criteria or not ratios or seeds < 1:
         raise PlanError("a comparison needs at least one criterion, one ratio and one seed")
     if sample_count(data.calibration) < samples * seeds:
@@ -95,6 +96,9 @@ def compare(
     folder = None if out is None else Path(out) / "cells"
     recovery = Recovery(finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct)
     recipe = recovery.recipe
+    adapted = {
+        name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
+    }
     comparing = _Comparing.open(
         loaded, data, samples, Limits(round_to=round_to), recovery, tuple(ignore), folder, progress
     )
@@ -122,11 +126,7 @@ def compare(
         finetune=recipe.epochs,
         cells=tuple(cells),
         left_out=tuple(left_out.items()),
-        adapted=tuple(
-            (name, _written(changed))
-            for name, changed in changes.items()
-            if changed and recipe.epochs and name not in left_out
-        ),
+        adapted=tuple((name, changed) for name, changed in adapted.items() if changed and name not in left_out),
     )
 
 
@@ -210,9 +210,7 @@ class _Comparing:
     def results(self, name: str, ratios: Sequence[float], seed: int) -> list[Cell]:
         """The results of one criterion and one set of samples, from files where they are there."""
         options = {"seed": seed} if name == "random" else {}
-        criterion = create(name.removesuffix(GLOBAL), **options)
-        if self.job.recovery.epochs:
-            criterion = criterion.before_tuning()
+        criterion = suited(create(name.removesuffix(GLOBAL), **options), self.job.recovery, self.job.model)
         scores: Scores | None = None
         found = []
         for ratio in ratios:

@@ -88,7 +88,7 @@ class Scoring:
     """How to score.
 
     Attributes:
-        criterion: Registered name or instance; with fine-tuning as its ``before_tuning()`` has it.
+        criterion: Registered name or instance; used as it suits what follows (:meth:`Criterion.suited`).
         samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``.
         resources: Memory and processes, on which the result does not depend; ``None`` for what the machine has.
         maps: How feature maps become the points of clouds; ``None`` for exact ones.

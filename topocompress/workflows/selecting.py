@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
 from topocompress.network.capture import EXACT
+from topocompress.network.detectors import is_detector
 from topocompress.planning.selection import Selection
 from topocompress.runtime.resources import ANY
 from topocompress.scoring.dispatch import open_store
@@ -15,6 +18,7 @@ from topocompress.surgery.trial import prunable_groups
 from topocompress.training import processes
 from topocompress.types import ChannelGroup, Scores
 from topocompress.workflows.job import Job
+from topocompress.workflows.options import Recovery
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
 
@@ -67,11 +71,22 @@ def score_job(job: Job, groups: Sequence[ChannelGroup]) -> Scores:
 
 
 def criterion_of(job: Job) -> Criterion:
-    """What scores the job's filters; where fine-tuning follows, as that suits it.
+    """What scores the job's filters, as it suits what follows.
 
     Raises:
         CriterionError: Its name is unknown.
     """
     asked = job.scoring.criterion
     criterion = create(asked) if isinstance(asked, str) else asked
-    return criterion.before_tuning() if job.recovery.epochs else criterion
+    return suited(criterion, job.recovery, job.model)
+
+
+def suited(criterion: Criterion, recovery: Recovery, model: nn.Module) -> Criterion:
+    """A criterion as it suits what follows removal.
+
+    Args:
+        criterion: As it was asked for.
+        recovery: What follows.
+        model: What is pruned; a detector's layers are not refitted.
+    """
+    return criterion.suited(reconstructed=recovery.reconstruct and not is_detector(model), tuned=bool(recovery.epochs))
