@@ -205,7 +205,8 @@ def test_betti_layer_scale_sees_amplitude_and_the_others_do_not():
     assert betti_of(Betti(scale="layer:0.5"), small, large, spread=1.4) == [[1, 1], [12, 0]]
     assert betti_of(Betti(scale="relative:0.5"), small, large) == [[1, 1], [1, 1]]
     assert Betti(scale="layer:0.5").needs_spread
-    assert not Betti().needs_spread
+    assert Betti().needs_spread
+    assert not Betti(scale="quantile:0.2").needs_spread
 
 
 def test_betti_settings_name_what_was_computed():
@@ -213,7 +214,7 @@ def test_betti_settings_name_what_was_computed():
 
     assert criterion.settings() == {"scale": "knn:14,2", "dimensions": [0, 1]}
     assert criterion.parts == ("beta0", "beta1")
-    assert Betti().settings() == {"scale": "quantile:0.2", "dimensions": [0, 1]}
+    assert Betti().settings() == {"scale": "components:0.2", "dimensions": [0, 1]}
     assert Betti.higher == "remove"
 
 
@@ -236,9 +237,9 @@ def test_betti_obeys_the_backend_it_is_given():
 def test_a_filter_scores_alone_as_it_does_among_others():
     points = np.random.default_rng(0).standard_normal((6, 40, 5)).astype(np.float32)
 
-    together = betti_of(Betti(), *points)
+    together = betti_of(Betti(scale="quantile:0.2"), *points)
 
-    assert together == [betti_of(Betti(), cloud)[0] for cloud in points]
+    assert together == [betti_of(Betti(scale="quantile:0.2"), cloud)[0] for cloud in points]
 
 
 # --- l1 ---

@@ -77,7 +77,9 @@ def test_the_layer_scale_uses_the_mean_over_the_whole_layer(filters):
 # --- more layers ---
 
 
-@pytest.mark.parametrize("scale", ["quantile:0.2", "relative:0.7", "layer:0.6", "absolute:1", "knn:3,2"])
+@pytest.mark.parametrize(
+    "scale", ["quantile:0.2", "components:0.2", "relative:0.7", "layer:0.6", "absolute:1", "knn:3,2"]
+)
 def test_scores_are_the_same_for_any_memory_and_batch_size(scale):
     criterion = Betti(scale=scale, dimensions=(0, 1, 2))
     whole = score_layers(network(), LAYERS, criterion, noise())

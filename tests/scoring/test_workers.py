@@ -4,7 +4,7 @@ import pytest
 from tests.helpers.cloud_criteria import Spread, Writing
 from tests.helpers.shapes import circle
 from topocompress.criteria import Betti, CloudCriterion
-from topocompress.scoring.workers import score_filters, spreads
+from topocompress.scoring.workers import first_looks, score_filters
 from topocompress.topology import mean_distance
 
 
@@ -71,10 +71,10 @@ def test_a_change_in_any_place_is_seen():
             assert score_filters(Recording(), cloud, None, "cpu")[1].tolist() == [False]
 
 
-def test_spreads_are_mean_distances():
+def test_the_first_look_is_the_mean_distance_unless_a_criterion_says_otherwise():
     points = clouds(4)
 
-    found = spreads(points, "cpu")
+    found = first_looks(Spread(), points, "cpu")
 
     assert found.tolist() == [mean_distance(cloud) for cloud in points]
     assert found.tolist() == score_filters(Spread(), points, None, "cpu")[0].tolist()

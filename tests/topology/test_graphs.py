@@ -95,7 +95,7 @@ def test_relative_and_layer_graphs_take_the_mean_distance(kind, samples):
     mean = np.sqrt(squares[np.triu_indices(samples, 1)]).mean()
 
     own = neighbourhood_graph(points, Scale("relative", (0.7,)))
-    layer = neighbourhood_graph(points, Scale("layer", (0.7,)), layer_mean=3 * mean)
+    layer = neighbourhood_graph(points, Scale("layer", (0.7,)), layer=3 * mean)
 
     assert own.epsilon == pytest.approx(0.7 * mean, rel=1e-4)
     assert layer.epsilon == pytest.approx(2.1 * mean, rel=1e-12)
@@ -198,7 +198,7 @@ def test_the_graph_grows_with_the_scale(samples, parts, seed):
     points = np.random.default_rng(seed).integers(-2, 3, (samples, 2)).astype(np.float32)
     small, large = sorted(parts)
     for kind in ("quantile", "relative", "absolute", "layer"):
-        inner, outer = (joined(points, f"{kind}:{part / 64}", layer_mean=1.7) for part in (small, large))
+        inner, outer = (joined(points, f"{kind}:{part / 64}", layer=1.7) for part in (small, large))
         assert not (inner & ~outer).any()
         assert (inner == inner.T).all()
         assert not inner.diagonal().any()
@@ -225,7 +225,7 @@ LINE = np.array([[0.0], [1.0], [3.0]])  # distances 1, 2, 3; mean 2
     ],
 )
 def test_scales_on_a_line(scale, epsilon, expected):
-    graph = neighbourhood_graph(LINE, Scale.parse(scale), layer_mean=10)
+    graph = neighbourhood_graph(LINE, Scale.parse(scale), layer=10)
 
     assert graph.epsilon == pytest.approx(epsilon, rel=1e-6)
     assert edges(unpack(graph.rows)) == expected
@@ -245,11 +245,11 @@ def test_identical_samples_are_joined_at_any_scale():
     assert joined(points, "absolute:1e-9").sum() == 70 * 69
     assert neighbourhood_graph(points, Scale.parse("quantile:0.1")).epsilon == 0
     assert joined(points, "quantile:0.1").sum() == joined(points, "relative:0.5").sum() == 70 * 69
-    assert joined(points, "layer:0.5", layer_mean=0.0).sum() == 70 * 69
+    assert joined(points, "layer:0.5", layer=0.0).sum() == 70 * 69
 
 
 def test_the_layer_scale_needs_the_layer():
-    with pytest.raises(TopologyError, match="layer_mean"):
+    with pytest.raises(TopologyError, match="follows from all clouds of a layer"):
         neighbourhood_graph(circle(4), Scale.parse("layer:0.5"))
 
 

@@ -4,6 +4,7 @@ from topocompress.errors import TopologyError
 from topocompress.topology import Scale
 
 GOOD = {
+    "components:0.25": Scale("components", (0.25,)),
     "quantile:0.2": Scale("quantile", (0.2,)),
     "relative:0.5": Scale("relative", (0.5,)),
     "layer:1.25": Scale("layer", (1.25,)),
@@ -23,7 +24,17 @@ def test_scales_are_read_and_written(text):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "quantile", "quantile:", "quantile:x", "quantile:0", "quantile:1", "quantile:-0.1", "quantile:0.1,0.2"),
+        *(
+            "",
+            "quantile",
+            "quantile:",
+            "quantile:x",
+            "quantile:0",
+            "quantile:1",
+            "components:1",
+            "quantile:-0.1",
+            "quantile:0.1,0.2",
+        ),
         *("quantil:0.2", "relative:nan", "relative:inf", "layer:0", "absolute:-1", "knn:14", "knn:14,2,1"),
         *("knn:1.5,2", "knn:0,1", "knn:3,0", "0.2", ":0.2", "absolute:1;2"),
     ],

@@ -21,13 +21,11 @@ def demo(
     from topocompress.data.loading import load_data
     from topocompress.models.loading import load_model
     from topocompress.runtime.files import check_free
-    from topocompress.workflows.options import Output, Recovery, Removal, Scoring
+    from topocompress.workflows.options import Output, Removal, Scoring
 
     check_free(out, force=force)
-    # The digits are so alike that at the default scale every cloud is one lump; a finer scale tells filters apart.
-    scale, samples, max_betti, epochs = "quantile:0.01", 500, 150, 5
-    command = ["prune", "digits", "--max-betti", str(max_betti), "--scale", scale, "--samples", str(samples)]
-    command += ["--finetune", str(epochs), "--out", str(out)]
+    samples, max_betti = 500, 120
+    command = ["prune", "digits", "--max-betti", str(max_betti), "--samples", str(samples), "--out", str(out)]
     console.note(f"topocompress {shlex.join(command)}")
     loaded = load_model("digits")
     data = load_data("digits", preprocessing=loaded.preprocessing, samples=samples)
@@ -35,7 +33,6 @@ def demo(
         loaded,
         data,
         removal=Removal(max_betti=max_betti),
-        scoring=Scoring(criterion=Betti(scale=scale), samples=samples),
-        recovery=Recovery(finetune=epochs),
+        scoring=Scoring(criterion=Betti(), samples=samples),
         output=Output(out=out, force=force, command=command),
     )

@@ -42,7 +42,10 @@ Orientation = Annotated[
 ]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Let betti score each class by itself; needs labels.")]
 ScaleText = Annotated[
-    str, typer.Option("--scale", help="How betti chooses ε: quantile:Q, relative:R, layer:R, absolute:E, knn:K,HOPS.")
+    str,
+    typer.Option(
+        "--scale", help="How betti chooses ε: components:S, quantile:Q, relative:R, layer:R, absolute:E, knn:K,HOPS."
+    ),
 ]
 Dims = Annotated[str, typer.Option("--dims", help="Homology dimensions that betti counts, among 0,1,2.")]
 Ignore = Annotated[
@@ -76,7 +79,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interru
 Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and epochs until a run is finished.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
-DEFAULT_SCALE = "quantile:0.2"
+DEFAULT_SCALE = "components:0.2"
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

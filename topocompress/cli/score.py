@@ -52,7 +52,8 @@ def score(
 
         check_format(plot)
         check_file(plot)
-    from topocompress.reporting.describe import layer_rows, scoring_lines
+    from topocompress.reporting.describe import layer_rows, scoring, scoring_lines
+    from topocompress.reporting.wording import scales_taken
     from topocompress.reporting.write import write_scores
     from topocompress.surgery.trial import prunable_groups
     from topocompress.workflows.job import Job
@@ -60,7 +61,7 @@ def score(
     from topocompress.workflows.selecting import score_job
 
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
-    scoring = Scoring(
+    asked = Scoring(
         criterion=chosen,
         resources=options.make_resources(memory, workers, cluster),
         maps=options.make_maps(map_size, sketch),
@@ -75,7 +76,7 @@ def score(
             data=found,
             seed=seed,
             progress=progress,
-            scoring=scoring,
+            scoring=asked,
             cache=options.cache_folder(cache),
             resume=resume,
         )
@@ -86,7 +87,7 @@ def score(
 
         plot_scores(plot, scores, marks if scores.criterion == "betti" else ())
     console.show_layers(layer_rows(scores, marks if scores.higher == "remove" else ()), scores.criterion)
-    for line in scoring_lines(scores):
+    for line in (*scales_taken(scoring(scores)), *scoring_lines(scores)):
         console.note(line)
     console.note(f"Written: {out}" + (f", {plot}" if plot else ""))
 

@@ -182,8 +182,22 @@ class CloudCriterion(Criterion):
 
     @property
     def needs_spread(self) -> bool:
-        """Whether :meth:`score` needs the layer's mean pairwise distance, at the price of a second round of passes."""
+        """Whether :meth:`score` needs to know something of the whole layer, at the price of more passes."""
         return False
+
+    def first_look(self, clouds: NDArray[np.float32], *, device: str = "cpu") -> NDArray[np.float64]:
+        """What is found out about some clouds in that round, (filters,): by default their mean pairwise distances."""
+        from topocompress.topology import mean_distance
+
+        return np.array([mean_distance(cloud, device=device) for cloud in clouds])
+
+    def spread_of(self, found: NDArray[np.float64]) -> float:
+        """What :meth:`score` is told of a layer, from the first look at all its clouds: by default the mean."""
+        return float(found.sum()) / len(found)
+
+    def scale_taken(self, layer_spread: float | None) -> str:  # noqa: ARG002 - by default there is none
+        """The scale at which a layer was looked at, if it follows from the layer; for the reader."""
+        return ""
 
     @abstractmethod
     def score(
@@ -193,7 +207,7 @@ class CloudCriterion(Criterion):
 
         Args:
             clouds: (filters, samples, features) maps, flattened; read-only.
-            layer_spread: Mean pairwise distance over all clouds of the layer; ``None`` unless ``needs_spread``.
+            layer_spread: What :meth:`spread_of` says of the layer; ``None`` unless ``needs_spread``.
             device: Where large products may run, as torch names it.
 
         Returns:

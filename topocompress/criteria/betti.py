@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from topocompress.criteria.base import CloudCriterion
 from topocompress.errors import TopologyError
-from topocompress.topology import Scale, betti_numbers, choose_backend, neighbourhood_graph
+from topocompress.topology import DEFAULT_SCALE, Scale, betti_numbers, choose_backend, neighbourhood_graph
+from topocompress.topology.components import as_quantile, first_look, of_layer
 from topocompress.types import Direction
 
 ORIENTATIONS: Mapping[str, Direction] = {"paper": "remove", "inverse": "keep"}
@@ -22,13 +23,14 @@ class Betti(CloudCriterion):
 
     Kochar, Vengalil & Sinha, arXiv:2109.01572 (2021), prune filters whose output has a Betti number above 300. The
     abstract gives neither scale nor sample count; both are ours here: N samples, ε at a quantile of the cloud's own
-    distances, Betti number β0 + β1.
+    distances, the one at which the layer's median cloud falls into N / 5 pieces, Betti number β0 + β1.
 
     Args:
         orientation: ``paper`` removes the filters with high Betti numbers, as the rule says; ``inverse`` those with
             low ones.
         per_class: Score the samples of each class by themselves and add up; needs labels.
-        scale: How ε is chosen: ``quantile:Q``, ``relative:R``, ``layer:R``, ``absolute:E`` or ``knn:K,HOPS``.
+        scale: How ε is chosen: ``components:S``, ``quantile:Q``, ``relative:R``, ``layer:R``, ``absolute:E`` or
+            ``knn:K,HOPS``.
         dimensions: Homology dimensions whose Betti numbers are summed, among 0, 1 and 2.
         backend: Engine of persistent homology, ``giotto-ph`` or ``ripser``; by default the first that is installed.
             Both give the same numbers.
@@ -43,7 +45,7 @@ class Betti(CloudCriterion):
     def __init__(
         self,
         *,
-        scale: str = "quantile:0.2",
+        scale: str = DEFAULT_SCALE,
         dimensions: Sequence[int] | int = (0, 1),
         orientation: str = "paper",
         per_class: bool = False,
@@ -69,8 +71,22 @@ class Betti(CloudCriterion):
 
     @property
     def needs_spread(self) -> bool:
-        """True for the ``layer`` scale alone."""
-        return self.scale.kind == "layer"
+        """True for the scales that follow from a layer."""
+        return self.scale.of_layer
+
+    def first_look(self, clouds: NDArray[np.float32], *, device: str = "cpu") -> NDArray[np.float64]:
+        """See :func:`topocompress.topology.components.first_look`."""
+        return np.array([first_look(cloud, self.scale, device=device) for cloud in clouds])
+
+    def spread_of(self, found: NDArray[np.float64]) -> float:
+        """See :func:`topocompress.topology.components.of_layer`."""
+        return of_layer(self.scale, found)
+
+    def scale_taken(self, layer_spread: float | None) -> str:
+        """The quantile that ``components`` has come to."""
+        if layer_spread is None or self.scale.kind != "components":
+            return ""
+        return str(as_quantile(self.scale, layer_spread))
 
     def score(
         self, clouds: NDArray[np.float32], *, layer_spread: float | None = None, device: str = "cpu"
@@ -78,6 +94,6 @@ class Betti(CloudCriterion):
         """Betti numbers per dimension, (filters, dimensions); see :meth:`CloudCriterion.score`."""
         numbers = np.empty((len(clouds), len(self.dimensions)))
         for index, cloud in enumerate(clouds):
-            graph = neighbourhood_graph(cloud, self.scale, layer_mean=layer_spread, device=device)
+            graph = neighbourhood_graph(cloud, self.scale, layer=layer_spread, device=device)
             numbers[index] = betti_numbers(graph.rows, self.dimensions, backend=self._backend)
         return numbers

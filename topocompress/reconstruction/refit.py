@@ -88,14 +88,14 @@ def reconstruct(
         raise DataError(
             f"{samples} calibration samples, of which none can be held out", hint=f"Give {HELD_OUT} or more."
         )
-    images = _fitting(original, given, budget // 2)
+    images = _fitting(original, given, budget // 3)  # maps, targets and matrices: a third each
     used = sum(map(len, images))
     if used < HELD_OUT:
         raise DataError(
             f"only {used} of {samples} calibration samples fit side by side in {budget / 1e6:.3g} MB",
             hint="Allow more with --memory.",
         )
-    work = _Work(pruned, original, images, budget // 2)
+    work = _Work(pruned, original, images, budget // 3)
     work.begin(plan, seed)
     found: list[Refit] = []
     with evaluating(original):
@@ -151,6 +151,13 @@ class _Work:
             if changed:  # what comes before the first layer that reads fewer channels gets what it got
                 where = self.positions(name, seed * 100_003 + number)
                 self.views[name] = _View(kept=kept[name].to(where.device), where=where, wanted={})
+        wanted = sum(
+            4 * view.where.numel() * matrix(self.after[name])[:, 0].numel() for name, view in self.views.items()
+        )
+        for view in self.views.values() if wanted > self.budget else ():
+            most = max(1, int(view.where.shape[1] * self.budget / wanted))
+            order = torch.rand(view.where.shape, generator=torch.Generator().manual_seed(seed)).topk(most).indices
+            view.where = view.where.gather(1, order.to(view.where.device))
         self.readers.update(stream.other for name, stream in self.order.streams.items() if name in self.views)
 
     def positions(self, name: str, seed: int) -> Tensor:

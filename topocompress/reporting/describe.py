@@ -260,6 +260,7 @@ def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, An
                 "layer": name,
                 "filters": len(layer.values),
                 "dead": int(layer.dead.sum()),
+                **({"scale": layer.scale} if layer.scale else {}),
                 "min": low,
                 "q1": first,
                 "median": median,

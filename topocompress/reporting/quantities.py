@@ -35,7 +35,7 @@ class Stage:
 
     Attributes:
         name: For the reader.
-        kind: ``original``, ``removed``, ``settled``, ``tuned``, ``quantized`` or ``control``.
+        kind: ``original``, ``removed``, ``settled``, ``repaired``, ``tuned``, ``quantized`` or ``control``.
         macs: Multiply-accumulates for one sample.
         values: In 0..1; several for a control with several seeds.
     """
@@ -115,7 +115,7 @@ def stages(report: Report) -> list[Stage]:
     if (how := removed.get("statistics", "re-estimated")) != "kept":
         found.append((f"BatchNorm {how}", "settled", cut, removed.get(f"{measure}_recalibrated")))
     if removed.get("refitted"):
-        found.append(("Reconstructed", "settled", cut, removed.get(f"{measure}_repaired")))
+        found.append(("Reconstructed", "repaired", cut, removed.get(f"{measure}_repaired")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
     if report.quantized is not None:

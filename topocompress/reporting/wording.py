@@ -28,6 +28,7 @@ def stage_lines(report: Report) -> list[str]:
     note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
     lines = [
         f"Data: {data['source']}{note}; {uses}.",
+        *scales_taken(report.scoring),
         f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
         *_reconstructed(report, measure),
     ]
@@ -50,6 +51,16 @@ def stage_lines(report: Report) -> list[str]:
             f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: accuracy {each}."
         )
     return lines
+
+
+def scales_taken(scoring: Mapping[str, Any]) -> list[str]:
+    """The scales at which layers were looked at, where each has its own; ``scoring`` as in a report."""
+    taken = {layer["scale"] for layer in scoring.get("layers", ()) if layer.get("scale")}
+    if not taken:
+        return []
+    low, high = (find(taken, key=lambda text: float(text.partition(":")[2])) for find in (min, max))
+    between = low if low == high else f"{low} to {high.partition(':')[2]}"
+    return [f"Scale {scoring['settings']['scale']} came to {between}, layer by layer."]
 
 
 def _alike(report: Report) -> str:

@@ -150,6 +150,7 @@ def write_scores(path: Path, scores: Scores) -> None:
                 "scores": layer.values.tolist(),
                 **{part: values.tolist() for part, values in layer.parts.items()},
                 "dead": layer.dead.tolist(),
+                **({"scale": layer.scale} if layer.scale else {}),
             }
             for name, layer in scores.layers.items()
         },

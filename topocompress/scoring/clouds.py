@@ -20,7 +20,7 @@ from topocompress.runtime.progress import Progress
 from topocompress.runtime.resources import Resources, cores, peak_memory
 from topocompress.runtime.shared_arrays import LocalArray, SharedArray
 from topocompress.scoring.store import ScoreStore
-from topocompress.scoring.workers import score_filters, spreads
+from topocompress.scoring.workers import first_looks, score_filters
 from topocompress.types import LayerScores
 
 Shapes = Mapping[str, tuple[int, int]]
@@ -183,7 +183,8 @@ class _Work:
                     raw = np.concatenate([scores for scores, _ in pieces[layer]])
                     values, parts = checked(layer, self.criterion, raw, shapes[layer][0], self.criterion.parts)
                     dead = np.concatenate([dead for _, dead in pieces.pop(layer)])
-                    yield layer, LayerScores(values=values, parts=parts, dead=dead)
+                    taken = self.criterion.scale_taken(spread.get(layer))
+                    yield layer, LayerScores(values=values, parts=parts, dead=dead, scale=taken)
             del tasks, clouds  # else they would still be held while the next pass fills the budget
 
     def _clouds(self, slices: Sequence[Slice], number: int, passes: int) -> list[NDArray[np.float32]]:
@@ -215,12 +216,12 @@ class _Work:
         return tasks
 
     def _spreads(self, run: Run, passes: Sequence[Sequence[Slice]], shapes: Shapes) -> dict[str, float]:
-        total = dict.fromkeys(shapes, 0.0)
+        looks: dict[str, list[NDArray[np.float64]]] = {name: [] for name in shapes}
         for number, slices in enumerate(passes):
             tasks = self._tasks(slices, self._clouds(slices, number, len(passes)))
             for (layer, _), found in zip(
-                tasks, run(spreads, ((clouds, self.device) for _, clouds in tasks)), strict=True
+                tasks, run(first_looks, ((self.criterion, clouds, self.device) for _, clouds in tasks)), strict=True
             ):
-                total[layer] += float(found.sum())
+                looks[layer].append(found)
             del tasks
-        return {name: total[name] / channels for name, (channels, _) in shapes.items()}
+        return {name: self.criterion.spread_of(np.concatenate(found)) for name, found in looks.items()}

@@ -18,7 +18,7 @@ from topocompress.errors import OutputError
 from topocompress.runtime.files import atomic_file
 from topocompress.types import LayerScores
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 200
 
 
@@ -55,6 +55,7 @@ class ScoreStore:
                     values=np.array(content["values"], dtype=np.float64),
                     parts={name: np.array(part, dtype=np.float64) for name, part in content["parts"].items()},
                     dead=np.array(content["dead"], dtype=np.bool_),
+                    scale=str(content["scale"]),
                 )
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
@@ -70,6 +71,7 @@ class ScoreStore:
             "values": scores.values.tolist(),
             "parts": {name: part.tolist() for name, part in scores.parts.items()},
             "dead": scores.dead.tolist(),
+            "scale": scores.scale,
         }
         name = hashlib.sha256(layer.encode()).hexdigest()[:16]
         with contextlib.suppress(OutputError), atomic_file(self.folder / f"{name}.json") as temporary:

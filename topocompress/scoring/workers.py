@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from topocompress.criteria.base import CloudCriterion
 from topocompress.runtime.compiling import compiled
-from topocompress.topology import mean_distance
 
 DEAD = 1e-6
 """A filter is dead when its maps differ between samples by less than this share of their largest value."""
@@ -43,9 +42,9 @@ def score_filters(
     return scores, np.array([is_dead(cloud) for cloud in clouds])
 
 
-def spreads(clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
-    """(filters,) mean pairwise distance of each of some (filters, samples, features) clouds."""
-    return np.array([mean_distance(cloud.view(np.ndarray), device=device) for cloud in clouds])
+def first_looks(criterion: CloudCriterion, clouds: NDArray[np.float32], device: str) -> NDArray[np.float64]:
+    """(filters,) what the criterion finds out first about some (filters, samples, features) clouds."""
+    return np.asarray(criterion.first_look(clouds.view(np.ndarray), device=device), dtype=np.float64)
 
 
 @compiled

@@ -10,4 +10,5 @@ from .graphs import neighbourhood_graph as neighbourhood_graph
 from .layers import LayerBetti as LayerBetti
 from .layers import class_bettis as class_bettis
 from .layers import layer_bettis as layer_bettis
+from .scale import DEFAULT_SCALE as DEFAULT_SCALE
 from .scale import Scale as Scale

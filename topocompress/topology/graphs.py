@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from topocompress.errors import TopologyError
 from topocompress.runtime.compiling import compiled
 from topocompress.topology.bits import ONE, Bits, lowest, ones, set_bit
+from topocompress.topology.components import as_quantile
 from topocompress.topology.distances import Squares, full_distances, mean_distance, normalised
 from topocompress.topology.hops import hop_rows
 from topocompress.topology.scale import Scale
@@ -37,7 +38,7 @@ class Graph:
 
 
 def neighbourhood_graph(
-    points: NDArray[np.floating[Any]], scale: Scale, *, layer_mean: float | None = None, device: str = "cpu"
+    points: NDArray[np.floating[Any]], scale: Scale, *, layer: float | None = None, device: str = "cpu"
 ) -> Graph:
     """The graph that joins the samples of a cloud which are at most ε apart.
 
@@ -48,12 +49,13 @@ def neighbourhood_graph(
     Args:
         points: (samples, features) finite floats.
         scale: How ε is chosen.
-        layer_mean: Mean pairwise distance over all clouds of the layer; needed by ``layer`` alone.
+        layer: What :func:`~topocompress.topology.components.of_layer` says of the cloud's layer; needed by ``layer``
+            and ``components`` alone.
         device: Where the matrix product runs, as torch names it.
 
     Raises:
-        TopologyError: ``layer`` without ``layer_mean``, ``knn`` with fewer than k + 1 samples, fewer than two samples,
-            or NaN or infinity in the cloud.
+        TopologyError: A scale that follows from a layer without ``layer``, ``knn`` with fewer than k + 1 samples, fewer
+            than two samples, or NaN or infinity in the cloud.
     """
     cloud, unit = normalised(points)
     if scale.kind == "knn":
@@ -61,9 +63,11 @@ def neighbourhood_graph(
         return Graph(
             rows=_hop_graph(full_distances(cloud, device=device, double=True), neighbours, hops), epsilon=float(hops)
         )
+    if scale.of_layer:
+        if layer is None:
+            raise TopologyError(f"the scale {scale} follows from all clouds of a layer, and what they say is not given")
+        scale = as_quantile(scale, layer)
     (value,) = scale.values
-    if scale.kind == "layer" and layer_mean is None:
-        raise TopologyError("the layer scale needs the mean distance of the whole layer (layer_mean)")
     samples = len(cloud)
     if samples < 2 and scale.kind in ("quantile", "relative"):
         raise TopologyError("a scale needs at least two samples", hint="Give more calibration samples.")
@@ -75,7 +79,7 @@ def neighbourhood_graph(
     if scale.kind == "relative":
         epsilon = value * mean_distance(cloud, device=device) * unit
     else:
-        epsilon = value * layer_mean if layer_mean is not None and scale.kind == "layer" else value
+        epsilon = value * layer if layer is not None and scale.kind == "layer" else value
     square = min(epsilon / unit, _BEYOND) ** 2
     return Graph(rows=_within(Squares.of(cloud, device=device), square, device), epsilon=epsilon)
 

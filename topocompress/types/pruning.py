@@ -72,11 +72,13 @@ class LayerScores:
         values: (filters,) float64, one finite score per output channel.
         parts: Named summands of ``values``, each (filters,); for ``betti`` the Betti numbers per dimension.
         dead: (filters,) bool, True where the filter's map is the same for every sample.
+        scale: The scale at which the layer was looked at, such as ``quantile:0.083``, where it follows from the layer.
     """
 
     values: NDArray[np.float64]
     parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     dead: NDArray[np.bool_]
+    scale: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or self.values.shape != self.dead.shape:

@@ -21,6 +21,7 @@ from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.workers import is_dead
 from topocompress.topology import (
+    DEFAULT_SCALE,
     Scale,
     mean_distance,
     neighbourhood_graph,
@@ -28,6 +29,7 @@ from topocompress.topology import (
     persistence_diagrams,
     unpack,
 )
+from topocompress.topology.components import as_quantile, first_look, of_layer
 from topocompress.types import FilterView
 
 _NAMED = 8
@@ -40,7 +42,7 @@ def inspect_filter(
     *,
     layer: str,
     filter_index: int,
-    scale: str = "quantile:0.2",
+    scale: str = DEFAULT_SCALE,
     dimensions: Sequence[int] = (0, 1),
     maps: Maps = EXACT,
     memory: int | None = None,
@@ -56,8 +58,8 @@ def inspect_filter(
         batches: Samples (images (B, C, H, W), labels (B,)), re-iterable; a negative label means there is none.
         layer: Name of a Conv2d or Linear module.
         filter_index: Output channel of it.
-        scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``layer`` needs the clouds of all filters of
-            the layer; with ``knn`` the filtration is by hops in the neighbour graph.
+        scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``components`` and ``layer`` need the clouds
+            of all filters of the layer; with ``knn`` the filtration is by hops in the neighbour graph.
         dimensions: Homology dimensions, among 0, 1 and 2.
         maps: How maps become points.
         memory: Bytes that clouds may take at one time, by default half of what is free; matters for the ``layer``
@@ -77,7 +79,7 @@ def inspect_filter(
     samples, labels = _count(batches)
     features, layout = _features(model, layer, batches, maps)
 
-    channels = (0, _width(model.get_submodule(layer))) if chosen.kind == "layer" else (filter_index, filter_index + 1)
+    channels = (0, _width(model.get_submodule(layer))) if chosen.of_layer else (filter_index, filter_index + 1)
     parts = _parts(layer, channels, features, samples, Resources(memory=memory).bytes)
     ran = 0
 
@@ -86,19 +88,19 @@ def inspect_filter(
         ran += count
         progress("running samples", ran, samples * len(parts))
 
-    cloud, means = np.empty((0, 0), dtype=np.float32), []
+    cloud, looks = np.empty((0, 0), dtype=np.float32), []
     for part in parts:
         (clouds,) = collect_clouds(model, [part], batches, samples, maps=maps, layout=layout, on_batch=on_batch)
         if part.start <= filter_index < part.stop:
             cloud = clouds[filter_index - part.start].copy()
-        if chosen.kind == "layer":
-            means += [mean_distance(other) for other in clouds]
+        if chosen.of_layer:
+            looks += [first_look(other, chosen) for other in clouds]
         del clouds  # else it would still be held while the next part is collected
 
     progress("computing persistence", 0, 1)
     distances = pairwise_distances(cloud)
-    layer_mean = math.fsum(means) / len(means) if means else None
-    filtration, epsilon, last = _filtration(cloud, distances, chosen, layer_mean)
+    number = of_layer(chosen, looks) if looks else None
+    filtration, epsilon, last = _filtration(cloud, distances, chosen, number)
     found = persistence_diagrams(filtration, wanted[-1], threshold=last)
     diagrams = {dimension: found[dimension] for dimension in wanted}
     grid, curves = _curves(diagrams, epsilon)
@@ -110,7 +112,7 @@ def inspect_filter(
         layer=layer,
         filter=filter_index,
         samples=samples,
-        scale=str(chosen),
+        scale=str(chosen) if number is None or chosen.kind == "layer" else f"{chosen} = {as_quantile(chosen, number)}",
         maps=maps.settings(),
         epsilon=epsilon,
         mean_distance=mean_distance(cloud),
@@ -191,21 +193,19 @@ def _parts(layer: str, channels: tuple[int, int], features: int, samples: int, m
     ]
 
 
-def _graph(
-    cloud: NDArray[np.float32], scale: Scale, layer_mean: float | None = None
-) -> tuple[NDArray[np.bool_], float]:
+def _graph(cloud: NDArray[np.float32], scale: Scale, number: float | None = None) -> tuple[NDArray[np.bool_], float]:
     """(samples, samples) adjacency of the ε-graph, by the engine that scores filters; and ε, in hops for ``knn``."""
-    graph = neighbourhood_graph(cloud, scale, layer_mean=layer_mean)
+    graph = neighbourhood_graph(cloud, scale, layer=number)
     joined = unpack(graph.rows)
     np.fill_diagonal(joined, False)
     return joined, graph.epsilon
 
 
 def _filtration(
-    cloud: NDArray[np.float32], distances: NDArray[np.float32], scale: Scale, layer_mean: float | None
+    cloud: NDArray[np.float32], distances: NDArray[np.float32], scale: Scale, number: float | None
 ) -> tuple[NDArray[np.float32], float, float]:
     """(samples, samples) scales at which two samples are joined, ε, and where the filtration ends."""
-    joined, epsilon = _graph(cloud, scale, layer_mean)
+    joined, epsilon = _graph(cloud, scale, number)
     if scale.kind != "knn":
         # Rounding a distance or ε to float32 must not move a pair to the other side of ε.
         here = np.float32(min(epsilon, _HUGE))
