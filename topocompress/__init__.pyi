@@ -6,6 +6,7 @@ from .deploy.bench import bench as bench
 from .deploy.export import export_onnx as export_onnx
 from .deploy.latency import compare_latency as compare_latency
 from .errors import TopocompressError as TopocompressError
+from .reconstruction.distillation import distill_blocks as distill_blocks
 from .reconstruction.refit import reconstruct as reconstruct
 from .reporting.persistence_plots import plot_filter as plot_filter
 from .surgery.activations import fold_back as fold_back

@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.reports import full_report, latency, report
 from topocompress.reporting.quantities import comparison_rows, comparison_table, stages
-from topocompress.reporting.wording import headline, parity, stage_lines, tuning_line, verdict
+from topocompress.reporting.wording import headline, parity, scales_taken, stage_lines, tuning_line, verdict
 from topocompress.types import Control, ExportCheck, Measurement
 
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
@@ -209,3 +209,26 @@ def test_why_nothing_was_refitted_is_said():
     found = report(removed=removed)
     assert stage_lines(found)[2] == "Nothing was refitted after removal: which layers run depends on the samples."
     assert "Reconstructed" not in [each.name for each in stages(found)]
+
+
+def test_distilled_blocks_are_said_and_a_stage_of_their_own():
+    removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "accuracy_distilled": 0.83, "distilled_epochs": 20}
+    found = report(removed=removed)
+    assert "Blocks distilled without labels, 20 epochs on the samples: accuracy 83.0 %." in stage_lines(found)
+    assert "Blocks distilled" in [each.name for each in stages(found)]
+    found = report(removed=removed | {"distilled_epochs": 0, "not_distilled": "too few samples"})
+    assert "Blocks were not distilled: too few samples." in stage_lines(found)
+    assert "Blocks distilled" not in [each.name for each in stages(found)]
+
+
+def test_the_scales_that_layers_took_are_said():
+    def taken(*scales):
+        layers = [{"layer": "a", "scale": scale} if scale else {"layer": "a"} for scale in scales]
+        return scales_taken({"settings": {"scale": "components:0.2"}, "layers": layers})
+
+    assert taken("quantile:0.2", "quantile:0.09", "quantile:0.1") == [
+        "Scale components:0.2 came to quantile:0.09 to 0.2, layer by layer."
+    ]
+    assert taken("quantile:0.2") == ["Scale components:0.2 came to quantile:0.2, layer by layer."]
+    assert taken("", "") == []
+    assert scales_taken({}) == []

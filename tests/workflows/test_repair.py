@@ -92,7 +92,9 @@ def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed
 
 def test_without_batchnorm_there_is_nothing_to_set(pruned):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert repair(job(), model, pruned[0]) == Repaired(model=model, settled=model, statistics="kept")
+    assert repair(job(), model, pruned[0]) == Repaired(
+        model=model, reconstructed=model, settled=model, statistics="kept"
+    )
 
 
 def test_layers_are_refitted_where_that_does_good(pruned):
@@ -136,3 +138,54 @@ def test_a_network_whose_way_depends_on_the_samples_is_left_and_says_so(pruned, 
     repaired = repair(job(refits=True), bare, plan)
     assert repaired.model is repaired.settled
     assert repaired.left == "which layers run depends on the samples"
+
+
+def test_blocks_are_distilled_where_that_does_good(pruned):
+    plan, bare = pruned
+    seen = job(refits=True)
+    asked = replace(seen, recovery=Recovery(distill_blocks=3))
+    repaired = repair(asked, bare, plan)
+    assert repaired.model is not repaired.reconstructed
+    assert repaired.undistilled == ""
+    made = Shrunk(
+        model=repaired.model, plan=plan, bare=bare, settled=repaired.settled, cut=repaired.model, repaired=repaired
+    )
+    left = left_after_removal(asked, made, asked.evaluated(asked.model, ""))
+    assert left["distilled_epochs"] == 3
+    assert left["agreement_distilled"] >= left["agreement_repaired"] - 0.02
+
+
+def test_blocks_that_make_a_network_less_like_the_original_are_refused(pruned, monkeypatch):
+    def spoilt(model, *_, **__):
+        worse = copy.deepcopy(model)
+        with torch.no_grad():
+            worse[-1].weight.neg_()
+        return worse
+
+    monkeypatch.setattr("topocompress.workflows.repair.distill_blocks", spoilt)
+    plan, bare = pruned
+    repaired = repair(replace(job(), recovery=Recovery(distill_blocks=3)), bare, plan)
+    assert repaired.model is repaired.reconstructed
+    assert "less like the original on samples held out" in repaired.undistilled
+
+
+def test_a_run_that_continues_another_takes_over_what_it_has_repaired(pruned, monkeypatch, tmp_path):
+    plan, bare = pruned
+    recovery = Recovery(distill_blocks=2)
+    first = repair(replace(job(), recovery=recovery, cache=tmp_path), bare, plan)
+
+    def again(*_, **__):
+        raise AssertionError("taken again")
+
+    for step in ("reconstruct", "distill_blocks"):
+        monkeypatch.setattr(f"topocompress.workflows.repair.{step}", again)
+    second = replace(job(), recovery=recovery, cache=tmp_path, resume=True)
+    found = repair(second, bare, plan)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], value)
+    assert found.refits == first.refits
+    assert found.samples == first.samples
+    second.forget_checkpoints()
+    assert not any((tmp_path / "tuning").iterdir())
+    with pytest.raises(AssertionError, match="taken again"):
+        repair(replace(second, resume=False), bare, plan)

@@ -68,6 +68,7 @@ def compare(
             seeds=seeds,
             finetune=recipe,
             reconstruct=tuning.reconstruct,
+            distill_blocks=tuning.distill_blocks,
             ignore=ignore or (),
             round_to=rounding,
             out=out,

@@ -116,7 +116,12 @@ def prune(
         rounds=steps,
     )
     scoring = Scoring(criterion=criterion, samples=samples)
-    recovery = Recovery(finetune=tuning.recipe(), activation=activation, reconstruct=tuning.reconstruct)
+    recovery = Recovery(
+        finetune=tuning.recipe(),
+        activation=activation,
+        reconstruct=tuning.reconstruct,
+        distill_blocks=tuning.distill_blocks,
+    )
     output = Output(
         out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
     )

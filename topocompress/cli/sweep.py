@@ -73,7 +73,7 @@ def sweep(
             shares,
             removal=removal,
             scoring=scoring,
-            recovery=Recovery(finetune=recipe, reconstruct=tuning.reconstruct),
+            recovery=Recovery(finetune=recipe, reconstruct=tuning.reconstruct, distill_blocks=tuning.distill_blocks),
             seed=seed,
             out=out,
             progress=progress,

@@ -73,11 +73,21 @@ Reconstruct = Annotated[
 ]
 
 
+DistillBlocks = Annotated[
+    int,
+    typer.Option(
+        "--distill-blocks",
+        help="Then let blocks learn what they gave before, on the calibration samples, for so many epochs; no labels.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """How a network recovers what removal cost."""
 
     reconstruct: Reconstruct = True
+    distill_blocks: DistillBlocks = 0
 
     finetune: Finetune = 0
     lr: Rate = 0.01

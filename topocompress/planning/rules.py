@@ -145,6 +145,16 @@ def check_activation(activation: str | None, epochs: int) -> None:
         )
 
 
+def check_block_epochs(epochs: int) -> None:
+    """Refuse a number of epochs that there cannot be.
+
+    Raises:
+        PlanError: It is below 0.
+    """
+    if epochs < 0:
+        raise PlanError(f"--distill-blocks {epochs}: epochs are counted from 0", hint="Give about 20, or leave it out.")
+
+
 INT8 = "int8"
 
 

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,13 @@ from topocompress.errors import DataError
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
+from topocompress.reconstruction.pairs import HELD_OUT, layers_of_both, written_alike
 from topocompress.reconstruction.patches import groups_of, is_product, matrix, places, rows, set_matrix, targets
 from topocompress.reconstruction.streams import Holding, Stream, order_of
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources
 from topocompress.surgery.removal import kept_outputs
 from topocompress.types import PruningPlan, Refit
-
-HELD_OUT = 5
-"""One sample in so many is held out: what is fitted to the others is judged by it."""
 
 _ROWS = 40
 """Rows per feature at least, where there are so many."""
@@ -81,7 +79,7 @@ def reconstruct(
         ModelError: A network does not accept the inputs, or which layers run depends on them.
     """
     budget = Resources(memory=memory).bytes
-    pruned = copy.deepcopy(model)
+    pruned, original = copy.deepcopy(model), written_alike(original, model)
     given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]
     samples = sum(map(len, given))
     if samples < HELD_OUT:
@@ -132,7 +130,7 @@ class _Work:
 
     def __init__(self, pruned: nn.Module, original: nn.Module, images: list[Tensor], budget: int) -> None:
         self.pruned, self.original, self.images, self.budget = pruned, original, images, budget
-        self.order = order_of(original, images[0][:1], list(_candidates(pruned, original)))
+        self.order = order_of(original, images[0][:1], list(layers_of_both(pruned, original)))
         self.before: dict[str, Any] = dict(original.named_modules())
         self.after: dict[str, Any] = dict(pruned.named_modules())
         self.views: dict[str, _View] = {}
@@ -265,16 +263,6 @@ class _Work:
                 elif norm is not None:
                     self.after[norm].running_mean.sub_(new.to(layer.weight.dtype))
         return Refit(layer=name, before=found.before, after=found.after, ridge=found.ridge)
-
-
-def _candidates(pruned: nn.Module, original: nn.Module) -> Iterator[str]:
-    """Layers that both networks have, each with weights of its own."""
-    after = dict(pruned.named_modules())
-    owners = Counter(id(p) for module in original.modules() for p in module._parameters.values() if p is not None)
-    for name, module in original.named_modules():
-        same = type(after.get(name)) is type(module)
-        if is_product(module) and same and owners[id(module._parameters["weight"])] == 1:
-            yield name
 
 
 def _fitting(model: nn.Module, images: list[Tensor], budget: int) -> list[Tensor]:

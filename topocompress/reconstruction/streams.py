@@ -201,3 +201,12 @@ class Holding(_Numbering):
         if self.calls in self._wanted and isinstance(output, Tensor):
             self.outputs[self.calls] = output
         return output
+
+
+class Cutting(Holding):
+    """Holds what some of the calls give, and lets no gradient pass there."""
+
+    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See :class:`_Numbering`."""
+        output = super().called(func, args, kwargs)
+        return output.detach() if self.calls in self.outputs else output

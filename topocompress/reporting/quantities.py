@@ -35,7 +35,8 @@ class Stage:
 
     Attributes:
         name: For the reader.
-        kind: ``original``, ``removed``, ``settled``, ``repaired``, ``tuned``, ``quantized`` or ``control``.
+        kind: ``original``, ``removed``, ``settled``, ``repaired``, ``distilled``, ``tuned``, ``quantized`` or
+            ``control``.
         macs: Multiply-accumulates for one sample.
         values: In 0..1; several for a control with several seeds.
     """
@@ -116,6 +117,8 @@ def stages(report: Report) -> list[Stage]:
         found.append((f"BatchNorm {how}", "settled", cut, removed.get(f"{measure}_recalibrated")))
     if removed.get("refitted"):
         found.append(("Reconstructed", "repaired", cut, removed.get(f"{measure}_repaired")))
+    if removed.get("distilled_epochs"):
+        found.append(("Blocks distilled", "distilled", cut, removed.get(f"{measure}_distilled")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
     if report.quantized is not None:

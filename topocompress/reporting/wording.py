@@ -31,6 +31,7 @@ def stage_lines(report: Report) -> list[str]:
         *scales_taken(report.scoring),
         f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
         *_reconstructed(report, measure),
+        *_distilled(report, measure),
     ]
     if report.finetune:
         steps = report.finetune.get("steps", 1)
@@ -95,6 +96,16 @@ def _reconstructed(report: Report, measure: str) -> list[str]:
         f"{len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} samples, their "
         f"error on those held out {before:.2f} → {after:.2f} of the variance."
     ]
+
+
+def _distilled(report: Report, measure: str) -> list[str]:
+    if why := report.removed.get("not_distilled"):
+        return [f"Blocks were not distilled: {why}."]
+    epochs = report.removed.get("distilled_epochs", 0)
+    if not epochs:
+        return []
+    left = percent(report.removed[f"{measure}_distilled"])
+    return [f"Blocks distilled without labels, {epochs} epoch{'s' * (epochs != 1)} on the samples: {measure} {left}."]
 
 
 def headline(report: Report) -> str:

@@ -53,7 +53,7 @@ def report_on(
         finetune=recipe.epochs,
         max_betti=job.removal.max_betti,
     )
-    judgement = verdict(plan.criterion, removed["accuracy_repaired"], controls)
+    judgement = verdict(plan.criterion, removed["accuracy_distilled"], controls)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
         model=describe.model(job.loaded, plan.model),

@@ -19,7 +19,7 @@ from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
-from topocompress.planning.rules import Limits
+from topocompress.planning.rules import Limits, check_block_epochs
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import ANY
 from topocompress.runtime.result_store import ResultStore
@@ -50,6 +50,7 @@ def compare(
     seeds: int = 3,
     finetune: Recipe | int = 0,
     reconstruct: bool = True,
+    distill_blocks: int = 0,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -70,6 +71,7 @@ def compare(
         seeds: How many sets of calibration samples.
         finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         reconstruct: Refit every result without labels first, where that does it good.
+        distill_blocks: Epochs in which its blocks then learn from the original, where that does it good.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -94,7 +96,10 @@ def compare(
         )
     processes.refuse_several("a comparison")
     folder = None if out is None else Path(out) / "cells"
-    recovery = Recovery(finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct)
+    check_block_epochs(distill_blocks)
+    recovery = Recovery(
+        finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct, distill_blocks=distill_blocks
+    )
     recipe = recovery.recipe
     adapted = {
         name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
@@ -195,7 +200,7 @@ class _Comparing:
             "limits": asdict(limits),
             "ignore": list(ignore),
             "finetune": recipe.settings() if recipe.epochs else [],
-            "reconstruct": recovery.reconstruct,
+            "reconstruct": [recovery.reconstruct, recovery.distill_blocks],
         }
         return cls(
             job=job,

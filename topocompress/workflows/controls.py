@@ -21,7 +21,7 @@ _RANDOM_SEEDS = 3
 
 
 def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[str, Any]:
-    """What is left right after removal, once BatchNorm has other statistics, and once layers are refitted.
+    """What is left right after removal, once BatchNorm has other statistics, layers are refitted, and blocks distilled.
 
     Where a step changed nothing it says the same as the one before.
     """
@@ -30,8 +30,11 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
     if shrunk.settled is not shrunk.bare:
         settled = job.evaluated(shrunk.settled, "evaluating after re-estimation")
     repaired = settled
-    if shrunk.cut is not shrunk.settled:
-        repaired = job.evaluated(shrunk.cut, "evaluating after reconstruction")
+    if shrunk.repaired.reconstructed is not shrunk.settled:
+        repaired = job.evaluated(shrunk.repaired.reconstructed, "evaluating after reconstruction")
+    distilled = repaired
+    if shrunk.cut is not shrunk.repaired.reconstructed:
+        distilled = job.evaluated(shrunk.cut, "evaluating after distillation")
     return {
         "accuracy": raw.accuracy,
         "agreement": agreement(before, raw),
@@ -40,6 +43,10 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
         "statistics": shrunk.repaired.statistics,
         "accuracy_repaired": repaired.accuracy,
         "agreement_repaired": agreement(before, repaired),
+        "accuracy_distilled": distilled.accuracy,
+        "agreement_distilled": agreement(before, distilled),
+        "distilled_epochs": job.recovery.distill_blocks if shrunk.cut is not shrunk.repaired.reconstructed else 0,
+        "not_distilled": shrunk.repaired.undistilled,
         "refitted": [asdict(refit) for refit in shrunk.repaired.refits],
         "refit_samples": shrunk.repaired.samples,
         "not_refitted": shrunk.repaired.left,

@@ -23,7 +23,7 @@ from topocompress.models.loading import LoadedModel, load_model
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import boxes_of
 from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
-from topocompress.reconstruction.refit import HELD_OUT
+from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
 from topocompress.training import processes

@@ -15,6 +15,7 @@ from topocompress.criteria.base import CloudCriterion
 from topocompress.planning.rules import (
     Limits,
     check_activation,
+    check_block_epochs,
     check_quantize,
     check_rounds,
     check_rule,
@@ -108,11 +109,14 @@ class Recovery:
         finetune: How to fine-tune, or for how many epochs; needs labels, or distillation.
         activation: ``topological`` swaps activations before fine-tuning, which then learns their amplitudes.
         reconstruct: Refit what reads pruned channels right after removal, without labels, where that does good.
+        distill_blocks: Epochs on the calibration samples, without labels, in which blocks then learn to give what they
+            gave before, where that does good.
     """
 
     finetune: Recipe | int = 0
     activation: str | None = None
     reconstruct: bool = True
+    distill_blocks: int = 0
 
     @property
     def recipe(self) -> Recipe:
@@ -169,6 +173,7 @@ class Options(TypedDict, total=False):
     finetune: Recipe | int
     activation: str | None
     reconstruct: bool
+    distill_blocks: int
     out: str | Path | None
     force: bool
     dry_run: bool
@@ -214,5 +219,6 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     if isinstance(criterion, str | CloudCriterion):
         check_samples(scoring.samples, removal.max_betti)
     check_activation(recovery.activation, recovery.epochs)
+    check_block_epochs(recovery.distill_blocks)
     check_rounds(removal.rounds, rule, recovery.epochs)
     check_quantize(output.quantize)

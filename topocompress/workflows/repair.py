@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from torch import nn
 
 from topocompress.data.loading import STAND_IN
 from topocompress.errors import DataError, ModelError
 from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
+from topocompress.reconstruction.distillation import distill_blocks
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
 from topocompress.surgery.removal import kept_channels
 from topocompress.training import processes
 from topocompress.types import PruningPlan, Refit
 from topocompress.workflows.job import Job
+from topocompress.workflows.kept_steps import once
 
 Statistics = Literal["re-estimated", "matched", "kept"]
 
@@ -24,35 +26,54 @@ class Repaired:
     """A pruned network, and what became of it.
 
     Attributes:
-        model: The network.
-        settled: The same with other BatchNorm statistics alone; ``model`` itself where nothing was refitted.
+        model: The network, its blocks distilled where that was asked for and did good.
+        reconstructed: The same before that; ``model`` itself where blocks were not distilled.
+        settled: The pruned network with other BatchNorm statistics alone; ``reconstructed`` itself where nothing was
+            refitted.
         statistics: What became of the BatchNorm statistics of ``settled``.
         refits: Layers that were refitted; none where that did no good.
         samples: How many samples they were fitted to and judged by.
         left: Why nothing was refitted; empty where something was, or nobody asked.
+        undistilled: Why blocks were not distilled; empty where they were, or nobody asked.
     """
 
     model: nn.Module
+    reconstructed: nn.Module
     settled: nn.Module
     statistics: Statistics
     refits: tuple[Refit, ...] = ()
     samples: int = 0
     left: str = ""
+    undistilled: str = ""
 
 
 def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
-    """The job's model without a plan's channels, its readers refitted and its statistics chosen by what does it good.
+    """The job's model without a plan's channels, repaired without labels as was asked, and as far as that does it good.
 
-    Reconstructed layers are taken if the network then answers no less like the original on samples that were held out;
-    so it never does harm there.
+    Its readers are refitted, its statistics chosen, its blocks distilled. Each is taken if the network then answers no
+    less like the original on samples that were held out; so it never does harm there.
 
     Args:
         job: The original and its calibration samples.
         pruned: The original without the plan's channels; not changed.
         plan: What was removed.
     """
+    found = _refitted(job, pruned, plan)
+    epochs = job.recovery.distill_blocks
+    if not epochs or not plan.removed:
+        return found
+    try:
+        taught = processes.from_main(lambda: _distilled(job, found.model, epochs))
+    except (DataError, ModelError) as error:
+        return replace(found, undistilled=error.what)
+    if job.likeness(taught, held_out=True) < job.likeness(found.model, held_out=True):
+        return replace(found, undistilled="they would answer less like the original on samples held out")
+    return replace(found, model=taught)
+
+
+def _refitted(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
     settled, statistics = settle(job, pruned, plan)
-    plain = Repaired(model=settled, settled=settled, statistics=statistics)
+    plain = Repaired(model=settled, reconstructed=settled, settled=settled, statistics=statistics)
     if not job.recovery.reconstruct or not plan.removed:
         return plain
     try:
@@ -69,12 +90,29 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         return replace(plain, left="no layer came nearer to what it gave before on samples held out")
     if job.likeness(best, held_out=True) < job.likeness(settled, held_out=True):
         return replace(plain, left="it would answer less like the original on samples held out")
-    return Repaired(model=best, settled=settled, statistics=statistics, refits=found.layers, samples=found.samples)
+    return replace(plain, model=best, reconstructed=best, refits=found.layers, samples=found.samples)
 
 
 def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruction:
     memory = None if job.scoring.resources is None else job.scoring.resources.memory
-    return reconstruct(pruned, job.model, plan, job.calibration, seed=job.seed, memory=memory, progress=job.progress)
+
+    def make() -> tuple[nn.Module, dict[str, Any]]:
+        found = reconstruct(
+            pruned, job.model, plan, job.calibration, seed=job.seed, memory=memory, progress=job.progress
+        )
+        return found.model, {"layers": [asdict(refit) for refit in found.layers], "samples": found.samples}
+
+    model, known = once(job, pruned, {"step": "reconstruction", "memory": memory}, make)
+    layers = tuple(Refit(**refit) for refit in known["layers"])
+    return Reconstruction(model=model, layers=layers, samples=known["samples"])
+
+
+def _distilled(job: Job, model: nn.Module, epochs: int) -> nn.Module:
+    def make() -> tuple[nn.Module, dict[str, Any]]:
+        taught = distill_blocks(model, job.model, job.calibration, epochs=epochs, seed=job.seed, progress=job.progress)
+        return taught, {}
+
+    return once(job, model, {"step": "block distillation", "epochs": epochs}, make)[0]
 
 
 def settle(job: Job, pruned: nn.Module, plan: PruningPlan) -> tuple[nn.Module, Statistics]:

@@ -28,7 +28,7 @@ class Shrunk:
         plan: What was removed of the original, in all rounds.
         bare: The original without it, and nothing else done.
         settled: The same with other BatchNorm statistics; ``bare`` itself where they were left alone.
-        cut: The network after repair; ``settled`` itself where nothing was refitted.
+        cut: The network after repair; ``settled`` itself where that changed nothing.
         repaired: What was repaired, and why not more.
         tunings: Fine-tuning of each round.
         swapped: Activations swapped before the last of them; ``None`` if none were.

@@ -83,7 +83,7 @@ def sweep(
             "limits": asdict(job.removal.limits),
             "how": [job.removal.allocation, list(job.removal.ignore), job.removal.linear, job.recovery.activation],
             "rounds": job.removal.rounds,
-            "reconstruct": job.recovery.reconstruct,
+            "reconstruct": [job.recovery.reconstruct, job.recovery.distill_blocks],
             "training": recipe.settings() if recipe.epochs else {},
             "seed": seed,
         },

@@ -112,7 +112,7 @@
     },
 
     stages(width) {
-      const looks = { original: ["before", "circle"], removed: ["removed", "circle"], settled: ["settled", "circle"], repaired: ["repaired", "circle"], tuned: ["after", "circle"], quantized: ["int8", "circle"], control: ["control", "diamond"] };
+      const looks = { original: ["before", "circle"], removed: ["removed", "circle"], settled: ["settled", "circle"], repaired: ["repaired", "circle"], distilled: ["distilled", "circle"], tuned: ["after", "circle"], quantized: ["int8", "circle"], control: ["control", "diamond"] };
       const points = select("#stages tbody tr").flatMap(({ dataset }) => JSON.parse(dataset.values).map((value) => ({
         name: dataset.name, kind: dataset.kind, x: Number(dataset.macs) / report.before.macs, y: value, stroke: colour(looks[dataset.kind][0]), symbol: looks[dataset.kind][1],
       })));
