@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import reconstruction
 from benchmarks.arena.rows import BASELINES
-from benchmarks.arena.setting import NETWORKS, SEEDS, Setting, prepare_images
+from benchmarks.arena.setting import NETWORKS, RATIOS, SEEDS, Setting, prepare_images
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
 from benchmarks.common.results import Results, kept
@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--criteria", default=",".join(("persistence", "persistence@global", *BASELINES)))
     parser.add_argument("--sets", type=int, default=SEEDS, help="of calibration images")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning after reconstruction")
+    parser.add_argument("--blocks", type=int, default=0, help="epochs in which blocks are distilled after it")
+    parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of fine-tuning")
     parser.add_argument("--results", type=Path, default=kept("reconstruction"))
     args = parser.parse_args()
@@ -44,13 +46,15 @@ def main() -> None:
         samples=SAMPLES,
         precision=args.precision,
     )
+    ratios = [float(ratio) for ratio in args.ratios.split(",")]
     networks = args.networks.split(",") if args.part in ("run", "pipeline") else []
     for network in networks:
         prepare_images(setting, NETWORKS[network], jobs=2)
         if args.part == "run":
-            cells.criteria(setting, network, split_names(args.criteria), args.sets, args.epochs, results)
+            names, repeated = split_names(args.criteria), {"epochs": args.epochs, "blocks": args.blocks}
+            cells.criteria(setting, network, names, ratios, args.sets, results, **repeated)
         else:
-            cells.pipeline(setting, network, args.sets, results)
+            cells.pipeline(setting, network, ratios, args.sets, results)
     if args.part == "cost":
         for name in ("resnet18", "resnet50"):
             results.once(f"cost {name}", lambda name=name: cost(name))

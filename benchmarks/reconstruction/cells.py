@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import nn
 
-from benchmarks.arena.setting import RATIOS, Setting
+from benchmarks.arena.setting import Setting
 from benchmarks.arena.study import Subject
 from benchmarks.common.results import Results
 from topocompress.data.loading import batches
@@ -20,6 +21,7 @@ from topocompress.planning.rules import Limits
 from topocompress.surgery.removal import apply
 from topocompress.training.recipe import Recipe
 from topocompress.workflows.compare import GLOBAL, contestant
+from topocompress.workflows.options import Recovery
 from topocompress.workflows.repair import repair
 
 SUITED = {"persistence": "persistence+rebuilt=true"}
@@ -31,40 +33,54 @@ IMPORTANCES: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def criteria(setting: Setting, network: str, names: Sequence[str], sets: int, epochs: int, results: Results) -> None:
+def criteria(
+    setting: Setting,
+    network: str,
+    names: Sequence[str],
+    ratios: Sequence[float],
+    sets: int,
+    results: Results,
+    *,
+    epochs: int,
+    blocks: int,
+) -> None:
     """Every cell of some criteria that is not there yet."""
     subject = Subject(network, setting)
     results.once(f"original {network}", subject.original)
-    for seed, name, ratio in itertools.product(range(sets), names, RATIOS):
-        key = f"{network} {name} {seed} {ratio:g}" + (f" {epochs}" if epochs else "")
+    for seed, name, ratio in itertools.product(range(sets), names, ratios):
+        key = f"{network} {name} {seed} {ratio:g}"
+        key += (f" tuned:{epochs}" if epochs else "") + (f" blocks:{blocks}" if blocks else "")
 
         def measured(name: str = name, ratio: float = ratio, seed: int = seed) -> dict[str, Any]:
-            return cell(subject, name, ratio, seed, epochs)
+            return cell(subject, name, ratio, seed, epochs, blocks)
 
         print(key, results.once(key, measured), flush=True)
 
 
-def cell(subject: Subject, name: str, ratio: float, seed: int, epochs: int) -> dict[str, Any]:
-    """Accuracies in 0..1 with BatchNorm re-estimated alone, reconstructed, and fine-tuned after that."""
+def cell(subject: Subject, name: str, ratio: float, seed: int, epochs: int, blocks: int) -> dict[str, Any]:
+    """Accuracies in 0..1 with BatchNorm re-estimated alone, reconstructed, blocks distilled, fine-tuned after that."""
     bare_name = name.removesuffix(GLOBAL)
     scores = subject.scores(SUITED.get(bare_name, bare_name), seed)
     plan = contestant(name, scores, subject.groups, subject.costs, ratio=ratio, limits=Limits(round_to=1))
     bare = apply(subject.loaded.module, plan, example=subject.example)
-    repaired = repair(subject._job(seed), bare, plan)
+    job = replace(subject._job(seed), recovery=Recovery(distill_blocks=blocks))
+    repaired = repair(job, bare, plan)
     found: dict[str, Any] = {"macs": plan.macs_after / plan.macs_before}
     if epochs:
         tuned, _ = subject._tuned(repaired.model, Recipe(epochs=epochs, precision=subject.setting.precision), seed)
         return found | {"accuracy_tuned": subject._accuracy(tuned.model), "precision": subject.setting.precision}
+    if blocks:
+        return found | {"accuracy_distilled": subject._accuracy(repaired.model)}
     found["accuracy_repaired"] = subject._accuracy(repaired.model)
     if seed == 0:  # the first set shows well enough how much there is to repair
         found["accuracy_recalibrated"] = subject._accuracy(repaired.settled)
     return found
 
 
-def pipeline(setting: Setting, network: str, sets: int, results: Results) -> None:
+def pipeline(setting: Setting, network: str, ratios: Sequence[float], sets: int, results: Results) -> None:
     """The same widths by Torch-Pruning: its importances, with labels if they ask for them; BatchNorm re-estimated."""
     subject = Subject(network, setting)
-    for seed, name, ratio in itertools.product(range(sets), IMPORTANCES, RATIOS):
+    for seed, name, ratio in itertools.product(range(sets), IMPORTANCES, ratios):
 
         def measured(name: str = name, ratio: float = ratio, seed: int = seed) -> dict[str, Any]:
             return theirs(subject, name, ratio, seed)
