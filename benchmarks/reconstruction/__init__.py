@@ -1,6 +1,6 @@
 """What reconstruction gives back without labels or training, beside other tools, and what it costs in forward passes.
 
-    python -m benchmarks.reconstruction run|pipeline|cost|show --weights DIR --cifar DIR --fashion DIR
+    python -m benchmarks.reconstruction run|pipeline|single|cost|show --weights DIR --cifar DIR --fashion DIR
 
 Takes three checkpoints in --weights (resnet20-cifar10.safetensors, resnet56-cifar10.safetensors, and
 fashion.safetensors, which examples/fashion_mnist.py leaves), CIFAR-10 in --cifar (train/ and test/ with a folder of
@@ -11,6 +11,7 @@ Parts:
 
     run       criteria reconstructed alike; with --epochs fine-tuned after it
     pipeline  Torch-Pruning's own importances at the same widths, with BatchNorm re-estimated
+    single    rank correlation of scores with the change of the outputs when one filter goes and readers are refitted
     cost      processor seconds in bare forward passes, ResNet-18 and ResNet-50 at 224 × 224
     show      tables
 

@@ -10,10 +10,12 @@ from typing import Any
 from benchmarks import reconstruction
 from benchmarks.arena.rows import BASELINES
 from benchmarks.arena.setting import NETWORKS, RATIOS, SEEDS, Setting, prepare_images
+from benchmarks.arena.study import Subject
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
 from benchmarks.common.results import Results, kept
 from benchmarks.reconstruction import cells
+from benchmarks.reconstruction.single import correlations, losses
 from benchmarks.reconstruction.summary import table
 from topocompress import apply, plan, reconstruct, score
 from topocompress.criteria.registry import split_names
@@ -24,7 +26,7 @@ SAMPLES = 500
 
 def main() -> None:
     parser = parser_of(reconstruction)
-    parser.add_argument("part", choices=("run", "pipeline", "cost", "show"))
+    parser.add_argument("part", choices=("run", "pipeline", "single", "cost", "show"))
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion"))
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=SEEDS, help="of calibration images")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning after reconstruction")
     parser.add_argument("--blocks", type=int, default=0, help="epochs in which blocks are distilled after it")
+    parser.add_argument("--every", type=int, default=3, help="one filter in so many is removed by itself")
     parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of fine-tuning")
     parser.add_argument("--results", type=Path, default=kept("reconstruction"))
@@ -47,12 +50,17 @@ def main() -> None:
         precision=args.precision,
     )
     ratios = [float(ratio) for ratio in args.ratios.split(",")]
-    networks = args.networks.split(",") if args.part in ("run", "pipeline") else []
+    networks = args.networks.split(",") if args.part in ("run", "pipeline", "single") else []
     for network in networks:
         prepare_images(setting, NETWORKS[network], jobs=2)
         if args.part == "run":
             names, repeated = split_names(args.criteria), {"epochs": args.epochs, "blocks": args.blocks}
             cells.criteria(setting, network, names, ratios, args.sets, results, **repeated)
+        elif args.part == "single":
+            subject = Subject(network, setting)
+            found = losses(subject, args.every, results)
+            ranks = correlations(subject, split_names(args.criteria), found)
+            results.once(f"ranks {network}", lambda ranks=ranks: ranks)
         else:
             cells.pipeline(setting, network, ratios, args.sets, results)
     if args.part == "cost":

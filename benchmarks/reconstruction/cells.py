@@ -116,11 +116,9 @@ def _accumulate(model: nn.Module, importance: Any, calibration: Sequence[Any]) -
     if each:
         importance.zero_grad()
     for images, labels in calibration:
-        losses = F.cross_entropy(model(images), labels, reduction="none")
-        if not each:
-            losses.sum().backward()
-            continue
-        for loss in losses:
-            model.zero_grad()
-            loss.backward(retain_graph=True)
-            importance.accumulate_grad(model)
+        for some, wanted in zip(images.split(1), labels.split(1), strict=True) if each else [(images, labels)]:
+            if each:
+                model.zero_grad()
+            F.cross_entropy(model(some), wanted, reduction="sum").backward()
+            if each:
+                importance.accumulate_grad(model)

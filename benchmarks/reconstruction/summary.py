@@ -29,7 +29,7 @@ def _read(key: str, row: Any) -> list[tuple[tuple[str, str, float], float | None
     if words[0] == "pipeline":
         _, network, name, _, ratio = words
         return [((network, f"Torch-Pruning, {name}", float(ratio)), None, row["accuracy_recalibrated"])]
-    if len(words) < 4:
+    if len(words) < 4 or words[0] == "single":
         return []
     network, name, _, ratio, *step = words
     if step:
@@ -52,6 +52,10 @@ def table(rows: Mapping[str, Any]) -> str:
             cells = [_cell(found.get((network, name, ratio), {})) for ratio in ratios]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
+    for key, row in rows.items():
+        if key.startswith("ranks "):
+            ranks = ", ".join(f"`{name}` {rank:+.2f}" for name, rank in sorted(row.items(), key=lambda each: -each[1]))
+            lines += [f"Rank correlation with the loss of one filter, {key.removeprefix('ranks ')}: {ranks}.", ""]
     costs = [
         f"{key.removeprefix('cost ')} {row['forward passes']:.1f}"
         for key, row in rows.items()

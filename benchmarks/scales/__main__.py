@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks import scales
 from benchmarks.common.cifar_resnet import INNER_ONLY
 from benchmarks.common.commands import parser_of
-from topocompress import Betti, apply, score
+from topocompress import Betti, apply, reconstruct, score
 from topocompress.criteria import Random
 from topocompress.data.loading import batches, load_data
 from topocompress.dependencies.groups import find_groups
@@ -21,9 +21,11 @@ from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits
 from topocompress.reporting import environment
 from topocompress.scoring.dispatch import score_layers
+from topocompress.types import PruningPlan
 from topocompress.workflows.single_steps import layer_costs
 
 THRESHOLD = 300
+REFITTED = 500
 
 
 def main() -> None:
@@ -31,8 +33,8 @@ def main() -> None:
     parser.add_argument("network", choices=("resnet20", "resnet56"))
     parser.add_argument("weights")
     parser.add_argument("folders")
-    parser.add_argument("--scales", default="quantile:0.05,quantile:0.1,quantile:0.15,quantile:0.2")
-    parser.add_argument("--seeds", type=int, default=5, help="random choices per scale")
+    parser.add_argument("--scales", default="components:0.2,quantile:0.05,quantile:0.1,quantile:0.2")
+    parser.add_argument("--seeds", type=int, default=3, help="random choices per scale")
     args = parser.parse_args()
     loaded = load_model(args.weights, arch=f"benchmarks.common.cifar_resnet:{args.network}")
     data = load_data(f"imagefolder:{args.folders}", preprocessing=loaded.preprocessing)
@@ -45,8 +47,16 @@ def main() -> None:
     facts = environment.describe()
     print(f"{args.network}, {evaluate(model, held_out).accuracy:.1%} before, N = 1,000, {len(images)} test images;")
     print(f"{facts['processor']}, {facts['cores']} cores, torch {facts['versions']['torch']}\n")  # type: ignore[index]
-    print("| scale | filters above 300 | accuracy left | random, same widths |")
-    print("|---|---:|---:|---:|")
+    print("| scale | filters above 300 | right after removal | reconstructed | random, same widths, reconstructed |")
+    print("|---|---:|---:|---:|---:|")
+    calibration = list(batches(data.calibration))[: -(-REFITTED // len(next(iter(batches(data.calibration)))[0]))]
+
+    def left(plan: PruningPlan) -> list[float]:
+        """Accuracy right after removal, and reconstructed."""
+        bare = apply(model, plan, example=example)
+        repaired = reconstruct(bare, model, plan, calibration).model
+        return [evaluate(each, held_out).accuracy or 0.0 for each in (bare, repaired)]
+
     for scale in args.scales.split(","):
         scores = score(model, batches(data.calibration), criterion=Betti(scale=scale), ignore=INNER_ONLY)
         share = np.mean(np.concatenate([layer.values for layer in scores.layers.values()]) > THRESHOLD)
@@ -55,12 +65,13 @@ def main() -> None:
         except PlanError as error:
             print(f"| `{scale}` | {share:.0%} | {error.what} | |", flush=True)
             continue
-        left = evaluate(apply(model, plan, example=example), held_out).accuracy
+        bare, repaired = left(plan)
         chance = []
         for seed in range(args.seeds):
             other = matched_plan(plan, groups, score_layers(model, scores.layers, Random(seed=seed)))
-            chance.append(evaluate(apply(model, other, example=example), held_out).accuracy or 0.0)
-        print(f"| `{scale}` | {share:.0%} | {left:.1%} | {min(chance):.1%}–{max(chance):.1%} |", flush=True)
+            chance.append(left(other)[1])
+        among = f"{min(chance):.1%}–{max(chance):.1%}"
+        print(f"| `{scale}` | {share:.0%} | {bare:.1%} | {repaired:.1%} | {among} |", flush=True)
 
 
 if __name__ == "__main__":
