@@ -92,10 +92,16 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize(("words", "alone"), [([], 0), (["--finetune", "1"], 1000)])
-def test_a_sweeps_criterion_knows_whether_fine_tuning_follows(
-    words: list[str], alone: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("words", "alone"),
+    [
+        ([], 3),
+        (["--finetune", "1"], 3),
+        (["--no-reconstruct"], 0),
+        (["--no-reconstruct", "--finetune", "1"], 1000),
+    ],
+)
+def test_a_sweeps_criterion_knows_what_follows(words: list[str], alone: float, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def score_groups(_model: object, _groups: object, criterion: Criterion, *_more: object, **_options: object) -> None:

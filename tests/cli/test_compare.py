@@ -33,7 +33,7 @@ def test_a_setting_that_fine_tuning_changes_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+rounds=1,l1"]
-    assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1") == 0
+    assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1", "--no-reconstruct") == 0
     assert "persistence+rounds=1 took alone=1000" in capsys.readouterr().out.replace("\n", " ")
     assert json.loads(Path("comparison/compare.json").read_text(encoding="utf-8"))["adapted"] == [
         ["persistence+rounds=1", "alone=1000"]

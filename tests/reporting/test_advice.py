@@ -20,6 +20,8 @@ PLAN = PruningPlan(
     macs_after=1,
 )
 COMMAND = ("prune", "my model.pt", "--max-betti", "300", "--data", "digits", "--out", "run")
+BLOCKS = "Let blocks learn from the original for a few minutes, which takes no labels"
+LABELS = "Fine-tune on your own labelled images (one folder per class)"
 
 
 def advice(command=COMMAND, *, plan=PLAN, found=FOUND, **changes):
@@ -39,10 +41,11 @@ def words(command):
     return split[1:]
 
 
-def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
+def test_remedies_come_in_order_tuning_then_blocks_then_threshold_then_criterion():
     what, commands = zip(*advice(), strict=True)
     assert what == (
         "Fine-tune for 5 epochs",
+        BLOCKS,
         "Raise the threshold: 2 filters are above 325, 4 above 300",
         "Choose by another criterion (persistence) at the same share of channels",
     )
@@ -50,6 +53,7 @@ def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
     tail = ["--data", "digits", "--out", "run"]
     assert [words(command) for command in commands] == [
         [*start, "--max-betti", "300", *tail, "--finetune", "5", "--force"],
+        [*start, "--max-betti", "300", *tail, "--distill-blocks", "20", "--force"],
         [*start, *tail, "--max-betti", "325", "--force"],
         [*start, *tail, "--criterion", "persistence", "--ratio", "0.30", "--force"],
     ]
@@ -57,7 +61,7 @@ def test_remedies_come_in_order_tuning_then_threshold_then_criterion():
 
 
 def test_a_network_without_one_class_per_image_is_not_to_be_tuned_on_labelled_images():
-    assert advice(labelled=False)[0][0] == "Fine-tune on your own labelled images (one folder per class)"
+    assert [what for what, _ in advice(labelled=False)[:2]] == [BLOCKS, LABELS]
     assert "tune" not in advice(labelled=False, classifies=False)[0][0]
 
 
@@ -71,17 +75,26 @@ def test_tuning_that_was_done_is_doubled_and_its_option_replaced():
 
 def test_without_labels_own_labelled_images_come_first():
     command = ("prune", "model.pt", "--max-betti", "300", "--data", "imagefolder:flat")
-    what, first = advice(command, labelled=False)[0]
-    assert what == "Fine-tune on your own labelled images (one folder per class)"
-    assert words(first) == [*command[:4], "--data", "imagefolder:PATH", "--finetune", "5", "--force"]
+    what, first = advice((*command, "--distill-blocks", "20"), labelled=False)[0]
+    assert what == LABELS
+    assert words(first) == [
+        *command[:4],
+        "--distill-blocks",
+        "20",
+        "--data",
+        "imagefolder:PATH",
+        "--finetune",
+        "5",
+        "--force",
+    ]
 
 
 def test_without_labels_own_images_serve_to_learn_from_the_original():
     command = ("prune", "model.pt", "--max-betti", "300", "--data", "imagefolder:flat", "--distill", "--finetune", "4")
-    (what, first), (other, _), *_ = advice(command, labelled=False, teachable=True, finetune=4)
+    (what, first), (then, _), (other, _), *_ = advice(command, labelled=False, teachable=True, finetune=4)
     assert what == "Let it learn from the original on your images for 8 epochs instead"
     assert words(first) == [*command[:6], "--distill", "--finetune", "8", "--force"]
-    assert other == "Fine-tune on your own labelled images (one folder per class)"
+    assert (then, other) == (BLOCKS, LABELS)
     what, _ = advice(labelled=False, teachable=True, classifies=False)[0]
     assert what == "Let it learn from the original on your images for 5 epochs"
 
@@ -89,10 +102,10 @@ def test_without_labels_own_images_serve_to_learn_from_the_original():
 def test_a_threshold_is_proposed_only_where_it_was_the_rule_and_more_than_one_filter_is_above():
     command = ("prune", "model.pt", "--ratio", "0.3", "--criterion", "betti")
     what, commands = zip(*advice(command, max_betti=None), strict=True)
-    assert [text.split()[0] for text in what] == ["Fine-tune", "Choose"]
-    assert words(commands[1]) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "persistence", "--force"]
+    assert [text.split()[0] for text in what] == ["Fine-tune", "Let", "Choose"]
+    assert words(commands[2]) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "persistence", "--force"]
     one = scores({"a": layer([1, 2, 301])})
-    assert [text.split()[0] for text, _ in advice(found=one)] == ["Fine-tune", "Choose"]
+    assert [text.split()[0] for text, _ in advice(found=one)] == ["Fine-tune", "Let", "Choose"]
 
 
 def test_after_persistence_the_proposed_criterion_is_l1():

@@ -104,7 +104,7 @@ def test_fine_tuning_is_the_same_for_all(digits):
         compare(loaded, replace(data, labelled=False), criteria=["l1"], ratios=[0.5], samples=9, finetune=1)
 
 
-def test_a_criterion_knows_whether_fine_tuning_follows(digits, monkeypatch):
+def test_a_criterion_knows_what_follows(digits, monkeypatch):
     asked = []
 
     def spy(model, groups, criterion, *given, **options):
@@ -113,10 +113,17 @@ def test_a_criterion_knows_whether_fine_tuning_follows(digits, monkeypatch):
 
     monkeypatch.setattr("topocompress.workflows.compare.score_groups", spy)
     names = ["persistence+rounds=1", "persistence+rounds=1+alone=2"]
-    found = [run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs) for epochs in (0, 1)]
+    found = [
+        run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs, reconstruct=reconstruct)
+        for epochs, reconstruct in ((0, False), (1, False), (0, True))
+    ]
 
-    assert asked == [0, 2, 1000, 2]
-    assert [comparison.adapted for comparison in found] == [(), (("persistence+rounds=1", "alone=1000"),)]
+    assert asked == [0, 2, 1000, 2, 3, 2]
+    assert [comparison.adapted for comparison in found] == [
+        (),
+        (("persistence+rounds=1", "alone=1000"),),
+        (("persistence+rounds=1", "alone=3, rebuilt=True"), ("persistence+rounds=1+alone=2", "rebuilt=True")),
+    ]
 
 
 def test_without_labels_agreement_is_compared(digits):

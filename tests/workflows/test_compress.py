@@ -94,9 +94,12 @@ def test_a_dry_run_stops_after_the_plan(digits, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("epochs", "alone"), [(0, 0), (1, 1000)])
-def test_a_criterion_knows_whether_fine_tuning_follows(digits, epochs, alone):
-    result = compress("digits", digits, ratio=0.25, criterion="persistence+rounds=1", finetune=epochs, dry_run=True)
+@pytest.mark.parametrize(
+    ("epochs", "reconstruct", "alone"), [(0, False, 0), (1, False, 1000), (0, True, 3), (1, True, 3)]
+)
+def test_a_criterion_knows_what_follows(digits, epochs, reconstruct, alone):
+    how = {"finetune": epochs, "reconstruct": reconstruct, "dry_run": True}
+    result = compress("digits", digits, ratio=0.25, criterion="persistence+rounds=1", **how)
 
     assert result.scores.settings["alone"] == alone
 

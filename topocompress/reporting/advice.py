@@ -49,9 +49,6 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
     found: list[tuple[str, str]] = []
     if "--no-reconstruct" in situation.command:
         found.append(("Let layers be refitted, which takes no labels", _with(situation, {"--no-reconstruct": None})))
-    if situation.classifies and "--distill-blocks" not in situation.command:
-        what = "Let blocks learn from the original for a few minutes, which takes no labels"
-        found.append((what, _with(situation, {"--distill-blocks": "20"})))
     if situation.labelled:
         epochs = max(5, 2 * situation.finetune)
         what = f"Fine-tune for {epochs} epochs" + (" instead" if situation.finetune else "")
@@ -62,6 +59,9 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
             situation.finetune
         )
         found.append((what, _with(situation, {"--distill": "", "--finetune": str(epochs)})))
+    if situation.classifies and "--distill-blocks" not in situation.command:
+        what = "Let blocks learn from the original for a few minutes, which takes no labels"
+        found.append((what, _with(situation, {"--distill-blocks": "20"})))
     if situation.classifies and not situation.labelled:
         what = "Fine-tune on your own labelled images (one folder per class)"
         found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))

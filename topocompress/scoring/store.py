@@ -18,7 +18,7 @@ from topocompress.errors import OutputError
 from topocompress.runtime.files import atomic_file
 from topocompress.types import LayerScores
 
-_FORMAT = 2
+_FORMAT = 1
 _KEPT = 200
 
 
@@ -55,7 +55,7 @@ class ScoreStore:
                     values=np.array(content["values"], dtype=np.float64),
                     parts={name: np.array(part, dtype=np.float64) for name, part in content["parts"].items()},
                     dead=np.array(content["dead"], dtype=np.bool_),
-                    scale=str(content["scale"]),
+                    scale=str(content.get("scale", "")),
                 )
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue

@@ -56,7 +56,7 @@ def _store(job: Job, network: nn.Module, settings: Mapping[str, Any]) -> TuningS
         **settings,
     }
     with contextlib.suppress(OSError, OutputError):
-        folder = place(Path(job.cache), key)
+        folder = place(Path(job.cache) / "repairs", key)
         store = TuningStore(folder, key)
         job.checkpoints.append(folder)
         return store

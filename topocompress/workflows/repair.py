@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from torch import nn
 from topocompress.data.loading import STAND_IN
 from topocompress.errors import DataError, ModelError
 from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
+from topocompress.network.inference import sample_count
 from topocompress.reconstruction.distillation import distill_blocks
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
 from topocompress.surgery.removal import kept_channels
@@ -82,8 +84,9 @@ def _refitted(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         return replace(plain, left=error.what)
     best = found.model
     if job.data.source != STAND_IN and any(with_statistics(best)):
-        estimated = recalibrate_batchnorm(best, job.calibration)
-        if job.likeness(estimated, held_out=True) > job.likeness(best, held_out=True):
+        estimated, kept = recalibrate_batchnorm(best, job.calibration), job.likeness(best)
+        noise = math.sqrt(kept * (1 - kept) / sample_count(job.data.calibration))
+        if job.likeness(estimated) > kept + noise:  # layers were fitted to the statistics that are there
             best = estimated
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
     if not refits:
