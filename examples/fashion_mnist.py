@@ -101,8 +101,7 @@ def main() -> int:
     unpack(args.source, args.root)
     if not args.checkpoint.exists():
         save_file(train(args.root, args.epochs, args.seed).state_dict(), args.checkpoint)
-    tuning = ["--finetune", "12", "--lr", "0.05", "--distill"]
-    options = args.prune or ["--criterion", "persistence", "--target-macs", "0.5", *tuning]
+    options = args.prune or ["--criterion", "persistence", "--target-macs", "0.25", "--allocation", "global"]
     command = ["prune", str(args.checkpoint.resolve()), "--arch", "fashion_mnist:FashionNet"]
     command += ["--data", f"fashion-mnist:{args.root.resolve()}", "--mean", str(MEAN), "--std", str(STD)]
     command += ["--eval-samples", "10000", "--out", str(args.out.resolve()), "--force", *options]
