@@ -53,7 +53,7 @@ def test_remedies_come_in_order_tuning_then_blocks_then_threshold_then_criterion
     tail = ["--data", "digits", "--out", "run"]
     assert [words(command) for command in commands] == [
         [*start, "--max-betti", "300", *tail, "--finetune", "5", "--force"],
-        [*start, "--max-betti", "300", *tail, "--distill-blocks", "20", "--force"],
+        [*start, "--max-betti", "300", *tail, "--distill-blocks", "40", "--force"],
         [*start, *tail, "--max-betti", "325", "--force"],
         [*start, *tail, "--criterion", "persistence", "--ratio", "0.30", "--force"],
     ]

@@ -152,7 +152,7 @@ def check_block_epochs(epochs: int) -> None:
         PlanError: It is below 0.
     """
     if epochs < 0:
-        raise PlanError(f"--distill-blocks {epochs}: epochs are counted from 0", hint="Give about 20, or leave it out.")
+        raise PlanError(f"--distill-blocks {epochs}: epochs are counted from 0", hint="Give about 40, or leave it out.")
 
 
 INT8 = "int8"

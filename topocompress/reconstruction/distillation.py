@@ -15,7 +15,7 @@ from topocompress.reconstruction.pairs import HELD_OUT, layers_of_both, written_
 from topocompress.reconstruction.streams import Cutting, order_of
 from topocompress.runtime.progress import Progress, silent
 
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 1e-3
 """Of Adam, falling to 0 along a cosine: a larger one moves what later blocks read faster than they can follow."""
 _BATCH = 64
 _TINY = 1e-12

@@ -61,7 +61,7 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
         found.append((what, _with(situation, {"--distill": "", "--finetune": str(epochs)})))
     if situation.classifies and "--distill-blocks" not in situation.command:
         what = "Let blocks learn from the original for a few minutes, which takes no labels"
-        found.append((what, _with(situation, {"--distill-blocks": "20"})))
+        found.append((what, _with(situation, {"--distill-blocks": "40"})))
     if situation.classifies and not situation.labelled:
         what = "Fine-tune on your own labelled images (one folder per class)"
         found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))
