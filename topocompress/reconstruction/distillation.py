@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import DataError, ModelError
-from topocompress.network.inference import all_outputs, batch_parts, device_of, evaluating, run_forward
+from topocompress.network.inference import all_outputs, batch_parts, device_of, evaluating, first_line, run_forward
 from topocompress.reconstruction.pairs import HELD_OUT, layers_of_both, written_alike
 from topocompress.reconstruction.streams import Cutting, order_of
 from topocompress.runtime.progress import Progress, silent
@@ -35,7 +35,8 @@ def distill_blocks(
     Blocks meet where a stream is read by what is added to it later. There the pruned network is to give what the
     original gave, and the gradient of that reaches back to the joint before and no further, so that a block is all that
     learns from it; outputs of the network are compared too. In the layers before a reader, which the closed form cannot
-    reach, this is the same least squares by other means. BatchNorm statistics stay.
+    reach, this is the same least squares by other means. Where a stream's own channels went, the blocks on both sides
+    of the joint learn as one. BatchNorm statistics and frozen parameters stay.
 
     Args:
         model: The pruned network, best after reconstruction; not changed.
@@ -47,14 +48,14 @@ def distill_blocks(
         progress: Called as ``progress(step, done, total)`` after each batch.
 
     Raises:
-        DataError: Fewer than five samples.
-        ModelError: A network does not accept the inputs, or gives nothing that gradients can follow.
+        DataError: Fewer than five samples, of different shapes, or not finite; no epochs.
+        ModelError: A network does not accept the inputs, gives NaN or nothing that gradients can follow, or one is not
+            the other pruned.
     """
+    if not isinstance(epochs, int) or epochs < 1:
+        raise DataError(f"{epochs!r} epochs of distillation", hint="Give a whole number above 0, about 40.")
     pupil = copy.deepcopy(model)
-    images = torch.cat([batch_parts(batch)[0] for batch in batches])
-    images = images[torch.arange(len(images)) % HELD_OUT != HELD_OUT - 1]
-    if len(images) < HELD_OUT - 1:
-        raise DataError(f"{len(images)} samples to learn from", hint=f"Give {HELD_OUT} or more.")
+    images = _samples(batches)
     original = written_alike(original, pupil)
     lesson = _Lesson(pupil, original, images[:1].to(device_of(pupil)))
     required = {name: parameter.requires_grad for name, parameter in pupil.named_parameters()}
@@ -68,8 +69,15 @@ def distill_blocks(
         for _ in range(epochs):
             for index in torch.randperm(len(images), generator=generator).chunk(per_epoch):
                 loss = lesson.loss(images[index].to(device_of(pupil)))
+                if not loss.isfinite():
+                    raise ModelError("what the pruned network and the original give differs by NaN or infinity")
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                try:
+                    loss.backward()  # type: ignore[no-untyped-call]
+                except RuntimeError as error:
+                    raise ModelError(
+                        f"gradients cannot be followed through the network: {first_line(error)}"
+                    ) from error
                 optimiser.step()
                 schedule.step()
                 done += 1
@@ -86,12 +94,21 @@ class _Lesson:
     def __init__(self, pupil: nn.Module, original: nn.Module, example: Tensor) -> None:
         self.pupil, self.original = pupil, original
         order = order_of(original, example, list(layers_of_both(pupil, original)))
-        self.joints = {stream.other for stream in order.streams.values()} - {-1}
+        joints = {stream.other for stream in order.streams.values()} - {-1}
+        with torch.no_grad(), evaluating(pupil), evaluating(original):
+            pairs = list(zip(*(_run(each, example, joints) for each in (pupil, original)), strict=True))
+        if any(given.shape != wanted.shape for given, wanted in pairs[len(joints) :]):
+            raise ModelError("the two networks give outputs of different shapes: one is not the other pruned")
+        # Where a stream lost channels there is nothing to compare, and the blocks on both sides learn as one.
+        self.joints = {
+            joint for joint, (given, wanted) in zip(sorted(joints), pairs, strict=False) if given.shape == wanted.shape
+        }
 
     def parameters(self) -> list[nn.Parameter]:
-        """What learns."""
-        for parameter in self.pupil.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+        """What learns: whatever is not frozen; everything where everything is."""
+        if not any(parameter.requires_grad for parameter in self.pupil.parameters()):
+            for parameter in self.pupil.parameters():
+                parameter.requires_grad_(parameter.is_floating_point())
         return [parameter for parameter in self.pupil.parameters() if parameter.requires_grad]
 
     def loss(self, images: Tensor) -> Tensor:
@@ -99,12 +116,28 @@ class _Lesson:
         with torch.no_grad():
             expected = _run(self.original, images, self.joints)
         pairs = zip(_run(self.pupil, images, self.joints), expected, strict=True)
-        losses = [
-            _error(given, wanted) for given, wanted in pairs if given.requires_grad and given.shape == wanted.shape
-        ]
+        losses = [_error(given, wanted) for given, wanted in pairs if given.requires_grad]
         if not losses:
             raise ModelError("nothing that the network gives depends on its weights in a way that gradients can follow")
         return torch.stack(losses).sum()
+
+
+def _samples(batches: Iterable[Any]) -> Tensor:
+    """All inputs but those that are held out.
+
+    Raises:
+        DataError: Fewer than five, of different shapes, or NaN or infinity among them.
+    """
+    given = [batch_parts(batch)[0] for batch in batches]
+    count = sum(map(len, given))
+    if count < HELD_OUT:
+        raise DataError(f"{count} samples to learn from", hint=f"Give {HELD_OUT} or more, in a list or a DataLoader.")
+    if len({each.shape[1:] for each in given}) > 1:
+        raise DataError("samples to learn from differ in shape", hint="Resize them to one.")
+    images = torch.cat(given)
+    if not images.isfinite().all():
+        raise DataError("NaN or infinity in the samples to learn from", hint="Leave those samples out.")
+    return images[torch.arange(count) % HELD_OUT != HELD_OUT - 1]
 
 
 def _run(model: nn.Module, images: Tensor, joints: Collection[int]) -> list[Tensor]:

@@ -17,7 +17,7 @@ from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.network.batchnorm import estimating, with_statistics
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import POOLED, is_detector, judged
-from topocompress.network.inference import main_output
+from topocompress.network.inference import first_line, main_output
 from topocompress.network.masks import FilterMasks, masked
 from topocompress.network.memory_layout import fast_layout
 from topocompress.runtime.progress import Progress
@@ -246,7 +246,13 @@ def along_each(outputs: Tensor, along: Tensor, inputs: Sequence[Tensor]) -> Iter
         )
     for draw, direction in enumerate(along):
         more = draw < len(along) - 1
-        found = torch.autograd.grad((outputs * direction).sum(), inputs, retain_graph=more, allow_unused=True)
+        try:
+            found = torch.autograd.grad((outputs * direction).sum(), inputs, retain_graph=more, allow_unused=True)
+        except RuntimeError as error:
+            raise ModelError(
+                f"gradients cannot be followed through the network: {first_line(error)}",
+                hint="It must be trainable as it is; or choose a criterion without gradients, such as l1.",
+            ) from error
         yield [torch.zeros_like(each) if slope is None else slope for each, slope in zip(inputs, found, strict=True)]
 
 

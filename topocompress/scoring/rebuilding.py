@@ -19,6 +19,7 @@ from torch import Tensor
 
 _RIDGE = 1e-3  # of the mean variance of a channel, at least
 _TINY = 1e-12
+_NOTHING = 1e-30  # next to any loss, whatever the units of the outputs
 _LOOKED_AT = 32  # units whose costs are kept exact at a time, at least
 
 
@@ -27,16 +28,18 @@ class Moments:
     """What is known of one layer's maps where they are read.
 
     Attributes:
-        square: (channels, channels) Σ a aᵀ over all positions and samples.
-        total: (channels,) Σ a.
+        square: (channels, channels) Σ (a − shift)(a − shift)ᵀ over all positions and samples.
+        total: (channels,) Σ (a − shift).
         slope: (channels,) Σ g², over draws too, with g the gradient of what is watched.
         rows: Positions · samples.
+        shift: (channels,) the mean of the first samples, so that a large mean does not drown the spread.
     """
 
     square: Tensor
     total: Tensor
     slope: Tensor
     rows: int = 0
+    shift: Tensor | None = None
 
     @classmethod
     def none(cls, channels: int) -> Moments:
@@ -47,6 +50,9 @@ class Moments:
     def add(self, maps: Tensor) -> None:
         """Add (samples, channels, positions) maps."""
         flat = maps.transpose(0, 1).flatten(1)
+        if self.shift is None:
+            self.shift = flat.double().mean(dim=1).cpu()
+        flat = (flat.double() - self.shift.to(flat.device)[:, None]).to(flat.dtype)
         self.square += (flat @ flat.t()).double().cpu()
         self.total += flat.double().sum(dim=1).cpu()
         self.rows += flat.shape[1]
@@ -54,12 +60,13 @@ class Moments:
     @property
     def mean(self) -> Tensor:
         """(channels,)."""
-        return self.total / max(1, self.rows)
+        return self.total / max(1, self.rows) + (0.0 if self.shift is None else self.shift)
 
     @property
     def ridged(self) -> Tensor:
         """(channels, channels) covariance, with a ridge that grows as there are fewer rows for so many channels."""
-        spread = self.square / max(1, self.rows) - torch.outer(self.mean, self.mean)
+        off = self.total / max(1, self.rows)
+        spread = self.square / max(1, self.rows) - torch.outer(off, off)
         strength = max(_RIDGE, len(spread) / max(1, self.rows)) * float(spread.diagonal().mean())
         return spread + max(strength, _TINY) * torch.eye(len(spread), dtype=spread.dtype)
 
@@ -209,5 +216,5 @@ def losses_of(counts: Sequence[int], losses: Sequence[float]) -> NDArray[np.floa
     middles = (ends[1:] + ends[:-1]) / 2
     places = np.arange(counts[-1]) + 0.5
     found = np.interp(places, [0, *middles], [0, *slopes])
-    rising: NDArray[np.float64] = found + (found[-1] or 1.0) * 1e-9 * places
+    rising: NDArray[np.float64] = found + (found[-1] or _NOTHING) * 1e-9 * places
     return rising

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from topocompress.criteria.base import GradientCriterion, checked
-from topocompress.errors import ModelError
+from topocompress.errors import DataError, ModelError
 from topocompress.network.capture import Batches
 from topocompress.network.masks import MapTaps, masked
 from topocompress.runtime.progress import Progress
@@ -118,6 +118,10 @@ class _Seen:
             for each, group in zip(found, self.groups, strict=True):
                 units = len(next(iter(group.values())))
                 each.append(effects_of_units(group, effects, units))
+        if not all(found):
+            raise DataError(
+                "the batches can be iterated only once", hint="Give a DataLoader or a list, not a generator."
+            )
         return [torch.from_numpy(np.concatenate(each)) for each in found]
 
     def _look(self, unsaid: list[list[dict[str, Unsaid]]]) -> None:

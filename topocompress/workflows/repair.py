@@ -115,7 +115,12 @@ def _distilled(job: Job, model: nn.Module, epochs: int) -> nn.Module:
         taught = distill_blocks(model, job.model, job.calibration, epochs=epochs, seed=job.seed, progress=job.progress)
         return taught, {}
 
-    return once(job, model, {"step": "block distillation", "epochs": epochs}, make)[0]
+    try:
+        return once(job, model, {"step": "block distillation", "epochs": epochs}, make)[0]
+    except KeyboardInterrupt as error:
+        if job.cache is None:
+            raise
+        raise KeyboardInterrupt("what was refitted is kept; --resume continues from there") from error
 
 
 def settle(job: Job, pruned: nn.Module, plan: PruningPlan) -> tuple[nn.Module, Statistics]:
