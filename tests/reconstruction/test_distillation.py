@@ -131,3 +131,57 @@ def test_what_cannot_learn_is_refused():
 
     with pytest.raises(ModelError, match="gradients can follow"):
         distill_blocks(Frozen(), Frozen(), [images()], epochs=1)
+
+
+def test_where_the_stream_itself_lost_channels_everything_before_learns_too():
+    model = network()
+    batches = [(images(), torch.zeros(200))]
+    chosen = plan(model, score(model, batches, criterion="l1"), example=images(1), ratio=0.5, round_to=1)
+    smaller = apply(model, chosen, example=images(1))
+    assert smaller.stem.out_channels == 2
+
+    taught = distill_blocks(smaller, model, [images()], epochs=2)
+
+    for name, value in smaller.named_parameters():
+        assert not torch.equal(taught.get_parameter(name), value), name
+
+
+def test_frozen_parameters_stay():
+    model = network()
+    cut = pruned(model)
+    cut.first.a.weight.requires_grad_(False)
+
+    taught = distill_blocks(cut, model, [images()], epochs=2)
+
+    assert torch.equal(taught.first.a.weight, cut.first.a.weight)
+    assert not torch.equal(taught.first.b.weight, cut.first.b.weight)
+
+
+@pytest.mark.parametrize(
+    ("batches", "epochs", "message"),
+    [
+        ([], 1, "0 samples"),
+        ([images(20).index_fill(0, torch.tensor([3]), float("nan"))], 1, "NaN or infinity in the samples"),
+        ([images(10), images(10)[..., :5]], 1, "differ in shape"),
+        ([images(20)], 0, "0 epochs"),
+        ([images(20)], 1.5, "1.5 epochs"),
+    ],
+)
+def test_samples_and_epochs_that_cannot_be_are_refused(batches, epochs, message):
+    with pytest.raises(DataError, match=message):
+        distill_blocks(network(), network(), batches, epochs=epochs)
+
+
+def test_networks_that_have_nothing_to_do_with_each_other_are_refused():
+    other = network()
+    other.head = nn.Linear(4, 7)
+    with pytest.raises(ModelError, match="outputs of different shapes"):
+        distill_blocks(network(), other, [images()], epochs=1)
+
+
+def test_a_network_that_gives_nan_is_refused():
+    broken = network()
+    with torch.no_grad():
+        broken.first.a.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        distill_blocks(broken, network(), [images()], epochs=1)

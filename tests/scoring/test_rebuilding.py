@@ -142,4 +142,17 @@ def test_losses_rise_and_add_up_to_what_is_known():
     assert found.sum() == pytest.approx(15, rel=0.35)
     flat = losses_of([2, 4], [3.0, 2.0])  # a loss that falls is chance
     assert all(later > earlier for earlier, later in itertools.pairwise(flat))
-    assert (losses_of([1, 3], [0.0, 0.0]) > 0).all()
+    nothing = losses_of([1, 3], [0.0, 0.0])
+    assert (nothing > 0).all()
+    assert nothing.max() < 1e-12 * losses_of([1, 3], [1e-18, 2e-18]).min()  # whatever the units of the outputs
+
+
+def test_a_mean_that_is_much_larger_than_the_spread_does_not_drown_it():
+    """In single precision 10,000 plus noise of 1 squared has no digits left for the noise."""
+    maps = drawn(9, rows=2000).float()
+    near, far = moments(maps), Moments.none(4)
+    for part in (maps + 10_000).split(250):
+        far.add(part[:, :, None])
+
+    np.testing.assert_allclose(far.ridged, near.ridged, rtol=0.02, atol=2e-3)
+    np.testing.assert_allclose(far.mean, near.mean + 10_000, rtol=1e-6)
