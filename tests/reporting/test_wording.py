@@ -9,6 +9,7 @@ from topocompress.reporting.quantities import comparison_rows, comparison_table,
 from topocompress.reporting.wording import headline, parity, scales_taken, stage_lines, tuning_line, verdict
 from topocompress.types import Control, ExportCheck, Measurement
 
+REFITTED = {"refitted": [{"layer": "a", "before": 0.5, "after": 0.1, "ridge": 0.1}], "refit_samples": 400}
 USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
 
 
@@ -213,6 +214,9 @@ def test_why_nothing_was_refitted_is_said():
 
 def test_distilled_blocks_are_said_and_a_stage_of_their_own():
     removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "accuracy_distilled": 0.83, "distilled_epochs": 20}
+    controls = (Control(criterion="l1", accuracies=(0.7,)),)
+    alike = report(removed={**removed, "accuracy_repaired": 0.8, **REFITTED}, controls=controls)
+    assert "the same widths by l1, reconstructed and distilled alike, no" in stage_lines(alike)[-1]
     found = report(removed=removed)
     assert "Blocks distilled without labels, 20 epochs on the samples: accuracy 83.0 %." in stage_lines(found)
     assert "Blocks distilled" in [each.name for each in stages(found)]

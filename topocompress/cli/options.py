@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
+from topocompress.topology.scale import DEFAULT_SCALE as _SCALE
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
@@ -79,7 +80,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interru
 Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and epochs until a run is finished.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
-DEFAULT_SCALE = "components:0.2"
+DEFAULT_SCALE = _SCALE
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

@@ -70,13 +70,17 @@ def distill_blocks(
             for index in torch.randperm(len(images), generator=generator).chunk(per_epoch):
                 loss = lesson.loss(images[index].to(device_of(pupil)))
                 if not loss.isfinite():
-                    raise ModelError("what the pruned network and the original give differs by NaN or infinity")
+                    raise ModelError(
+                        "what the pruned network and the original give differs by NaN or infinity",
+                        hint="Look for NaN among the weights, or leave distillation out.",
+                    )
                 optimiser.zero_grad()
                 try:
                     loss.backward()  # type: ignore[no-untyped-call]
                 except RuntimeError as error:
                     raise ModelError(
-                        f"gradients cannot be followed through the network: {first_line(error)}"
+                        f"gradients cannot be followed through the network: {first_line(error)}",
+                        hint="It must be trainable as it is; or leave distillation out.",
                     ) from error
                 optimiser.step()
                 schedule.step()
@@ -98,7 +102,10 @@ class _Lesson:
         with torch.no_grad(), evaluating(pupil), evaluating(original):
             pairs = list(zip(*(_run(each, example, joints) for each in (pupil, original)), strict=True))
         if any(given.shape != wanted.shape for given, wanted in pairs[len(joints) :]):
-            raise ModelError("the two networks give outputs of different shapes: one is not the other pruned")
+            raise ModelError(
+                "the two networks give outputs of different shapes: one is not the other pruned",
+                hint="Give the very network that was pruned as the original.",
+            )
         # Where a stream lost channels there is nothing to compare, and the blocks on both sides learn as one.
         self.joints = {
             joint for joint, (given, wanted) in zip(sorted(joints), pairs, strict=False) if given.shape == wanted.shape
@@ -118,7 +125,10 @@ class _Lesson:
         pairs = zip(_run(self.pupil, images, self.joints), expected, strict=True)
         losses = [_error(given, wanted) for given, wanted in pairs if given.requires_grad]
         if not losses:
-            raise ModelError("nothing that the network gives depends on its weights in a way that gradients can follow")
+            raise ModelError(
+                "nothing that the network gives depends on its weights in a way that gradients can follow",
+                hint="Its forward pass must not run under torch.no_grad; or leave distillation out.",
+            )
         return torch.stack(losses).sum()
 
 

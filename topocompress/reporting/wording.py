@@ -67,7 +67,7 @@ def scales_taken(scoring: Mapping[str, Any]) -> list[str]:
 def _alike(report: Report) -> str:
     """What was done to the controls too."""
     if report.removed.get("refitted"):
-        return "reconstructed alike"
+        return "reconstructed and distilled alike" if report.removed.get("distilled_epochs") else "reconstructed alike"
     how = report.removed.get("statistics", "re-estimated")
     return "BatchNorm re-estimated" if how == "re-estimated" else "BatchNorm treated alike"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +58,8 @@ def score_gradients(
             gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds), removal.worth)
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
-    values = {name: np.zeros(count) for name, count in work.widths.items()}
-    for group, removal in zip(work.groups, removals, strict=True):
-        scores = removal.scores() if removal.order else removal.alone
-        for layer, units in group.items():
-            for unit, channels in enumerate(units):
-                values[layer][list(channels)] = scores[unit]
-    layers = {name: LayerScores(values=values[name], dead=work.constancy.dead(name)) for name in work.widths}
-    return Scored(layers=layers, samples=work.samples, run={"passes": 1 + criterion.rounds})
+    scores = [removal.scores() if removal.order else removal.alone for removal in removals]
+    return work.scored(zip(work.groups, scores, strict=True), passes=1 + criterion.rounds)
 
 
 @dataclass
@@ -218,6 +212,16 @@ class GradientWork:
                     masked_filters.expect(len(images))
                     run(images)
         return settled
+
+    def scored(self, found: Iterable[tuple[Units, NDArray[np.float64]]], *, passes: int) -> Scored:
+        """Groups and the (units,) scores of each, as scores of the layers' filters."""
+        values = {name: np.zeros(count) for name, count in self.widths.items()}
+        for group, scores in found:
+            for layer, units in group.items():
+                for unit, channels in enumerate(units):
+                    values[layer][list(channels)] = scores[unit]
+        layers = {name: LayerScores(values=values[name], dead=self.constancy.dead(name)) for name in self.widths}
+        return Scored(layers=layers, samples=self.samples, run={"passes": passes})
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
         """The samples as they are run: number of the first, and (b, ...) images."""

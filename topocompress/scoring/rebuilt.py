@@ -20,7 +20,6 @@ from topocompress.scoring.gradients import GradientWork, along_each, points_of
 from topocompress.scoring.joint import worth_alone
 from topocompress.scoring.rebuilding import Moments, Unsaid, losses_of, order_of_least
 from topocompress.scoring.units import Units, effects_of_units, norms_of_units
-from topocompress.types import LayerScores
 
 _POINTS = 8
 """Shares of a group at which the loss is looked at."""
@@ -45,16 +44,12 @@ def score_rebuilt(
     and the others say what they can. The squared score is what a unit adds to that loss.
     """
     work = GradientWork.begin(model, names, criterion, batches, groups, resources, progress)
-    values = {name: np.zeros(count) for name, count in work.widths.items()}
     packs = list(_packs(work.groups, work.widths, resources.bytes // 2))
+    found: list[tuple[Units, NDArray[np.float64]]] = []
     for number, pack in enumerate(packs):
         seen = _Seen(work, pack, (2 * number * work.samples, 2 * len(packs) * work.samples))
-        for group, scores in zip(pack, seen.scores(), strict=True):
-            for layer, units in group.items():
-                for unit, channels in enumerate(units):
-                    values[layer][list(channels)] = scores[unit]
-    layers = {name: LayerScores(values=values[name], dead=work.constancy.dead(name)) for name in work.widths}
-    return Scored(layers=layers, samples=work.samples, run={"passes": 1 + 2 * len(packs)})
+        found += zip(pack, seen.scores(), strict=True)
+    return work.scored(found, passes=1 + 2 * len(packs))
 
 
 def _packs(groups: Sequence[Units], widths: Mapping[str, int], budget: int) -> Iterator[list[Units]]:

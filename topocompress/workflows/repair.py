@@ -53,7 +53,7 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
     """The job's model without a plan's channels, repaired without labels as was asked, and as far as that does it good.
 
     Its readers are refitted, its statistics chosen, its blocks distilled. Each is taken if the network then answers no
-    less like the original on samples that were held out; so it never does harm there.
+    less like the original on samples that were held out; so it does no harm that shows there.
 
     Args:
         job: The original and its calibration samples.
