@@ -2,11 +2,28 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from topocompress.reconstruction.patches import groups_of, is_product, matrix, places, rows, set_matrix, targets
 
+
+class Padded(nn.Conv2d):
+    """As TensorFlow pads: one more at the far end; its settings say nothing of it."""
+
+    def forward(self, inputs):
+        return F.conv2d(F.pad(inputs, (0, 1, 0, 1)), self.weight, self.bias, stride=2, groups=self.groups)
+
+
+class Swapped(nn.Linear):
+    def forward(self, inputs):
+        return F.linear(inputs.transpose(1, 2), self.weight, self.bias)
+
+
 LAYERS = {
+    "conv that pads by itself": (lambda: Padded(4, 6, 3), (3, 4, 6, 8)),
+    "the same, grouped": (lambda: Padded(4, 6, 3, groups=2), (3, 4, 6, 8)),
+    "linear layer that reads the other axis": (lambda: Swapped(5, 4), (3, 5, 7)),
     "linear": (lambda: nn.Linear(5, 4), (3, 5)),
     "linear on tokens": (lambda: nn.Linear(5, 4), (3, 7, 5)),
     "conv 1-D": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), (3, 4, 11)),
@@ -74,19 +91,14 @@ def test_a_matrix_that_is_set_is_read_again(case):
     assert is_product(layer)
 
 
-class Scaled(nn.Conv2d):
-    def forward(self, inputs):
-        return 2 * super().forward(inputs)
-
-
 @pytest.mark.parametrize(
     "module",
     [
         nn.BatchNorm2d(3),
         nn.Sequential(nn.Linear(2, 2)),
-        Scaled(3, 3, 1),
+        nn.Embedding(3, 3),
         nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
     ],
 )
-def test_what_computes_otherwise_is_no_product(module):
+def test_what_has_no_matrix_of_its_own_is_no_product(module):
     assert not is_product(module)

@@ -11,7 +11,7 @@ from torch import nn
 
 from topocompress import plan, reconstruct, score
 from topocompress.criteria import Random, WeightCriterion
-from topocompress.errors import DataError
+from topocompress.errors import DataError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.inference import evaluating
 from topocompress.reconstruction.streams import Holding
@@ -284,3 +284,10 @@ def test_progress_counts_layers():
     chosen, bare = pruned(model, images())
     reconstruct(bare, model, chosen, [images()], progress=lambda *step: told.append(step))
     assert told == [("reconstructing", 1, 2), ("reconstructing", 2, 2)]
+
+
+def test_a_plan_for_another_network_is_refused():
+    model, other = seeded(NETWORKS["chain"]), NETWORKS["chain"]()
+    chosen, bare = pruned(model, images())
+    with pytest.raises(SurgeryError, match="another model than the original"):
+        reconstruct(bare, other, chosen, [images()])

@@ -74,3 +74,29 @@ def test_what_is_held_is_the_other_summand(name):
 def test_layers_come_in_the_order_in_which_they_run_and_only_if_once():
     model = Net(lambda n, x: n.b(n.a(n.b(x))))
     assert order_of(model, torch.randn(1, 2, 3, 3), ["b", "a"]).layers == ("a",)
+
+
+class Otherwise(nn.Conv2d):
+    def __init__(self, run):
+        super().__init__(2, 2, 1)
+        self.run = run
+
+    def forward(self, inputs):
+        return self.run(self, inputs)
+
+
+@pytest.mark.parametrize(
+    ("run", "counts"),
+    [
+        (lambda conv, x: F.conv2d(x.flip(2), conv.weight, conv.bias), True),
+        (lambda conv, x: F.conv2d(x, bias=conv.bias, weight=conv.weight, padding="same"), True),
+        (lambda conv, x: 2 * F.conv2d(x, conv.weight, conv.bias), False),
+        (lambda conv, x: F.conv2d(x, conv.weight / conv.weight.std(), conv.bias), False),
+        (lambda conv, x: F.conv2d(x, conv.weight), False),
+        (lambda conv, x: F.conv2d(F.conv2d(x, conv.weight, conv.bias), conv.weight, conv.bias), False),
+        (lambda conv, x: x.clone(), False),
+    ],
+)
+def test_a_layer_with_a_forward_of_its_own_counts_if_it_gives_what_its_weights_make(run, counts):
+    model = nn.Sequential(Otherwise(run))
+    assert order_of(model, torch.randn(1, 2, 3, 3), ["0"]).layers == (("0",) if counts else ())

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topocompress.reconstruction.calls import Product, handed
+
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Layer = nn.Linear | Conv | Transposed
@@ -24,11 +26,9 @@ _KINDS = (
 
 
 def is_product(module: nn.Module) -> bool:
-    """Whether a module computes what its kind does by its own weights, so that it can be refitted."""
-    kind = next((kind for kind in _KINDS if isinstance(module, kind)), None)
-    plain = kind is not None and type(module).forward is kind.forward
+    """Whether a module is of a kind that can be refitted; whether it computes no more than that, running it shows."""
     weight = module._parameters.get("weight")
-    return plain and isinstance(weight, nn.Parameter) and weight.is_floating_point()
+    return isinstance(module, _KINDS) and isinstance(weight, nn.Parameter) and weight.is_floating_point()
 
 
 def groups_of(layer: Layer) -> int:
@@ -53,30 +53,30 @@ def targets(output: Tensor, layer: Layer, where: Tensor) -> Tensor:
 
 def rows(inputs: Tensor, layer: Layer, where: Tensor) -> Tensor:
     """(samples · q, groups, features): what a layer reads for each of its outputs at (samples, q) positions."""
+    product = handed(layer, inputs)
+    inputs, kernel = product.inputs, product.weight.shape[2:]
     if isinstance(layer, nn.Linear):
         return targets(inputs, layer, where)[:, None]
     if isinstance(layer, Transposed):
-        inputs, strides = _spread(inputs, layer), (1,) * (inputs.ndim - 2)
+        inputs, strides = _spread(product), (1,) * len(kernel)
     else:
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        inputs, strides = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode), layer.stride
+        pads = [side for around in reversed(product.padding) for side in around]
+        inputs, strides = F.pad(inputs, pads), product.stride
     dims = len(strides)
     spans = [
-        (size - dilation * (kernel - 1) - 1) // stride + 1
-        for size, dilation, kernel, stride in zip(
-            inputs.shape[2:], layer.dilation, layer.kernel_size, strides, strict=True
-        )
+        (size - dilation * (taps - 1) - 1) // stride + 1
+        for size, dilation, taps, stride in zip(inputs.shape[2:], product.dilation, kernel, strides, strict=True)
     ]
     index: list[Tensor] = []
     sample = torch.arange(len(inputs), device=inputs.device).repeat_interleave(where.shape[1])
     place = where.flatten()
     for axis in reversed(range(dims)):
         along, place = place % spans[axis], place // spans[axis]
-        taps = torch.arange(layer.kernel_size[axis], device=inputs.device) * layer.dilation[axis]
+        taps = torch.arange(kernel[axis], device=inputs.device) * product.dilation[axis]
         shape = [len(along), *(-1 if other == axis else 1 for other in range(dims))]
         index.insert(0, (along[:, None] * strides[axis] + taps).view(shape))
     patches = inputs.movedim(1, -1)[(sample.view(-1, *(1,) * dims), *index)]  # (n, *kernel, C)
-    parts = patches.reshape(*patches.shape[:-1], layer.groups, -1).movedim(-2, 1)
+    parts = patches.reshape(*patches.shape[:-1], product.groups, -1).movedim(-2, 1)
     return parts.flatten(2)
 
 
@@ -109,15 +109,16 @@ def set_matrix(layer: Layer, found: Tensor) -> None:
         layer.weight.copy_(new)
 
 
-def _spread(inputs: Tensor, layer: Transposed) -> Tensor:
+def _spread(product: Product) -> Tensor:
     """The input over which a transposed convolution is a plain one with mirrored kernels: zeros between and around."""
-    sizes = [(size - 1) * stride + 1 for size, stride in zip(inputs.shape[2:], layer.stride, strict=True)]
+    inputs = product.inputs
+    sizes = [(size - 1) * stride + 1 for size, stride in zip(inputs.shape[2:], product.stride, strict=True)]
     spread = inputs.new_zeros(*inputs.shape[:2], *sizes)
-    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in layer.stride))] = inputs
+    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in product.stride))] = inputs
     pads: list[int] = []
-    for kernel, dilation, padding, more in zip(
-        layer.kernel_size, layer.dilation, layer.padding, layer.output_padding, strict=True
+    for taps, dilation, padding, more in zip(
+        product.weight.shape[2:], product.dilation, product.padding, product.output_padding, strict=True
     ):
-        around = dilation * (kernel - 1) - int(str(padding))
-        pads[:0] = [around, around + more]
+        around = dilation * (taps - 1)
+        pads[:0] = [around - padding[0], around - padding[1] + more]
     return F.pad(spread, pads)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from topocompress.errors import DataError
+from topocompress.errors import DataError, SurgeryError
+from topocompress.models.loading import fingerprint
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
@@ -76,8 +77,14 @@ def reconstruct(
 
     Raises:
         DataError: Fewer than five samples, or memory for fewer.
+        SurgeryError: The plan was made for another network.
         ModelError: A network does not accept the inputs, or which layers run depends on them.
     """
+    if plan.model != fingerprint(original):
+        raise SurgeryError(
+            "the plan was made for another model than the original: the fingerprints differ",
+            hint="Give the very network that was scored and pruned as the original.",
+        )
     budget = Resources(memory=memory).bytes
     pruned, original = copy.deepcopy(model), written_alike(original, model)
     given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import evaluating, run_forward
+from topocompress.reconstruction.calls import Product, product_of
 
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _PASSES = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, Tensor.contiguous}
@@ -38,7 +39,8 @@ class Order:
     """What running a network once has shown.
 
     Attributes:
-        layers: Names of the layers that run once, in the order in which they do.
+        layers: Names of the layers that run once and give just what their own weights make of what they read, in the
+            order in which they run.
         streams: Layer → the sum its output goes into, if its other summand is there before.
         norms: Layer → BatchNorm right behind it.
         shapes: Layer → shape of its output for the example.
@@ -85,8 +87,11 @@ class _Numbering(TorchFunctionMode):
 class _Watching(_Numbering):
     """Follows layers' outputs through BatchNorm to a sum."""
 
-    def __init__(self, inputs: Tensor) -> None:
+    def __init__(self, inputs: Tensor, layers: Mapping[str, nn.Module]) -> None:
         super().__init__()
+        self._owners = {id(layer.weight): name for name, layer in layers.items()}
+        self._layers = layers
+        self.products: dict[str, list[int]] = {}
         self.made: dict[int, int] = {id(inputs): -1}
         self.held: list[Any] = [inputs]  # so that an id stays its own
         self.following: dict[int, tuple[str, str]] = {}
@@ -101,6 +106,7 @@ class _Watching(_Numbering):
             self._note_sum(args[0], args[1])
             self._note_sum(args[1], args[0])
         output = func(*args, **kwargs)
+        self._note_product(product_of(func, args, kwargs), output)
         found = list(tensors_in((output,)))
         if found:
             for value in read:
@@ -111,6 +117,13 @@ class _Watching(_Numbering):
             self.made[id(value)] = self.calls
             self.held.append(value)
         return output
+
+    def _note_product(self, product: Product | None, output: Any) -> None:
+        name = None if product is None else self._owners.get(id(product.weight))
+        if product is not None and name is not None:
+            layer = self._layers[name]
+            own = product.bias is layer.bias and product.groups == getattr(layer, "groups", 1)
+            self.products.setdefault(name, []).append(id(output) if own else -1)
 
     def _note_sum(self, mine: Tensor, other: Tensor) -> None:
         if id(mine) not in self.following or mine.shape != other.shape or id(other) not in self.made:
@@ -130,8 +143,9 @@ def order_of(model: nn.Module, example: Tensor, layers: Collection[str]) -> Orde
     """
     modules, ran, entered = dict(model.named_modules()), list[str](), dict[nn.Module, tuple[str, str]]()
     names = {module: name for name, module in modules.items()}
-    watch = _Watching(example)
+    watch = _Watching(example, {name: modules[name] for name in layers})
     shapes: dict[str, torch.Size] = {}
+    gives: dict[str, int] = {}
 
     def start(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
@@ -144,6 +158,7 @@ def order_of(model: nn.Module, example: Tensor, layers: Collection[str]) -> Orde
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 watch.following[id(output)] = (name, "")
+                gives[name] = id(output)
                 with watch.paused():
                     shapes[name] = output.shape
 
@@ -174,7 +189,7 @@ def order_of(model: nn.Module, example: Tensor, layers: Collection[str]) -> Orde
     finally:
         for handle in handles:
             handle.remove()
-    once = tuple(name for name in ran if ran.count(name) == 1 and name in shapes)
+    once = tuple(name for name in ran if ran.count(name) == 1 and watch.products.get(name) == [gives.get(name)])
     return Order(
         layers=once,
         streams={name: stream for name, stream in watch.streams.items() if name in once},
