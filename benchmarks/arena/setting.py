@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from benchmarks.common import cifar_chains
 from benchmarks.common.cifar_resnet import INNER_ONLY
 from topocompress.data.loading import load_data
 from topocompress.models.loading import LoadedModel, load_model
@@ -73,6 +74,27 @@ NETWORKS = {
         augmentation="shift",
     ),
 }
+
+
+def _chain(name: str, title: str, ignore: tuple[str, ...]) -> Network:
+    return Network(
+        title=title,
+        arch=f"benchmarks.common.cifar_chains:{name}",
+        weights=f"{name.lower()}-cifar10.safetensors",
+        data="cifar",
+        mean=cifar_chains.MEAN,
+        std=cifar_chains.STD,
+        ignore=ignore,
+        augmentation="natural",
+    )
+
+
+CHAINS = {
+    "vgg": _chain("Vgg", "A small VGG on CIFAR-10 (JPEG), all its filters", ()),
+    "mobilenet": _chain("MobileNet", "A small MobileNet on CIFAR-10 (JPEG), inner filters", cifar_chains.INNER_ONLY),
+}
+"""Networks of other studies: ``benchmarks.common.cifar_chains`` trains them."""
+
 SOURCES = {"cifar": "imagefolder", "fashion": "fashion-mnist"}
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.arena.recorded import recorded_steps
 from benchmarks.arena.scores import read_scores, scored_as, write_scores
-from benchmarks.arena.setting import NETWORKS, SOURCES, Setting, opened
+from benchmarks.arena.setting import CHAINS, NETWORKS, SOURCES, Setting, opened
 from topocompress.criteria.registry import create
 from topocompress.data.loading import Data, batches
 from topocompress.deploy.measurement import evaluate
@@ -55,7 +55,7 @@ class Subject:
     """
 
     def __init__(self, name: str, setting: Setting) -> None:
-        self.name, self.setting, self.network = name, setting, NETWORKS[name]
+        self.name, self.setting, self.network = name, setting, {**NETWORKS, **CHAINS}[name]
         self.loaded = opened(setting, self.network)
         # Shared by all processes: the file is mapped, not read.
         self.images: dict[str, tuple[Tensor, Tensor]] = torch.load(

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import reconstruction
 from benchmarks.arena.rows import BASELINES
-from benchmarks.arena.setting import NETWORKS, RATIOS, SEEDS, Setting, prepare_images
+from benchmarks.arena.setting import CHAINS, NETWORKS, RATIOS, SEEDS, Setting, prepare_images
 from benchmarks.arena.study import Subject
 from benchmarks.common.commands import parser_of
 from benchmarks.common.networks import images_at_224, untrained
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion"))
     parser.add_argument("--work", type=Path, default=Path("reconstruction-work"))
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks", default=",".join(NETWORKS), help=f"also {', '.join(CHAINS)}")
     parser.add_argument("--criteria", default=",".join(("persistence", "persistence@global", *BASELINES)))
     parser.add_argument("--sets", type=int, default=SEEDS, help="of calibration images")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning after reconstruction")
@@ -52,7 +52,7 @@ def main() -> None:
     ratios = [float(ratio) for ratio in args.ratios.split(",")]
     networks = args.networks.split(",") if args.part in ("run", "pipeline", "single") else []
     for network in networks:
-        prepare_images(setting, NETWORKS[network], jobs=2)
+        prepare_images(setting, {**NETWORKS, **CHAINS}[network], jobs=2)
         if args.part == "run":
             names, repeated = split_names(args.criteria), {"epochs": args.epochs, "blocks": args.blocks}
             cells.criteria(setting, network, names, ratios, args.sets, results, **repeated)

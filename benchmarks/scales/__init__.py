@@ -1,10 +1,10 @@
-"""What ``--max-betti 300`` does to a CIFAR ResNet at different scales, against random filters of the same widths.
+"""What ``--max-betti 300`` does to a network at different scales, against random filters of the same widths.
 
-    python -m benchmarks.scales resnet20 WEIGHTS.safetensors CIFAR_FOLDERS
+    python -m benchmarks.scales NETWORK --weights DIR --cifar DIR --fashion DIR
 
-Takes a trained ResNet for CIFAR-10 and its images, in folders train/ and test/ with one folder per class, and minutes
-for each scale.
+Takes digits, or a network of ``benchmarks.reconstruction`` with its --weights, --cifar and --fashion, and minutes for
+each scale.
 
-Inner filters only, no ceiling and no alignment: the bare rule, then readers refitted on 500 of the samples, no labels
+No ceiling and no alignment: the bare rule on the inner filters, then readers refitted on 500 of the samples, no labels
 and no training. Prints a Markdown table.
 """

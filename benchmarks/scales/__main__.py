@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import scales
-from benchmarks.common.cifar_resnet import INNER_ONLY
+from benchmarks.arena.setting import CHAINS, NETWORKS, SOURCES, Setting, opened
 from benchmarks.common.commands import parser_of
 from topocompress import Betti, apply, reconstruct, score
 from topocompress.criteria import Random
@@ -24,24 +26,32 @@ from topocompress.scoring.dispatch import score_layers
 from topocompress.types import PruningPlan
 from topocompress.workflows.single_steps import layer_costs
 
+KNOWN = {**NETWORKS, **CHAINS}
 THRESHOLD = 300
 REFITTED = 500
 
 
 def main() -> None:
     parser = parser_of(scales)
-    parser.add_argument("network", choices=("resnet20", "resnet56"))
-    parser.add_argument("weights")
-    parser.add_argument("folders")
+    parser.add_argument("network", choices=("digits", *KNOWN))
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
+    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
     parser.add_argument("--scales", default="components:0.2,quantile:0.05,quantile:0.1,quantile:0.2")
     parser.add_argument("--seeds", type=int, default=3, help="random choices per scale")
     args = parser.parse_args()
-    loaded = load_model(args.weights, arch=f"benchmarks.common.cifar_resnet:{args.network}")
-    data = load_data(f"imagefolder:{args.folders}", preprocessing=loaded.preprocessing)
+    network = KNOWN.get(args.network)
+    if network is None:
+        loaded, source = load_model(args.network), "digits"
+    else:
+        loaded = opened(Setting(weights=args.weights, data={}, work=Path()), network)
+        source = f"{SOURCES[network.data]}:{getattr(args, network.data)}"
+    ignore = () if network is None else network.ignore
+    data = load_data(source, preprocessing=loaded.preprocessing)
     model, example = loaded.module, torch.zeros(1, *loaded.preprocessing.input_shape)
     images, labels = zip(*(data.evaluation[index] for index in range(len(data.evaluation))), strict=True)
     held_out = DataLoader(TensorDataset(torch.stack(images), torch.tensor(labels)), batch_size=500)
-    groups = find_groups(model, example, ignore=INNER_ONLY)
+    groups = find_groups(model, example, ignore=ignore)
     costs = layer_costs(model, example)
     limits = Limits(max_ratio=0.99, round_to=1)
     facts = environment.describe()
@@ -58,7 +68,7 @@ def main() -> None:
         return [evaluate(each, held_out).accuracy or 0.0 for each in (bare, repaired)]
 
     for scale in args.scales.split(","):
-        scores = score(model, batches(data.calibration), criterion=Betti(scale=scale), ignore=INNER_ONLY)
+        scores = score(model, batches(data.calibration), criterion=Betti(scale=scale), ignore=ignore)
         share = np.mean(np.concatenate([layer.values for layer in scores.layers.values()]) > THRESHOLD)
         try:
             plan = make_plan(scores, groups, costs, max_betti=THRESHOLD, limits=limits)

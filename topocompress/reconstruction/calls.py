@@ -68,11 +68,12 @@ def product_of(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
 
 def handed(layer: nn.Module, inputs: Tensor) -> Product:
     """The product that a layer computes for an input, before it does so; its forward pass goes no further."""
-    with _Catching(layer) as catching, contextlib.suppress(_Caught):
+    found: list[Product] = []
+    with _Catching(layer, found), contextlib.suppress(_Caught):
         layer.forward(inputs)
-    if catching.found is None:
+    if not found:
         raise RuntimeError(f"{type(layer).__name__} calls no product with its own weights")
-    return catching.found
+    return found[0]
 
 
 class _Caught(BaseException):
@@ -82,17 +83,16 @@ class _Caught(BaseException):
 class _Catching(TorchFunctionMode):
     """Stops where a layer's own weights are used."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, found: list[Product]) -> None:
         super().__init__()
-        self._weight = layer.weight
-        self.found: Product | None = None
+        self._weight, self._found = layer.weight, found
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         product = product_of(func, args, kwargs or {})
         if product is not None and product.weight is self._weight:
-            self.found = product
+            self._found.append(product)
             raise _Caught
         return func(*args, **(kwargs or {}))
 
