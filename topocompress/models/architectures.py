@@ -73,7 +73,8 @@ def build(architecture: Architecture) -> nn.Module:
     """Build a network in eval mode, with untrained weights. The caller's random state is left as it was.
 
     Beside the options of its own builder a torchvision network takes ``in_channels``, the number of channels of its
-    input where that is not 3. A network of timm takes ``num_classes``, ``in_channels``, ``img_size`` and ``global_pool`` only.
+    input where that is not 3. A network of timm takes ``num_classes``, ``in_channels``, ``img_size`` and
+    ``global_pool`` only.
 
     Raises:
         ModelError: The name is unknown, the options do not fit, or the factory fails.

@@ -36,13 +36,13 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read the weights of a file; the format is told by the content.
 
-    Files of ``torch.save`` (.pt, .pth, .ckpt, .bin), of safetensors and pickles with numpy arrays, and what is split into
-    several files with an index (``model.safetensors.index.json``), given as the index or as the folder.
+    Files of ``torch.save`` (.pt, .pth, .ckpt, .bin), of safetensors and pickles with numpy arrays, and what is split
+    into several files with an index (``model.safetensors.index.json``), given as the index or as the folder.
 
     Args:
         path: The file or folder.
-        trust_pickle: Let the file run code of its own, which a pickled module needs. Otherwise objects beside the weights are
-            left out.
+        trust_pickle: Let the file run code of its own, which a pickled module needs. Otherwise objects beside the
+            weights are left out.
         weights_key: Which of several state dicts to take, as dotted keys.
 
     Returns:
@@ -191,24 +191,18 @@ def _read_torch(file: Path, *, trust_pickle: bool) -> tuple[Any, list[str]]:
                 f"cannot load {file}: {type(error).__name__}: {error}",
                 hint="Run where the classes it was saved from can be imported; otherwise the file may be truncated.",
             ) from error
-    # A damaged file makes the readers raise nearly anything (KeyError, EOFError, ...).
     try:
         names = survey(file)
-    except Exception as error:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles in another protocol, which it then refuses
+                return torch.load(file, weights_only=True, map_location="cpu"), []
+        except Exception:  # noqa: BLE001  # foreign objects, or the file is damaged, which the next reader tells
+            return read_inert(file), foreign_names(names)
+    except Exception as error:  # a damaged file makes the readers raise nearly anything (KeyError, EOFError, ...)
         raise ModelError(
             f"{file} is not a PyTorch checkpoint, or is truncated ({_reason(error)})", hint=_BROKEN_HINT
         ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles in another protocol, which it then refuses
-            return torch.load(file, weights_only=True, map_location="cpu"), []
-    except Exception as refused:
-        try:
-            return read_inert(file), foreign_names(names)
-        except Exception as error:
-            raise ModelError(
-                f"{file} is not a PyTorch checkpoint, or is truncated ({_reason(error)})", hint=_BROKEN_HINT
-            ) from refused
 
 
 def _reason(error: Exception) -> str:

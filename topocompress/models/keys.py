@@ -1,12 +1,12 @@
 """Names of weights as trainers write them, matched with those of the network.
 
-Wrappers put a prefix before every key, and add tensors of their own. Which prefix it is follows from the keys that the network
-uses, so any wrapper will do.
+Wrappers put a prefix before every key, and add tensors of their own. Which prefix it is follows from the keys that the
+network uses, so any wrapper will do.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,13 +60,13 @@ def unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def views(own: Iterable[str], state: Mapping[str, Tensor]) -> list[View]:
     """The ways to find a network's names in a state dict, the best first.
 
-    The first is always there. Others follow if they are complete: a file may hold several copies of the weights. Averages
-    (EMA) come before others.
+    The first is always there. Others follow if they are complete: a file may hold several copies of the weights.
+    Averages (EMA) come before others.
     """
-    own = [key for key in own]
+    own = list(own)
     state = unwrapped(state)
     needed = {key for key in own if not optional(key)}
-    common = os.path.commonprefix([key.split(".")[:-1] for key in needed] or [[]])
+    common = _common([key.split(".")[:-1] for key in needed])
     votes: Counter[tuple[str, str]] = Counter()
     for added in {"", *("".join(f"{part}." for part in common[: n + 1]) for n in range(len(common)))}:
         names = {key.removeprefix(added) for key in needed}
@@ -85,11 +85,17 @@ def views(own: Iterable[str], state: Mapping[str, Tensor]) -> list[View]:
         key=lambda pair: (preference(pair[0]), len(pair[1]), len(pair[0])),
     )
     found: dict[frozenset[int], View] = {}  # by the tensors that are used
-    for prefix, added in ranked or [("", "")]:
+    # Fewer than half say nothing: the last part of a name alone is often alike.
+    for prefix, added in ranked if 2 * best >= len(needed) and ranked else [("", "")]:
         view = _view(own, needed, state, prefix, added)
         found.setdefault(frozenset(map(id, view.state.values())), view)
     complete = [view for view in found.values() if view.complete]
     return complete or list(found.values())[:1]
+
+
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The modules that all paths go through first."""
+    return [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
 
 
 def _view(own: Sequence[str], needed: set[str], state: Mapping[str, Tensor], prefix: str, added: str) -> View:

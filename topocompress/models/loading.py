@@ -74,8 +74,8 @@ def load_model(
     """Load a trained network.
 
     Args:
-        source: A checkpoint file (or a folder with one in parts), a torchvision name or ``timm:NAME`` (with ``weights``), ``digits``, or
-            ``pkg.module:factory``, whose call returns the network.
+        source: A checkpoint file (or a folder with one in parts), a torchvision name or ``timm:NAME`` (with
+            ``weights``), ``digits``, or ``pkg.module:factory``, whose call returns the network.
         arch: Architecture of a checkpoint: a torchvision name, ``timm:NAME``, ``digits`` or ``pkg.module:factory``; by
             default it is inferred from the keys and shapes, among torchvision's.
         weights: For a name or a factory: a checkpoint file; for a name also ``DEFAULT`` or another name of its
@@ -97,13 +97,14 @@ def load_model(
     text, given = str(source), dict(arch_args or {})
     check_options(given)
     read = functools.partial(read_checkpoint, trust_pickle=trust_pickle, weights_key=weights_key)
-    if isinstance(source, str) and is_known(text):
+    named = isinstance(source, str) and (is_known(text) or (is_factory(text) and not Path(text).exists()))
+    if weights_key is not None and named and (weights is None or not Path(weights).exists()):
+        raise ModelError(f"--weights-key {weights_key} is given without a file", hint="Add --weights FILE.")
+    if named and is_known(text):
         loaded = _from_name(text, arch=arch, weights=weights, read=read, given=given)
-    elif isinstance(source, str) and is_factory(text) and not Path(text).exists():
+    elif named:
         if arch is not None:
             raise ModelError(f"--arch {arch} is given beside the factory {text}", hint="Leave out --arch.")
-        if weights_key is not None and weights is None:
-            raise ModelError(f"--weights-key {weights_key} is given without a file", hint="Add --weights FILE.")
         loaded = _from_factory(text, weights=weights, read=read, given=_counted(given, num_classes))
     else:
         _check_file(Path(source), weights)
@@ -125,7 +126,7 @@ def load_model(
 
 
 def _counted(given: Mapping[str, Any], num_classes: int | None) -> dict[str, Any]:
-    return {**given, **({} if num_classes is None else {"num_classes": num_classes})}
+    return {**({} if num_classes is None else {"num_classes": num_classes}), **given}
 
 
 def fingerprint(module: nn.Module) -> str:

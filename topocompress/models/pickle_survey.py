@@ -89,15 +89,16 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
     mark = (-1, None)
     stack: list[tuple[int, Any]] = []
     memo: dict[int, tuple[int, Any]] = {}
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         name, before = opcode.name, opcode.stack_before
-        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            index = len(memo) if argument is None else argument
+        if name.endswith("PUT") or name == "MEMOIZE":
+            index: int = len(memo) if argument is None else argument
             if index > count:  # the reader would make room for all numbers below
                 raise ValueError("its memo has gaps")
             memo[index] = stack[-1]
             continue
-        if name in ("GET", "BINGET", "LONG_BINGET"):
+        if name.endswith("GET"):
             stack.append(memo[argument])
             continue
         popped: list[tuple[int, Any]] = []
@@ -107,12 +108,9 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
             fixed = before.index(pickletools.markobject)
         else:
             fixed = len(before)
-        for _ in range(fixed):
-            popped.append(stack.pop())
-        if name in ("GLOBAL", "INST"):
-            names[argument.replace(" ", ".")] = None
-        elif name == "STACK_GLOBAL":
-            names[f"{popped[1][1]}.{popped[0][1]}"] = None
+        popped += [stack.pop() for _ in range(fixed)]
+        if asked := _asked(name, argument, popped):
+            names[asked] = None
         elif name == "STOP" and len(popped) == 1 and type(popped[0][1]) is int:
             yield popped[0][1]
         builds = name.startswith(("TUPLE", "FROZENSET", "REDUCE", "NEWOBJ", "OBJ", "INST"))
@@ -123,3 +121,10 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
             stack.append(mark)
         else:
             stack.extend((depth, argument) for _ in opcode.stack_after)
+
+
+def _asked(name: str, argument: Any, popped: list[tuple[int, Any]]) -> str:
+    """The class or function that an opcode asks for, dotted; empty if it asks for none."""
+    if name in ("GLOBAL", "INST"):
+        return str(argument).replace(" ", ".")
+    return f"{popped[1][1]}.{popped[0][1]}" if name == "STACK_GLOBAL" else ""

@@ -1,7 +1,7 @@
 """Pickles read as data: nothing that a file names is imported or called.
 
-Every class and function that a pickle asks for is a :class:`Foreign` here, which keeps what the pickle says of it. Tensors and
-numpy arrays are then put together from their bytes, within the bounds that the file gives.
+Every class and function that a pickle asks for is a :class:`Foreign` here, which keeps what the pickle says of it.
+Tensors and numpy arrays are then put together from their bytes, within the bounds that the file gives.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Foreign:
     origin = ""
 
     def __new__(cls, *args: Any, **_options: Any) -> Foreign:
+        """An instance, which keeps the arguments."""
         made = super().__new__(cls)
         made.args, made.state, made.entries = args, None, {}
         return made
@@ -60,6 +61,7 @@ class Foreign:
     entries: dict[Any, Any]
 
     def __call__(self, *args: Any, **_options: Any) -> Foreign:
+        """A new object, in place of what calling this one would have given."""
         return Foreign(*args)
 
     def __setstate__(self, state: Any) -> None:
@@ -179,31 +181,33 @@ class _Maker:
     def object(self, node: Foreign, depth: int) -> Any:
         name = node.origin.rpartition(".")[2]
         if node.origin.startswith(("torch._utils.", "torch._tensor.", "torch.tensor.")):
-            if name.startswith("_rebuild_parameter"):
-                return self.plain(node.args[0], depth)
-            if name.startswith("_rebuild_from_type"):  # a subclass of Tensor
-                function, _, args, *_ = node.args
-                return self.plain(function(*args), depth)
-            if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-                return self.tensor(*node.args[:4])
-            if name == "_rebuild_tensor_v3":
-                return self.tensor(*node.args[:4], dtype=getattr(torch, node.args[6].origin.removeprefix("torch.")))
-            return node
-        if name == "_reconstruct" and ARRAYS.fullmatch(node.origin):
+            return self.rebuilt(node, name, depth)
+        if ARRAYS.fullmatch(node.origin) and name == "_reconstruct":
             _, shape, dtype, fortran, raw = node.state
             return _array(raw, dtype, shape, "F" if fortran else "C")
-        if name == "_frombuffer" and ARRAYS.fullmatch(node.origin):
+        if ARRAYS.fullmatch(node.origin) and name == "_frombuffer":
             return _array(*node.args)
         if node.entries or name in ("OrderedDict", "defaultdict"):
             pairs = node.args[0] if node.args and isinstance(node.args[0], list) else ()  # as Python 2 wrote them
             return self.plain({**dict(pairs), **node.entries}, depth)
         return node
 
+    def rebuilt(self, node: Foreign, name: str, depth: int) -> Any:
+        if name.startswith("_rebuild_parameter"):
+            return self.plain(node.args[0], depth)
+        if name.startswith("_rebuild_from_type"):  # a subclass of Tensor
+            function, _, args, *_ = node.args
+            return self.plain(function(*args), depth)
+        if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            return self.tensor(*node.args[:4])
+        if name == "_rebuild_tensor_v3":
+            stored, offset, size, stride, _, _, dtype, *_ = node.args
+            return self.tensor(stored, offset, size, stride, getattr(torch, dtype.origin.removeprefix("torch.")))
+        return node
+
     def tensor(self, stored: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None = None) -> Tensor:
-        shape, steps = (
-            tuple(getattr(size, "args", (size,))[0]) if isinstance(size, Foreign) else tuple(size),
-            tuple(stride),
-        )
+        shape = tuple(size.args[0] if isinstance(size, Foreign) else size)  # torch.Size, or a tuple
+        steps = tuple(stride)
         if not isinstance(stored, _Stored) or not all(type(n) is int for n in (offset, *shape, *steps)):
             raise ValueError("a tensor of an unknown form")
         if math.prod(shape) > self.size:

@@ -198,13 +198,8 @@ def _expected(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) 
     except (TypeError, ValueError):  # for example a patch size that does not divide the image size
         options, shapes = dict(given), shapes_of(name, tuple(given.items()))
     first = next((key for key, shape in shapes.items() if len(shape) == 4 and shape[1] == RGB), "")
-    if (
-        "in_channels" not in given
-        and first in state
-        and state[first].ndim == 4
-        and state[first].shape[1] not in (0, RGB)
-    ):
-        options["in_channels"] = state[first].shape[1]
+    if first in state and state[first].ndim == 4 and state[first].shape[1] not in (0, RGB):
+        options.setdefault("in_channels", state[first].shape[1])
     classes = classes_of(name)
     # The class count shows as one number in place of this one in the first axis of the head, wherever that is; in a
     # detector times the anchors of a place.
