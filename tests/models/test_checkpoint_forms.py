@@ -116,7 +116,7 @@ class Foreign:
 @pytest.mark.parametrize(
     ("contents", "message", "hint"),
     [
-        (lambda: made.optimiser(), "state of an optimiser", "beside it"),
+        (made.optimiser, "state of an optimiser", "beside it"),
         (lambda: {"optimizer": made.optimiser(), "epoch": 3}, "state of an optimiser", "beside it"),
         (lambda: made.RAW, r"a whole pickled module \(tests\.helpers\.checkpoints\.Net", "--trust-pickle"),
         # Ultralytics

@@ -21,8 +21,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A checkpoint (.pt, .pth, .ckpt, .bin, .safetensors, or a folder of parts), a torchvision name or timm:NAME "
-        "with --weights, a factory pkg.module:callable, a run directory of topocompress, or 'digits'.",
+        help="A checkpoint (.pt, .pth, .ckpt, .bin, .safetensors or a folder of parts), a torchvision name or "
+        "timm:NAME with --weights, a factory pkg.module:callable, a run directory of topocompress, or 'digits'.",
         show_default=False,
     ),
 ]
