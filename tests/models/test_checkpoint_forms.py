@@ -106,6 +106,18 @@ def test_a_deeper_network_is_not_taken_for_a_shallower_one(tmp_path):
         load_model(path, arch="resnet18")
 
 
+def test_copies_in_another_precision_are_named(tmp_path):
+    contents = {"model": {key: value.double() for key, value in made.raw().items()}, "model_ema": made.averaged()}
+    found = loaded(made.by_torch(lambda: contents)(tmp_path))
+    assert "'model' fits as well" in found.note
+
+
+def test_tensors_of_another_kind_beside_the_weights(tmp_path):
+    contents = {"state_dict": made.raw(), "mask": torch.eye(3).to_sparse(), "args": made.namespace()}
+    found = loaded(made.by_torch(lambda: contents)(tmp_path))
+    assert "not read: mask (torch._utils._rebuild_sparse_tensor)" in found.note
+
+
 # --- what cannot be loaded
 
 
@@ -126,6 +138,11 @@ class Foreign:
             "--trust-pickle",
         ),
         (lambda: {"state": Foreign()}, "pickled Python objects", "--trust-pickle"),
+        (
+            lambda: {**made.raw(), "fc.weight": torch.ones(3, 4).to_sparse()},
+            r"fc\.weight is a sparse tensor",
+            "float32",
+        ),
         (lambda: list(made.RAW.parameters()), "tensors without names", "state_dict"),
         (lambda: {k: v for k, v in made.raw().items() if k != "fc.bias"}, r"missing fc\.bias", "--arch-args"),
         (lambda: made.under("backbone.", {k: v for k, v in made.raw().items() if "fc" not in k}), "missing fc", ""),

@@ -119,6 +119,8 @@ def find_weights(contents: Any, source: str, *, key: str | None = None, foreign:
         notes.append(f"objects beside the weights were not loaded: {_listed(foreign)}")
     if found.nameless:
         notes.append(f"{_listed(found.nameless)} holds tensors without names, which were not used")
+    if found.unread:
+        notes.append(f"tensors of a kind that was not read: {_listed(found.unread)}")
     if found.modules:
         notes.append(f"pickled modules were not loaded: {_listed(list(found.modules))}")
     ordered = sorted(found.candidates, key=lambda candidate: preference(candidate.name))
@@ -133,6 +135,7 @@ class _Search:
         self.modules: dict[str, str] = {}
         self.nameless: list[str] = []
         self.optimisers: list[str] = []
+        self.unread: list[str] = []
         self.seen: dict[int, Any] = {}
 
     def walk(self, node: Any, name: str, depth: int = 0) -> None:
@@ -142,8 +145,7 @@ class _Search:
         if isinstance(node, nn.Module):
             self.candidates.append(Candidate(name=name, state=dict(node.state_dict()), module=node))
         elif isinstance(node, Foreign):
-            if node.is_module:
-                self.modules[name or "the file itself"] = node.origin
+            self._foreign(node, name)
         elif isinstance(node, Mapping):
             if "param_groups" in node:
                 self.optimisers.append(name)
@@ -158,6 +160,12 @@ class _Search:
             elif len(node) <= _WIDTH:
                 for number, value in enumerate(node):
                     self.walk(value, _joined(name, str(number)), depth + 1)
+
+    def _foreign(self, node: Foreign, name: str) -> None:
+        if node.is_module:
+            self.modules[name or "the file itself"] = node.origin
+        elif node.origin.startswith(("torch._utils._rebuild", "torch.distributed.")):
+            self.unread.append(f"{name} ({node.origin})")
 
     def offers(self) -> list[str]:
         """What may be named with ``--weights-key``."""

@@ -14,7 +14,7 @@ from topocompress.models.architectures import build, of_kind, spelled
 from topocompress.models.checkpoints import check_dense, check_finite
 from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.factories import accepts, is_factory
-from topocompress.models.keys import differences, optional, view_note, views
+from topocompress.models.keys import differences, optional, same_values, view_note, views
 from topocompress.models.recognition import Recognised, recognise
 from topocompress.models.timm import is_timm
 from topocompress.types import Architecture
@@ -54,7 +54,6 @@ def fit(checkpoint: Checkpoint, where: str, *, arch: str | None, given: Mapping[
         found, note = _choose(checkpoint, lambda state, _: _fit_factory(arch, given, state, where))
     else:
         found, note = _choose(checkpoint, lambda state, name: _recognised(state, name or arch, given, where))
-    check_dense(found.state, where)
     check_finite(found.state, where)
     module = build(found.architecture)
     own = module.state_dict()
@@ -70,26 +69,25 @@ def _choose(
 ) -> tuple[Recognised, str]:
     """The first state dict that fits, and what to say of the others."""
     largest = sorted(checkpoint.candidates, key=lambda candidate: -len(candidate.state))[:_TRIED]
+    tried = set(map(id, largest))
     fits: list[tuple[Candidate, Recognised]] = []
     errors: dict[int, ModelError] = {}
     for candidate in checkpoint.candidates:
-        if candidate not in largest:
+        if id(candidate) not in tried:
             continue
         try:
-            fits.append((candidate, fit_one(candidate.state, spelled(fits[0][1].architecture) if fits else None)))
+            fitted = fit_one(candidate.state, spelled(fits[0][1].architecture) if fits else None)
+            check_dense(fitted.state, checkpoint.source)
+            fits.append((candidate, fitted))
         except ModelError as error:
             errors[id(candidate)] = error
     if not fits:
         raise errors[id(largest[0])]
     taken, found = fits[0]
-    copies = [candidate.name for candidate, other in fits[1:] if not _same(found.state, other.state)]
+    copies = [candidate.name for candidate, other in fits[1:] if not same_values(found.state, other.state)]
     alike = {id(candidate) for candidate, _ in fits}
     rest = [candidate.name for candidate in checkpoint.candidates if id(candidate) not in alike]
     return found, taken_note(taken.name, copies, rest)
-
-
-def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(value, two[key]) for key, value in one.items())
 
 
 def _recognised(state: Mapping[str, Tensor], name: str | None, given: Mapping[str, Any], where: str) -> Recognised:

@@ -137,7 +137,7 @@ def view_note(view: View, others: Sequence[View] = (), *, known: tuple[str, ...]
         others: Others that fit as well.
         known: Beginnings of names, as the network would have them, that are spoken of elsewhere.
     """
-    copies = [other.prefix.rstrip(".") for other in others if not _same(other, view)]
+    copies = [other.prefix.rstrip(".") for other in others if not same_values(view.state, other.state)]
     skipped = tuple(view.prefix + name for name in known) + tuple(other.prefix for other in others if other.prefix)
     names = [name for name in view.unused if not (skipped and name.startswith(skipped))]
     notes = [taken_note(view.prefix.rstrip("."), copies, ())] if copies else []
@@ -148,8 +148,13 @@ def view_note(view: View, others: Sequence[View] = (), *, known: tuple[str, ...]
     return "; ".join(notes)
 
 
-def _same(one: View, two: View) -> bool:
-    return all(torch.equal(value, two.state[key]) for key, value in one.state.items() if key in two.state)
+def same_values(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts hold the same numbers of the same kind, counters aside."""
+    needed = [key for key in {**one, **two} if not optional(key)]
+    return all(
+        key in one and key in two and one[key].dtype == two[key].dtype and torch.equal(one[key], two[key])
+        for key in needed
+    )
 
 
 def differences(view: View, shapes: Mapping[str, Sequence[int]]) -> str:
