@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.helpers import checkpoints as made
+from tests.helpers.checkpoint_forms import FORMS
 from tests.helpers.weights import same_state
 from topocompress.errors import ModelError
 from topocompress.models.loading import load_model
@@ -18,9 +19,9 @@ def loaded(path, **options):
     return load_model(path, arch=FACTORY, input_size=8, **options)
 
 
-@pytest.mark.parametrize("form", made.FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_forms(tmp_path, form):
-    write, expected, words = made.FORMS[form]
+    write, expected, words = FORMS[form]
     found = loaded(write(tmp_path))
     counters = {name for name in expected.state_dict() if "num_batches" in name}
     for name, value in expected.state_dict().items():
