@@ -37,8 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
     original = resnet20().eval()
-    state: Any = read_checkpoint(given.checkpoint)
-    original.load_state_dict(state)
+    original.load_state_dict(dict(read_checkpoint(given.checkpoint).candidates[0].state))
     found = load_data(f"imagefolder:{given.folder}", preprocessing=_SHAPE, samples=500, eval_samples=2000)
     photographs = load_data(None, preprocessing=_SHAPE, samples=500)
     if found.train is None or photographs.train is None:

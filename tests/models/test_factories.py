@@ -87,8 +87,9 @@ def test_failures_become_the_callers_error(module, spec, message, error):
 
 
 def test_options_that_do_not_fit_are_shown(module):
-    with pytest.raises(ModelError, match=r"Maker\.pair\(middle='x'\) failed: TypeError"):
+    with pytest.raises(ModelError, match=r"Maker\.pair cannot be called with middle='x'.*middle") as caught:
         call_factory(f"{module}:Maker.pair", ModelError, middle="x")
+    assert "(left=1, right=2)" in caught.value.hint
 
 
 def test_an_error_of_ours_is_passed_on(module):

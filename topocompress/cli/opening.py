@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topocompress.cli.options import pixels
+from topocompress.cli.options import arguments, pixels
 from topocompress.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +20,21 @@ Arch = Annotated[
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", help="For a name: a checkpoint file, or DEFAULT for the published ones.")
+]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        help="Which weights of a checkpoint to take, as dotted keys; without it, an average (EMA) before raw ones.",
+    ),
+]
+ArchArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch-args",
+        help="Arguments for the factory or architecture, such as num_classes=5 or 'width=0.5 name=abc'. Repeatable.",
+        metavar="NAME=VALUE",
+    ),
 ]
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
@@ -38,6 +53,8 @@ class Opening:
 
     arch: Arch = None
     weights: Weights = None
+    weights_key: WeightsKey = None
+    arch_args: ArchArgs = None
     trust_pickle: TrustPickle = False
     input_size: InputSize = None
     resize: Resize = None
@@ -61,6 +78,8 @@ class Opening:
             model,
             arch=self.arch,
             weights=self.weights,
+            weights_key=self.weights_key,
+            arch_args=arguments(self.arch_args or ()),
             trust_pickle=self.trust_pickle,
             input_size=pixels(self.input_size),
             resize=self.resize,

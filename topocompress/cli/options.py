@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
+from topocompress.errors import CriterionError, DataError, ModelError, PlanError, TopologyError
 from topocompress.topology.scale import DEFAULT_SCALE as _SCALE
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A checkpoint (.pt, .pth, .safetensors), a torchvision name or timm:NAME with --weights, a factory "
-        "pkg.module:callable, a run directory of topocompress, or 'digits'.",
+        help="A checkpoint (.pt, .pth, .ckpt, .bin, .safetensors or a folder of parts), a torchvision name or "
+        "timm:NAME with --weights, a factory pkg.module:callable, a run directory of topocompress, or 'digits'.",
         show_default=False,
     ),
 ]
@@ -83,6 +85,8 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 DEFAULT_SCALE = _SCALE
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
+_PYTHON = {"True": True, "False": False, "None": None}
+"""What people write who know Python better than JSON; taken for texts, all three would be true."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -210,6 +214,29 @@ def pixels(text: str | None) -> int | tuple[int, int] | None:
     if len(sizes) not in (1, 2) or min(sizes, default=0) < 1:
         raise DataError(f"cannot read the input size {text!r}", hint="For example: --input-size 224 or 224x320")
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def arguments(words: Sequence[str]) -> dict[str, Any]:
+    """What ``--arch-args`` says: names and values, these as JSON has them, or else as text.
+
+    Raises:
+        ModelError: Not of this form, or a name that stands there twice.
+    """
+    found: dict[str, Any] = {}
+    for word in " ".join(words).split():
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise ModelError(f"cannot read --arch-args {word!r}", hint="For example: --arch-args num_classes=5")
+        if name in found:
+            raise ModelError(f"--arch-args names {name} twice", hint="Give each argument once.")
+        if text in _PYTHON:
+            found[name] = _PYTHON[text]
+            continue
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

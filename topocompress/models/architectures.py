@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from topocompress.types import Architecture
 
 BUILTIN = {"digits": DigitsNet}
 HINT = "Name the architecture: --arch NAME (torchvision), --arch timm:NAME or --arch pkg.module:factory (your own)."
+ARGUMENTS_HINT = "For example: --arch-args num_classes=5; what is not plain goes into a factory of your own."
 RGB = 3
 """Input channels of all of torchvision's architectures."""
 
@@ -71,12 +73,14 @@ def build(architecture: Architecture) -> nn.Module:
     """Build a network in eval mode, with untrained weights. The caller's random state is left as it was.
 
     Beside the options of its own builder a torchvision network takes ``in_channels``, the number of channels of its
-    input where that is not 3. A network of timm takes ``num_classes`` and ``in_channels`` only.
+    input where that is not 3. A network of timm takes ``num_classes``, ``in_channels``, ``img_size`` and
+    ``global_pool`` only.
 
     Raises:
         ModelError: The name is unknown, the options do not fit, or the factory fails.
     """
     kind, name, options = architecture.kind, architecture.name, dict(architecture.options)
+    check_options(options)
     if kind == "object":
         raise ModelError(f"{name} is the caller's own module, which only the caller can build", hint=HINT)
     with torch.random.fork_rng(devices=[]):
@@ -94,6 +98,22 @@ def build(architecture: Architecture) -> nn.Module:
             return _construct(name, options).eval()
         except (TypeError, ValueError) as error:
             raise ModelError(f"cannot build {name} with {options}: {error}", hint="Check its options.") from error
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse arguments that a run directory could not keep, or that are no arguments: a file may name them.
+
+    Raises:
+        ModelError: A name that is none, or a value that is no text, finite number, true, false or null.
+    """
+    for name, value in options.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ModelError(f"{name!r} is not the name of an argument", hint=ARGUMENTS_HINT)
+        plain = value is None or type(value) in (str, int, bool) or (type(value) is float and math.isfinite(value))
+        if not plain:
+            raise ModelError(
+                f"the argument {name}={value!r} is no text, number, true, false or null", hint=ARGUMENTS_HINT
+            )
 
 
 def is_known(name: str) -> bool:
@@ -158,6 +178,8 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
 
     # avoids a slow start and a warning about it
     given: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if "weights_backbone" in options:
+        raise ValueError("no such option: weights_backbone")
     if name in dense_names():
         given["weights_backbone"] = None  # which torchvision would download
     given.update(options)

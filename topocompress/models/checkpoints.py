@@ -2,57 +2,102 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickletools
+import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from topocompress.errors import ModelError
+from topocompress.models.contents import SAVE_HINT as _SAVE_HINT
+from topocompress.models.contents import Checkpoint, find_weights
 from topocompress.models.factories import current_directory_importable
+from topocompress.models.pickle_survey import foreign_names, survey
+from topocompress.models.pickles import read_inert
+from topocompress.models.shards import index_in, read_index
 
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
-_SAVE_HINT = "Save the weights instead: torch.save(model.state_dict(), 'model.pt')."
+_PACKED = {
+    b"\x1f\x8b": "file packed by gzip",
+    b"BZh": "file packed by bzip2",
+    b"\xfd7zXZ": "file packed by xz",
+    b"(\xb5/\xfd": "file packed by zstd",
+    b"7z\xbc\xaf": "7z archive",
+    b"Rar!": "rar archive",
+}
 _BROKEN_HINT = "Copy or download it again, and compare the sizes."
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> dict[str, Tensor] | nn.Module:
-    """Read a state dict from a .safetensors, .pt or .pth file; the format is told by the content.
+def read_checkpoint(
+    path: str | os.PathLike[str], *, trust_pickle: bool = False, weights_key: str | None = None
+) -> Checkpoint:
+    """Read the weights of a file; the format is told by the content.
 
-    State dicts nested under ``state_dict``, ``model`` and the like are found; the prefixes that DataParallel,
-    ``torch.compile`` and Lightning put before every key are stripped.
+    Files of ``torch.save`` (.pt, .pth, .ckpt, .bin), of safetensors and pickles with numpy arrays, and what is split
+    into several files with an index (``model.safetensors.index.json``), given as the index or as the folder.
 
     Args:
-        path: The file.
-        trust_pickle: Let the file run code of its own, which a pickled module needs.
+        path: The file or folder.
+        trust_pickle: Let the file run code of its own, which a pickled module needs. Otherwise objects beside the
+            weights are left out.
+        weights_key: Which of several state dicts to take, as dotted keys.
 
     Returns:
-        Name to tensor, on the CPU, all finite; a module only with ``trust_pickle``, if the file holds a whole one.
+        Every state dict in it, on the CPU; a module only with ``trust_pickle``, if the file holds a whole one.
 
     Raises:
-        ModelError: Missing, empty, truncated, another format, pickled without ``trust_pickle``, or NaN or Inf inside.
+        ModelError: Missing, empty, truncated, another format, or no weights inside.
     """
     file = Path(path)
+    if file.is_dir():
+        file = index_in(file)
     _check_readable(file)
     with file.open("rb") as stream:
         head = stream.read(64).ljust(64, b"\0")
-    if zipfile.is_zipfile(file):
+        stream.seek(257)
+        tar = stream.read(5) == b"ustar"
+    foreign: list[str] = []
+    if file.suffix.lower() == ".json":
+        parts = read_index(file)
+        contents: Any = {}
+        for part, names in parts.items():
+            inside = _merged(read_checkpoint(part, trust_pickle=trust_pickle))
+            if lacking := [name for name in names if name not in inside]:
+                raise ModelError(f"{part} lacks {lacking[0]}, which {file} says it holds", hint=_BROKEN_HINT)
+            contents.update((name, inside[name]) for name in names)
+    elif zipfile.is_zipfile(file):
         _refuse_other_archives(file)
+        contents, foreign = _read_torch(file, trust_pickle=trust_pickle)
     elif head[8:9] == b"{":
-        return _as_state_dict(_read_safetensors(file), file)
+        contents = _read_safetensors(file)
     else:
-        _refuse_other_formats(file, head)
-    loaded = _read_torch(file, trust_pickle=trust_pickle)
-    if isinstance(loaded, nn.Module):
-        check_finite(loaded.state_dict(), str(file))
-        return loaded
-    return _as_state_dict(loaded, file)
+        _refuse_other_formats(file, head, tar=tar)
+        contents, foreign = _read_torch(file, trust_pickle=trust_pickle)
+    return find_weights(contents, str(file), key=weights_key, foreign=foreign)
+
+
+def _merged(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """The tensors of one of several files, which holds nothing else."""
+    if len(checkpoint.candidates) != 1 or checkpoint.candidates[0].name:
+        raise ModelError(f"{checkpoint.source} holds more than a part of a state dict", hint="Give this file itself.")
+    return checkpoint.candidates[0].state
+
+
+def check_dense(state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are quantised or sparse.
+
+    Raises:
+        ModelError: Names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if tensor.is_quantized or tensor.layout != torch.strided:
+            kind = "quantised" if tensor.is_quantized else "sparse"
+            raise ModelError(
+                f"{where}: {name} is a {kind} tensor, which cannot be pruned", hint="Use the float32 weights."
+            )
 
 
 def check_finite(state: Mapping[str, Tensor], where: str) -> None:
@@ -103,7 +148,10 @@ def _refuse_other_archives(file: Path) -> None:
         raise ModelError(f"{file} is a zip archive, but not one that torch.save writes", hint=_SAVE_HINT)
 
 
-def _refuse_other_formats(file: Path, head: bytes) -> None:
+def _refuse_other_formats(file: Path, head: bytes, *, tar: bool) -> None:
+    packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "tar archive" if tar else "")
+    if packed:
+        raise ModelError(f"{file} is a {packed}", hint="Unpack it first, and give the checkpoint inside.")
     # ONNX is a protobuf without a magic number: field 1 (ir_version, a small varint), then the next of its fields.
     if file.suffix.lower() == ".onnx" or (head[0] == 0x08 and head[1] < 32 and head[2] in (0x12, 0x1A, 0x3A, 0x42)):
         raise ModelError(
@@ -132,101 +180,30 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise ModelError(f"{file} is not a safetensors file, or is truncated ({error})", hint=_BROKEN_HINT) from error
 
 
-def _read_torch(file: Path, *, trust_pickle: bool) -> Any:
+def _read_torch(file: Path, *, trust_pickle: bool) -> tuple[Any, list[str]]:
+    """What ``torch.save`` wrote, and the classes in it that were not loaded."""
     if trust_pickle:
         try:
             with current_directory_importable():
-                return torch.load(file, weights_only=False, map_location="cpu")
+                return torch.load(file, weights_only=False, map_location="cpu"), []
         except Exception as error:  # unpickling runs the file's own code, which may raise anything
             raise ModelError(
                 f"cannot load {file}: {type(error).__name__}: {error}",
                 hint="Run where the classes it was saved from can be imported; otherwise the file may be truncated.",
             ) from error
     try:
-        return torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged file makes the reader raise nearly anything (KeyError, EOFError, ...)
-        foreign = _foreign_classes(file)
-        if not foreign:
-            raise ModelError(
-                f"{file} is not a PyTorch checkpoint, or is truncated ({type(error).__name__})", hint=_BROKEN_HINT
-            ) from error
-        kind = "a whole pickled module" if any(_is_layer(name) for name in foreign) else "pickled Python objects"
+        names = survey(file)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles in another protocol, which it then refuses
+                return torch.load(file, weights_only=True, map_location="cpu"), []
+        except Exception:  # noqa: BLE001  # foreign objects, or the file is damaged, which the next reader tells
+            return read_inert(file), foreign_names(names)
+    except Exception as error:  # a damaged file makes the readers raise nearly anything (KeyError, EOFError, ...)
         raise ModelError(
-            f"{file} holds {kind} ({', '.join(foreign[:3])}); loading it would run code from the file",
-            hint=f"{_SAVE_HINT} If you trust who made the file, add --trust-pickle.",
+            f"{file} is not a PyTorch checkpoint, or is truncated ({_reason(error)})", hint=_BROKEN_HINT
         ) from error
 
 
-def _is_layer(name: str) -> bool:
-    return name.startswith(("torch.nn.modules.", "torchvision.models."))
-
-
-def _foreign_classes(file: Path) -> list[str]:
-    """Names of the classes that the pickle asks for and a state dict does not need; nothing is executed."""
-    names: dict[str, None] = {}
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, EOFError):
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                data = archive.read(member)
-        else:
-            data = file.read_bytes()
-        names.update(dict.fromkeys(_globals_in(data)))
-    return [name for name in names if not _is_data(name)]
-
-
-def _is_data(name: str) -> bool:
-    """Whether a class may stand in a state dict: ordered dictionaries and torch's own tensors and storages."""
-    code = ("torch.nn.modules.", "torch.fx.", "torch.jit.")
-    return name == "collections.OrderedDict" or (name.startswith("torch.") and not name.startswith(code))
-
-
-def _globals_in(data: bytes) -> Iterator[str]:
-    position = 0
-    strings: list[str] = []
-    # torch.save's old format is several pickles one after the other.
-    while position < len(data) and data[position] == 0x80:
-        for opcode, argument, at in pickletools.genops(data[position:]):
-            if isinstance(argument, str):
-                if opcode.name == "GLOBAL":
-                    yield argument.replace(" ", ".")
-                strings.append(argument)
-            elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
-                yield ".".join(strings[-2:])
-            elif opcode.name == "STOP":
-                position += (at or 0) + 1
-                break
-        else:
-            return
-
-
-def _as_state_dict(loaded: Any, file: Path) -> dict[str, Tensor]:
-    found = _find_state_dict(loaded)
-    if not found:
-        what = f"a {type(loaded).__name__}"
-        if isinstance(loaded, Mapping):
-            what += f" with the keys {', '.join(map(repr, list(loaded)[:5]))}" if loaded else " without entries"
-        raise ModelError(f"{file} holds no weights: {what}", hint=_SAVE_HINT)
-    for name, tensor in found.items():
-        if tensor.is_quantized or tensor.is_sparse:
-            kind = "quantised" if tensor.is_quantized else "sparse"
-            raise ModelError(
-                f"{file}: {name} is a {kind} tensor, which cannot be pruned", hint="Use the float32 weights."
-            )
-    check_finite(found, str(file))
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return found
-
-
-def _find_state_dict(loaded: Any, depth: int = 0) -> dict[str, Tensor]:
-    if isinstance(loaded, nn.Module):
-        return dict(loaded.state_dict())
-    if not isinstance(loaded, Mapping) or depth > 3:
-        return {}
-    for key in _NESTED:
-        if key in loaded and (inner := _find_state_dict(loaded[key], depth + 1)):
-            return inner
-    # Counters and settings beside the tensors are common and carry no weights.
-    return {str(name): value.detach() for name, value in loaded.items() if isinstance(value, Tensor)}
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")

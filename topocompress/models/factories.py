@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,14 @@ def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> A
         TopocompressError: As ``error``, or any of ours that the factory raises itself.
     """
     factory = load_factory(spec, error)
+    if options and (signature := _signature(factory)) is not None:
+        try:
+            signature.bind(**options)
+        except TypeError as failure:
+            given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+            raise error(
+                f"{spec} cannot be called with {given}: {failure}", hint=f"Its arguments are {signature}."
+            ) from failure
     try:
         with current_directory_importable():
             return factory(**options)
@@ -83,3 +92,20 @@ def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> A
             f"{spec}({given}) failed: {type(failure).__name__}: {failure}",
             hint="Fix the factory; it must work when called with just these arguments.",
         ) from failure
+
+
+def accepts(spec: str, argument: str, error: type[TopocompressError]) -> bool:
+    """Whether a factory names an argument among its own.
+
+    Raises:
+        TopocompressError: As :func:`load_factory`.
+    """
+    signature = _signature(load_factory(spec, error))
+    return signature is not None and argument in signature.parameters
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return None

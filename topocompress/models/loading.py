@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from topocompress.errors import ModelError
-from topocompress.models.architectures import build, check_name, is_known, of_kind, published_weights, torchvision_names
+from topocompress.models.architectures import (
+    build,
+    check_name,
+    check_options,
+    is_known,
+    of_kind,
+    published_weights,
+    torchvision_names,
+)
 from topocompress.models.checkpoints import check_finite, read_checkpoint
+from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
+from topocompress.models.fitting import fit
 from topocompress.models.preprocessing import default_preprocessing, overridden, published_preprocessing
-from topocompress.models.recognition import recognise
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
 from topocompress.types import Architecture, Preprocessing, PruningPlan
+
+_Reader = Callable[[str | Path], Checkpoint]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +68,14 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     resize: int | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    weights_key: str | None = None,
 ) -> LoadedModel:
     """Load a trained network.
 
     Args:
-        source: A checkpoint file, a torchvision name or ``timm:NAME`` (with ``weights``), ``digits``, or
-            ``pkg.module:factory``, whose call returns the network.
+        source: A checkpoint file (or a folder with one in parts), a torchvision name or ``timm:NAME`` (with
+            ``weights``), ``digits``, or ``pkg.module:factory``, whose call returns the network.
         arch: Architecture of a checkpoint: a torchvision name, ``timm:NAME``, ``digits`` or ``pkg.module:factory``; by
             default it is inferred from the keys and shapes, among torchvision's.
         weights: For a name or a factory: a checkpoint file; for a name also ``DEFAULT`` or another name of its
@@ -72,20 +87,34 @@ def load_model(
         mean: Per-channel mean of the normalisation, in units of 0..1; one number serves all channels.
         std: Per-channel standard deviation, likewise.
         resize: Length of the short side in pixels before the centre crop.
+        arch_args: Arguments for the factory, or for the builder of a named architecture: texts, numbers, booleans.
+        weights_key: Which of several weights in a checkpoint to take, as dotted keys; by default those that would be
+            deployed (EMA before raw ones), which the note then says.
 
     Raises:
         ModelError: Not found, not readable, not recognised, holds NaN or Inf, or does not run at its input size.
     """
-    text = str(source)
-    if isinstance(source, str) and is_known(text):
-        loaded = _from_name(text, arch=arch, weights=weights, trust_pickle=trust_pickle)
-    elif isinstance(source, str) and is_factory(text) and not Path(text).exists():
+    text, given = str(source), dict(arch_args or {})
+    check_options(given)
+    read = functools.partial(read_checkpoint, trust_pickle=trust_pickle, weights_key=weights_key)
+    named = isinstance(source, str) and (is_known(text) or (is_factory(text) and not Path(text).exists()))
+    if weights_key is not None and named and (weights is None or not Path(weights).exists()):
+        raise ModelError(f"--weights-key {weights_key} is given without a file", hint="Add --weights FILE.")
+    if named and is_known(text):
+        loaded = _from_name(text, arch=arch, weights=weights, read=read, given=given)
+    elif named:
         if arch is not None:
             raise ModelError(f"--arch {arch} is given beside the factory {text}", hint="Leave out --arch.")
-        loaded = _from_factory(text, weights=weights, trust_pickle=trust_pickle, num_classes=num_classes)
+        loaded = _from_factory(text, weights=weights, read=read, given=_counted(given, num_classes))
     else:
         _check_file(Path(source), weights)
-        loaded = _from_checkpoint(text, Path(source), arch=arch, trust_pickle=trust_pickle, num_classes=num_classes)
+        if given and arch is None:
+            raise ModelError(
+                f"--arch-args {' '.join(given)} are given, but no architecture", hint="Name it: --arch NAME."
+            )
+        factory = arch is not None and is_factory(arch) and not is_timm(arch)
+        given = _counted(given, num_classes) if factory else given
+        loaded = _from_checkpoint(text, Path(source), arch=arch, read=read, given=given)
     found = loaded.architecture.options.get("num_classes", num_classes)
     if num_classes is not None and found != num_classes:
         raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out num_classes.")
@@ -94,6 +123,10 @@ def load_model(
     check_finite(loaded.module.state_dict(), text)
     _check_runs(loaded.module, preprocessing, text)
     return replace(loaded, source=text, preprocessing=preprocessing)
+
+
+def _counted(given: Mapping[str, Any], num_classes: int | None) -> dict[str, Any]:
+    return {**({} if num_classes is None else {"num_classes": num_classes}), **given}
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -106,11 +139,6 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _check_file(path: Path, weights: str | None) -> None:
-    if path.is_dir():
-        raise ModelError(
-            f"{path} is a directory, not a checkpoint",
-            hint="Give a .pt, .pth or .safetensors file, or a run directory.",
-        )
     if not path.exists() and path.suffix == "" and len(path.parts) == 1:
         import difflib
 
@@ -127,11 +155,13 @@ def _check_file(path: Path, weights: str | None) -> None:
         )
 
 
-def _from_name(name: str, *, arch: str | None, weights: str | None, trust_pickle: bool) -> LoadedModel:
+def _from_name(
+    name: str, *, arch: str | None, weights: str | None, read: _Reader, given: Mapping[str, Any]
+) -> LoadedModel:
     if arch not in (None, name):
         raise ModelError(f"--arch {arch} contradicts the model {name}", hint="--arch is for checkpoints: leave it out.")
     if name == "digits" and weights is None:
-        return _with_weights(read_checkpoint(CHECKPOINT), str(CHECKPOINT.name), arch=name)
+        return _with_weights(read_checkpoint(CHECKPOINT), str(CHECKPOINT.name), arch=name, given=given)
     check_name(name)
     published = {} if name == "digits" else timm_weights(name) if is_timm(name) else published_weights(name)
     if weights is None:
@@ -142,18 +172,22 @@ def _from_name(name: str, *, arch: str | None, weights: str | None, trust_pickle
         )
     key = weights.partition("_Weights.")[2] or weights  # torchvision's full spelling: ResNet18_Weights.DEFAULT
     if published and (key == "DEFAULT" or key in published):
+        if given:
+            raise ModelError(
+                f"--arch-args are given beside the published weights {weights}, which are for the network as published",
+                hint="Leave them out, or give a checkpoint: --weights FILE.",
+            )
         return _download_from_timm(published, key) if is_timm(name) else _download(name, key)
     if not Path(weights).exists():
         accepted = ", ".join(["a checkpoint file", *(["DEFAULT", *published] if published else [])])
         raise ModelError(f"{name} has no weights {weights!r}, and no such file exists", hint=f"Accepted: {accepted}.")
-    return _with_weights(read_checkpoint(weights, trust_pickle=trust_pickle), weights, arch=name)
+    return _with_weights(read(weights), weights, arch=name, given=given)
 
 
-def _from_factory(spec: str, *, weights: str | None, trust_pickle: bool, num_classes: int | None) -> LoadedModel:
+def _from_factory(spec: str, *, weights: str | None, read: _Reader, given: Mapping[str, Any]) -> LoadedModel:
     if weights is not None:
-        contents = read_checkpoint(weights, trust_pickle=trust_pickle)
-        return _with_weights(contents, weights, arch=spec, num_classes=num_classes)
-    architecture = of_kind(spec, {} if num_classes is None else {"num_classes": num_classes})
+        return _with_weights(read(weights), weights, arch=spec, given=given)
+    architecture = of_kind(spec, given)
     module = build(architecture)
     return LoadedModel(
         module=module,
@@ -165,18 +199,22 @@ def _from_factory(spec: str, *, weights: str | None, trust_pickle: bool, num_cla
 
 
 def _from_checkpoint(
-    text: str, path: Path, *, arch: str | None, trust_pickle: bool, num_classes: int | None
+    text: str, path: Path, *, arch: str | None, read: _Reader, given: Mapping[str, Any]
 ) -> LoadedModel:
-    contents = read_checkpoint(path, trust_pickle=trust_pickle)
-    if isinstance(contents, nn.Module) and arch is None:
-        return _from_module(contents, text)
-    return _with_weights(contents, text, arch=arch, num_classes=num_classes)
+    checkpoint = read(path)
+    first = checkpoint.candidates[0]
+    if arch is None and first.module is not None:
+        check_finite(first.state, text)
+        said = taken_note(first.name, [other.name for other in checkpoint.candidates[1:]], ())
+        loaded = _from_module(first.module, text)
+        return replace(loaded, note="; ".join(filter(None, (said, loaded.note))))
+    return _with_weights(checkpoint, text, arch=arch, given=given)
 
 
 def _from_module(module: nn.Module, source: str) -> LoadedModel:
     """A whole module from a pickle; told by its printed form whether torchvision can build the same."""
     try:
-        found = _with_weights(module.state_dict(), source, arch=None)
+        found = _with_weights(_weights_of(module, source), source, arch=None)
     except ModelError:
         found = None
     if found is not None and repr(found.module) == repr(module.eval()):
@@ -193,44 +231,20 @@ def _from_module(module: nn.Module, source: str) -> LoadedModel:
 
 
 def _with_weights(
-    contents: Mapping[str, Tensor] | nn.Module, where: str, *, arch: str | None, num_classes: int | None = None
+    checkpoint: Checkpoint, where: str, *, arch: str | None, given: Mapping[str, Any] | None = None
 ) -> LoadedModel:
-    state = contents.state_dict() if isinstance(contents, nn.Module) else contents
-    note = ""
-    if arch is not None and is_factory(arch) and not is_timm(arch):
-        architecture = of_kind(arch, {} if num_classes is None else {"num_classes": num_classes})
-    else:
-        try:
-            recognised = recognise(state, arch)
-        except ModelError as error:
-            raise ModelError(f"{where}: {error.what}", hint=error.hint) from error
-        architecture, state, note = recognised.architecture, recognised.state, recognised.note
-    module = build(architecture)
-    _fill(module, state, f"{where} does not fit {architecture.name}")
-    preprocessing = default_preprocessing(architecture, module)
-    return LoadedModel(module=module, architecture=architecture, preprocessing=preprocessing, source=where, note=note)
+    fitted = fit(checkpoint, where, arch=arch, given=given or {})
+    return LoadedModel(
+        module=fitted.module,
+        architecture=fitted.architecture,
+        preprocessing=default_preprocessing(fitted.architecture, fitted.module),
+        source=where,
+        note=fitted.note,
+    )
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], complaint: str) -> None:
-    # Starting from the module's own dictionary keeps its version marks, which some modules (MNASNet) insist on.
-    own = module.state_dict()
-    if not own.keys() & state.keys() and all(f"model.{name}" in own for name in state):
-        state = {f"model.{name}": tensor for name, tensor in state.items()}
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    extra = [name for name in state if name not in own]
-    unlike = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    for what, names in (("missing", missing), ("unexpected", extra), ("shape of", unlike)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(
-                f"{complaint}: {what} {', '.join(names[:3])}{more}", hint="Name the architecture it was saved from."
-            )
-    own.update(state)
-    module.load_state_dict(own)
+def _weights_of(module: nn.Module, source: str) -> Checkpoint:
+    return Checkpoint(source=source, candidates=(Candidate(name="", state=dict(module.state_dict())),))
 
 
 def _download(name: str, key: str) -> LoadedModel:
@@ -245,7 +259,7 @@ def _download(name: str, key: str) -> LoadedModel:
             f"cannot download the weights {name} {member.name}: {error}",
             hint=f"Download {member.url} elsewhere and give the file: --weights FILE.",
         ) from error
-    loaded = _with_weights(module.state_dict(), f"{name} {member.name}", arch=name)
+    loaded = _with_weights(_weights_of(module, name), f"{name} {member.name}", arch=name)
     note = f"torchvision weights {member.name}"
     classes = tuple(member.meta.get("categories", ()))
     return replace(loaded, preprocessing=published_preprocessing(member), note=note, classes=classes)
@@ -256,7 +270,7 @@ def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
     name = published[tag]  # with its tag, to which the preprocessing belongs
     with torch.random.fork_rng(devices=[]):
         module = construct_timm(name, {}, pretrained=True)
-    return replace(_with_weights(module.state_dict(), name, arch=name), note=f"timm weights {tag}")
+    return replace(_with_weights(_weights_of(module, name), name, arch=name), note=f"timm weights {tag}")
 
 
 def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> None:

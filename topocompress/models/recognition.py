@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from topocompress.models.architectures import (
     shapes_of,
     torchvision_names,
 )
+from topocompress.models.keys import View, differences, listed, optional, unwrapped, view_note, views
 from topocompress.types import Architecture
 
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -61,41 +63,52 @@ def infer_architecture(state: Mapping[str, Tensor]) -> Architecture:
     return recognise(state).architecture
 
 
-def recognise(state: Mapping[str, Tensor], name: str | None = None) -> Recognised:
+def recognise(
+    state: Mapping[str, Tensor], name: str | None = None, given: Mapping[str, Any] | None = None
+) -> Recognised:
     """Fit a state dict to one architecture, or to whichever of the known ones fits.
 
     No two torchvision architectures share both keys and shapes (but for one pair, of which a note tells), so the answer
     does not depend on the order. The number of classes and the number of input channels may differ from the published
-    ones.
+    ones. Prefixes of wrappers are found, and the tensors that no module has are listed in the note.
 
     Args:
-        state: Name to tensor, as :func:`topocompress.models.checkpoints.read_checkpoint` returns it.
+        state: Name to tensor, as a file has it.
         name: A torchvision name, ``digits`` or ``timm:NAME``; ``None`` tries all but those of timm.
+        given: Options of the builder that are known; for ``name`` only.
 
     Raises:
         ModelError: ``name`` is unknown, or nothing fits; names the nearest architecture and the first differences.
     """
     if name is not None:
         check_name(name)
-        if (found := _fit(name, state)) is None:
-            raise ModelError(f"the weights do not fit {name}: {_differences(name, state)}", hint=HINT)
+        try:
+            found = _fit(name, state, given or {})
+        except (TypeError, ValueError, KeyError) as error:
+            if isinstance(error, ModelError) or not given:
+                raise
+            raise ModelError(f"cannot build {name} with {dict(given)}: {error}", hint="Check --arch-args.") from error
+        if found is None:
+            raise ModelError(f"the weights do not fit {name}: {_differences(name, state, given or {})}", hint=HINT)
         return found
     dense = [known for known in dense_names() if known not in _TWINS]
     candidates = [*BUILTIN, *_by_size(state, torchvision_names()), *_by_size(state, dense)]
+    modules = _modules(state)
     for candidate in candidates:
-        if _kinship(candidate, state) == 1 and (found := _fit(candidate, state)) is not None:
+        theirs = _top_level_of(candidate)
+        if any(theirs <= ours for ours in modules) and (found := _fit(candidate, state, {})) is not None:
             twins = [f"the weights fit {twin}, too: name it with --arch if it is that" for twin in _twins(candidate)]
             return replace(found, note="; ".join(filter(None, (found.note, *twins))))
-    kinships = {candidate: _kinship(candidate, state) for candidate in candidates}
+    kinships = {candidate: _kinship(candidate, modules) for candidate in candidates}
     closest = max(kinships.values())
     if not closest:
         raise ModelError(
-            f"the weights fit no known architecture; none has modules like those of {_listed(list(state))}", hint=HINT
+            f"the weights fit no known architecture; none has modules like those of {listed(list(state))}", hint=HINT
         )
     kin = [candidate for candidate in candidates if kinships[candidate] == closest]
     nearest = max(kin, key=lambda known: _likeness(known, state))
     raise ModelError(
-        f"the weights fit no known architecture; nearest is {nearest}: {_differences(nearest, state)}", hint=HINT
+        f"the weights fit no known architecture; nearest is {nearest}: {_differences(nearest, state, {})}", hint=HINT
     )
 
 
@@ -114,14 +127,27 @@ def _twins(name: str) -> list[str]:
     return [twin for twin, known in _TWINS.items() if known == name]
 
 
-def _kinship(name: str, state: Mapping[str, Tensor]) -> float:
-    """Share of the top-level names, such as ``layer1`` or ``classifier``, that state dict and architecture both have.
+def _modules(state: Mapping[str, Tensor]) -> set[frozenset[str]]:
+    """The names right below every module of a state dict, any of which may be the network inside its wrappers."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for key in unwrapped(state):
+        parts = key.split(".")
+        for depth, part in enumerate(parts):
+            below[".".join(parts[:depth])].add(part)
+    return {frozenset(names) for names in below.values()}
+
+
+def _kinship(name: str, modules: Iterable[frozenset[str]]) -> float:
+    """Share of the top-level names, such as ``layer1`` or ``classifier``, that a module and an architecture both have.
 
     Costs little for many names: it is the same for all that differ only in depth or width.
     """
-    family = _FAMILY.findall(name)[0]
-    ours, theirs = _top_level(_keys(_normalised(name, state))), _family_top_level(family)
-    return len(ours & theirs) / len(ours | theirs)
+    theirs = _top_level_of(name)
+    return max((len(ours & theirs) / len(ours | theirs) for ours in modules), default=0)
+
+
+def _top_level_of(name: str) -> frozenset[str]:
+    return _family_top_level(_FAMILY.findall(name)[0])
 
 
 @functools.lru_cache(maxsize=64)
@@ -136,16 +162,15 @@ def _top_level(keys: Iterable[str]) -> frozenset[str]:
     return frozenset(key.partition(".")[0] for key in keys)
 
 
-def _plain(name: str) -> Shapes:
-    """Shapes of the architecture as published."""
-    return shapes_of(name, tuple(_options(name, {}).items()))
+def _plain(name: str, given: Mapping[str, Any] | None = None) -> Shapes:
+    """Shapes of the architecture as published, but for the options given."""
+    return shapes_of(name, tuple({**_options(name, {}), **(given or {})}.items()))
 
 
-def _normalised(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    heads = ("aux_classifier.",) if name.startswith(_SEGMENTATION) else _AUXILIARY.get(name, ())
+def _views(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[View]:
     if name.startswith("densenet"):
-        return {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
-    return {key: tensor for key, tensor in state.items() if not (heads and key.startswith(heads))}
+        state = {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
+    return views(_plain(name, given), state)
 
 
 def _options(name: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -161,24 +186,20 @@ def _options(name: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {}
 
 
-def _optional(key: str) -> bool:
-    return key.endswith("num_batches_tracked")  # a counter; checkpoints from before torch 0.4.1 lack it
-
-
 def _keys(shapes: Mapping[str, Any]) -> set[str]:
-    return {key for key in shapes if not _optional(key)}
+    return {key for key in shapes if not optional(key)}
 
 
-def _expected(name: str, state: Mapping[str, Tensor]) -> tuple[Shapes, dict[str, Any]]:
-    """Shapes of the architecture with the options, input channels and class count that the state dict shows."""
-    options = _options(name, state)
+def _expected(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> tuple[Shapes, dict[str, Any]]:
+    """Shapes of the architecture with the options, input channels and class count given or shown by the state dict."""
+    options = {**_options(name, state), **given}
     try:
         shapes = shapes_of(name, tuple(options.items()))
     except (TypeError, ValueError):  # for example a patch size that does not divide the image size
-        options, shapes = {}, shapes_of(name, ())
+        options, shapes = dict(given), shapes_of(name, tuple(given.items()))
     first = next((key for key, shape in shapes.items() if len(shape) == 4 and shape[1] == RGB), "")
     if first in state and state[first].ndim == 4 and state[first].shape[1] not in (0, RGB):
-        options["in_channels"] = state[first].shape[1]
+        options.setdefault("in_channels", state[first].shape[1])
     classes = classes_of(name)
     # The class count shows as one number in place of this one in the first axis of the head, wherever that is; in a
     # detector times the anchors of a place.
@@ -191,7 +212,7 @@ def _expected(name: str, state: Mapping[str, Tensor]) -> tuple[Shapes, dict[str,
         and shapes[key][0] % classes == 0
         and tuple(tensor.shape) != shapes[key]
     }
-    if len(counts) == 1 and (count := counts.pop()).is_integer():
+    if "num_classes" not in given and len(counts) == 1 and (count := counts.pop()).is_integer():
         options["num_classes"] = int(count)
     if "num_classes" in options or "in_channels" in options:
         shapes = shapes_of(name, tuple(options.items()))
@@ -199,13 +220,15 @@ def _expected(name: str, state: Mapping[str, Tensor]) -> tuple[Shapes, dict[str,
     return shapes, options
 
 
-def _fit(name: str, original: Mapping[str, Tensor]) -> Recognised | None:
-    state = _normalised(name, original)
-    if _keys(state) != _keys(_plain(name)):
+def _fit(name: str, original: Mapping[str, Tensor], given: Mapping[str, Any]) -> Recognised | None:
+    fits: list[tuple[View, dict[str, Any]]] = []
+    for view in _views(name, original, given):
+        shapes, options = _expected(name, view.state, given)
+        if view.complete and all(tuple(view.state[key].shape) == shapes[key] for key in _keys(shapes)):
+            fits.append((view, options))
+    if not fits:
         return None
-    shapes, options = _expected(name, state)
-    if any(tuple(state[key].shape) != shapes[key] for key in _keys(shapes)):
-        return None
+    view, options = fits[0]
     notes = []
     channels = options.get("in_channels", RGB)
     if channels != RGB:
@@ -213,8 +236,11 @@ def _fit(name: str, original: Mapping[str, Tensor]) -> Recognised | None:
             f"{channels} input channel{'s' * (channels > 1)} instead of {RGB}; "
             "normalised by the mean of ImageNet's statistics unless --mean and --std are given"
         )
-    if len(state) != len(original):
+    heads = ("aux_classifier.",) if name.startswith(_SEGMENTATION) else _AUXILIARY.get(name, ())
+    if any(key.startswith(tuple(view.prefix + head for head in heads)) for key in view.unused):
         notes.append("auxiliary heads dropped (only used in training)")
+    if note := view_note(view, [other for other, _ in fits[1:]], known=heads):
+        notes.append(note)
     if name in _AUXILIARY:
         # These weights were converted from another framework, which scaled its inputs differently; torchvision turns
         # the conversion (of three channels) on with its own weights, and nothing in a state dict tells.
@@ -223,33 +249,18 @@ def _fit(name: str, original: Mapping[str, Tensor]) -> Recognised | None:
             notes.append("transform_input=True assumed, as for torchvision's own 1000-class weights")
         elif channels == RGB:
             notes.append("if fine-tuned from torchvision's weights, normalise with --mean 0.5 --std 0.5")
-    return Recognised(architecture=of_kind(name, options), state=state, note="; ".join(notes))
+    return Recognised(architecture=of_kind(name, options), state=view.state, note="; ".join(notes))
 
 
-def _likeness(name: str, original: Mapping[str, Tensor]) -> tuple[int, int]:
+def _likeness(name: str, state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Order of nearness: keys in common less keys that differ, then equal shapes."""
-    state = _normalised(name, original)
-    shapes = _plain(name)
-    ours, theirs = _keys(state), _keys(shapes)
-    equal = sum(tuple(state[key].shape) == shapes[key] for key in ours & theirs)
-    return len(ours & theirs) - len(ours ^ theirs), equal
+    view, shapes = _views(name, state, {})[0], _plain(name)
+    ours = _keys(view.state)
+    equal = sum(tuple(view.state[key].shape) == shapes[key] for key in ours)
+    return len(ours) - len(view.missing) - len(view.stray) - len(view.unused), equal
 
 
-def _listed(keys: Sequence[str], limit: int = 3) -> str:
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + more
-
-
-def _differences(name: str, original: Mapping[str, Tensor]) -> str:
-    state = _normalised(name, original)
-    shapes, _ = _expected(name, state)
-    missing = [key for key in shapes if key not in state and not _optional(key)]
-    extra = [key for key in state if key not in shapes and not _optional(key)]
-    unlike = [
-        f"{key} {tuple(state[key].shape)} instead of {shapes[key]}"
-        for key in shapes
-        if key in state and tuple(state[key].shape) != shapes[key] and not _optional(key)
-    ]
-    found = {"missing": missing, "unexpected": extra, "shape of": unlike}
-    parts = [f"{what} {_listed(keys)}" for what, keys in found.items() if keys]
-    return "; ".join(parts) if parts else "no difference"
+def _differences(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> str:
+    view = _views(name, state, given)[0]
+    shapes, _ = _expected(name, view.state, given)
+    return differences(view, shapes)

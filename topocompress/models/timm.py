@@ -16,7 +16,12 @@ from topocompress.types import Preprocessing
 PREFIX = "timm:"
 # Names in timm's own registry only: it takes others for folders, or for places to download code and weights from.
 _NAME = re.compile(r"timm:\w+(\.\w+)?")
-_OPTIONS = {"num_classes": "num_classes", "in_channels": "in_chans"}
+_OPTIONS = {
+    "num_classes": "num_classes",
+    "in_channels": "in_chans",
+    "img_size": "img_size",
+    "global_pool": "global_pool",
+}
 """What may be asked of a builder, and how timm calls it. A file may name options, so these are all there are."""
 
 
@@ -46,7 +51,7 @@ def construct_timm(name: str, options: Mapping[str, Any], *, pretrained: bool = 
 
     Args:
         name: A name that :func:`check_timm_name` accepts.
-        options: ``num_classes`` and ``in_channels``, the number of channels of its input.
+        options: ``num_classes``, ``in_channels`` (the number of channels of its input), ``img_size``, ``global_pool``.
         pretrained: Have timm fetch the weights that belong to the name and its tag.
 
     Raises:
@@ -54,7 +59,7 @@ def construct_timm(name: str, options: Mapping[str, Any], *, pretrained: bool = 
         ValueError: Another option.
     """
     if unknown := sorted(set(options) - set(_OPTIONS)):
-        raise ValueError(f"no such option: {', '.join(unknown)}")
+        raise ValueError(f"no such option: {', '.join(unknown)}; accepted: {', '.join(_OPTIONS)}")
     given = {_OPTIONS[option]: value for option, value in options.items()}
     try:
         module: nn.Module = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=pretrained, **given)

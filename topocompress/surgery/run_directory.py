@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from topocompress.errors import ArtifactError, ModelError, PlanError
-from topocompress.models.architectures import build
+from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.runtime.files import atomic_directory
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
@@ -38,7 +39,7 @@ VERSION = 2
 MANIFEST = "plan.json"
 WEIGHTS = "model.safetensors"
 
-Factory = Callable[[], nn.Module]
+Factory = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -121,8 +122,9 @@ def load(path: str | os.PathLike[str], *, arch: str | Factory | None = None) -> 
 
     Args:
         path: The run directory.
-        arch: The factory of the *unpruned* network, as ``pkg.module:callable`` or a callable without arguments. Needed,
-            and used, only where the network is not one that topocompress builds itself.
+        arch: The factory of the *unpruned* network, as ``pkg.module:callable`` or a callable. It is called with the
+            arguments that the run keeps; a callable that takes none, without. Needed, and used, only where the network
+            is not one that topocompress builds itself.
 
     Raises:
         ArtifactError: A file is missing, was edited, or does not fit, or ``arch`` is needed.
@@ -183,7 +185,11 @@ def _original(
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=architecture.options)
         return copy.deepcopy(build(named)), named
-    return copy.deepcopy(arch()), architecture  # it may give the same network every time
+    try:
+        inspect.signature(arch).bind(**architecture.options)
+    except (TypeError, ValueError):  # it has the arguments already, as a lambda may
+        return copy.deepcopy(arch()), architecture  # it may give the same network every time
+    return copy.deepcopy(arch(**architecture.options)), architecture
 
 
 def _read_manifest(directory: Path) -> _Manifest:
@@ -224,6 +230,7 @@ def _checked(manifest: Mapping[str, Any], file: Path) -> _Manifest:
         content = copy.deepcopy(manifest)
         written = [[group.pop("kept") for group in plan["groups"]] for plan in content["plans"]]
         found = _MANIFEST.validate_json(json.dumps(content), strict=True)
+        check_options(found.architecture.options)
         for plan, counts in zip(found.plans, written, strict=True):
             for group, kept in zip(plan.groups, counts, strict=True):
                 if group.kept != kept:

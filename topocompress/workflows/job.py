@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
 from topocompress.deploy.measurement import Predictions, agreement, evaluate
-from topocompress.errors import DataError
+from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import boxes_of
@@ -142,7 +142,16 @@ def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -
         ModelError: The model is not usable.
         ArtifactError: The run directory is not usable.
     """
-    return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
+    if not is_run(source):
+        return load_model(source, arch=arch, **options)
+    given = [name for name, value in options.items() if name != "trust_pickle" and value not in (None, {})]
+    if given:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ModelError(
+            f"{words} given beside the run directory {source}, which says itself how its network is built and fed",
+            hint="Leave it out; --arch names the factory of a network of your own.",
+        )
+    return load_run(source, arch=arch)
 
 
 def open_job(
