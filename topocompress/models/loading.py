@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from topocompress.errors import ModelError
 from topocompress.models.architectures import build, check_name, is_known, of_kind, published_weights, torchvision_names
 from topocompress.models.checkpoints import check_finite, read_checkpoint
+from topocompress.models.class_names import names_beside
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
 from topocompress.models.preprocessing import default_preprocessing, overridden, published_preprocessing
@@ -92,7 +93,10 @@ def load_model(
     preprocessing = overridden(loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize)
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
-    _check_runs(loaded.module, preprocessing, text)
+    outputs = _check_runs(loaded.module, preprocessing, text)
+    file = Path(weights if weights is not None else text)
+    if not loaded.classes and outputs is not None and file.is_file():
+        loaded = replace(loaded, classes=names_beside(file, outputs, trust_pickle=trust_pickle))
     return replace(loaded, source=text, preprocessing=preprocessing)
 
 
@@ -259,15 +263,16 @@ def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
     return replace(_with_weights(module.state_dict(), name, arch=name), note=f"timm weights {tag}")
 
 
-def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> None:
-    """One forward pass, so that a wrong input size or channel count shows here and not in the middle."""
+def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> int | None:
+    """One forward pass, so that a wrong input size or channel count shows here; returns the outputs of a classifier."""
     shape = preprocessing.input_shape
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            module(torch.zeros(1, *shape))
+            output = module(torch.zeros(1, *shape))
     except Exception as error:  # the module may be the user's own code, which may raise anything
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
             f"{source} does not run on an input of shape {shape}: {reason}",
             hint="Set the size it was trained with: --input-size PIXELS.",
         ) from error
+    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

@@ -195,6 +195,7 @@ def collect_warnings(
         for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
         if note
     ]
+    found += data.warnings
     for reason in (UNFOLLOWED, UNTRIED):
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
