@@ -144,6 +144,41 @@ def test_an_order_that_others_sort_otherwise_is_said(tmp_path):
     assert any("'class10' is output 2" in line for line in data.warnings)
 
 
+def test_names_that_are_not_of_the_outputs_are_not_used(tmp_path):
+    root = paint(tmp_path, ABC, 3)
+    scoring = Scoring(samples=6)
+    job = open_job(colours(3, ("a", "c")), f"imagefolder:{root}", scoring=scoring, recovery=Recovery(), seed=0)
+    assert job.evaluated(job.model, "colours").accuracy == 1.0
+    assert "the 2 names of classes that come with it are not used: it has 3 outputs" in job.loaded.note
+
+
+def test_a_part_that_is_left_out_is_said(tmp_path):
+    folders = {f"{part}/{name}": hue for part in ("train", "val", "valid") for name, hue in ABC.items()}
+    _, data = accuracy(paint(tmp_path, {**folders, "Test": 0}, 3), 3)
+    assert f"Test/, valid/ in {tmp_path} is not read, for want of class folders: evaluated on val/" in data.warnings[0]
+    assert "evaluated on val/" in data.note
+
+
+def test_without_a_labelled_part_for_evaluation_one_is_held_out(tmp_path):
+    _, data = accuracy(paint(tmp_path, {**{f"train/{name}": hue for name, hue in ABC.items()}, "test": 0}, 3), 3)
+    assert "evaluated on a part of train/ instead" in data.warnings[0]
+    assert len(data.evaluation) == 6
+
+
+def test_labels_of_one_part_alone_are_not_used(tmp_path):
+    found, data = accuracy(paint(tmp_path, {"train": 0, "val/a": 0, "val/b": 1}, 3), 3)
+    assert found is None
+    assert "labels are not used" in data.warnings[0]
+
+
+def test_class_folders_that_are_links(tmp_path):
+    paint(tmp_path / "far", ABC, 3)
+    (tmp_path / "set").mkdir()
+    for name in ABC:
+        (tmp_path / "set" / name).symlink_to(tmp_path / "far" / name)
+    assert accuracy(tmp_path / "set", 3)[0] == 1.0
+
+
 def test_loaded_data_of_other_classes_is_refused(tmp_path):
     from topocompress.data.loading import load_data
 

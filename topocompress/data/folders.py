@@ -6,6 +6,7 @@ behind it would get other numbers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def read_folder(root: Path, known: Sequence[str] = ()) -> Found:
 
 
 def _with(found: Found, *, notes: Sequence[str]) -> Found:
-    empty = [name for number, name in enumerate(found.classes) if number not in set(found.labels)]
+    used = set(found.labels)
+    empty = [name for number, name in enumerate(found.classes) if number not in used]
     kind = f"{len(found.classes)} class folders" if found.classes else "unlabelled images"
     missing = [f"without images, and counted as classes: {_listed(empty)}"] if empty else []
     return Found(
@@ -130,21 +132,19 @@ def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
     judged = {part: _scan(part, names) for part in others}
     alike = [part for part in others if bool(judged[part].classes) == bool(train.classes)]
     chosen = next(iter(alike), None if train.classes else next(iter(others), None))
-    left = [f"{part.name}/" for part in others if part != chosen]
-    warnings = [f"{root}: {_listed(left)} not read"] if left else []
+    warnings = []
+    if left := [f"{part.name}/" for part in others if part != chosen]:
+        why = ", for want of class folders" if any(part not in alike for part in others if part != chosen) else ""
+        instead = f"a part of {training[0].name}/" if chosen is None else f"{chosen.name}/"
+        warnings.append(f"{_listed(left)} in {root} is not read{why}: evaluated on {instead} instead.")
     if chosen is None:
-        if others:
-            warnings = [
-                f"{root}: {_listed(left)} not read, for want of class folders; evaluated on a part of "
-                f"{training[0].name}/ instead"
-            ]
         return Found(
             paths=train.paths, labels=train.labels, classes=train.classes, notes=tuple(notes), warnings=tuple(warnings)
         )
     test = judged[chosen]
     notes.append(f"evaluated on {chosen.name}/")
     if test.classes and not train.classes:
-        warnings.append(f"{chosen} has class folders and {training[0]} has none: labels are not used")
+        warnings.append(f"{chosen} has class folders and {training[0]} has none: labels are not used.")
         test = Found(paths=test.paths, labels=(-1,) * len(test.paths), classes=())
     classes = train.classes
     if unknown := [name for name in test.classes if name not in train.classes]:
@@ -191,7 +191,9 @@ def _scan(root: Path, names: set[str]) -> Found:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted((path for path in root.iterdir() if path.is_dir() and _is_seen(path)), key=lambda path: path.name)
+    with os.scandir(root) as entries:  # unlike Path.iterdir it need not look at every file again
+        found = [Path(entry.path) for entry in entries if entry.is_dir()]
+    return sorted(filter(_is_seen, found), key=lambda path: path.name)
 
 
 def _is_seen(path: Path) -> bool:

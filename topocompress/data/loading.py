@@ -158,8 +158,11 @@ def _numbered(pool: sources.Pool, said: str | tuple[str, ...] | None, source: st
     if not own:  # no labels, or numbers of outputs
         return replace(pool, classes=said) if isinstance(said, tuple) and (targets >= 0).any() else pool
     if said is None or said == labels.BY_ORDER:
-        doubts = labels.doubtful_order(own, source) if said is None and isinstance(pool.samples, FileImages) else ""
-        return replace(pool, warnings=(*pool.warnings, *([doubts] if doubts else [])))
+        if not isinstance(pool.samples, FileImages):
+            return pool
+        doubts = "" if said else labels.doubtful_order(own, source)
+        note = _joined(pool.note, "numbered in the order of their names")
+        return replace(pool, note=note, warnings=(*pool.warnings, *([doubts] if doubts else [])))
     used = np.isin(np.arange(len(own)), targets)
     numbers = labels.by_number(own, source) if isinstance(said, str) else labels.by_name(own, used, said, source)
     how, names = (

@@ -119,7 +119,10 @@ def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] 
     Raises:
         DataError: Missing, without images, or what is a class and what is not cannot be told.
     """
-    found = read_folder(root, known)
+    try:
+        found = read_folder(root, known)
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error}", hint="Check its permissions.") from error
     total = len(found.paths)
     return Pool(
         samples=FileImages(found.paths, found.labels, preprocessing),

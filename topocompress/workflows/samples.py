@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from topocompress.data.labels import BY_NUMBER, BY_ORDER
+from topocompress.data.labels import BY_NUMBER, BY_ORDER, plain
 from topocompress.data.loading import IMAGENET, ONE_LABEL, Data, check_classes, load_data, without_labels
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
@@ -51,6 +51,9 @@ def open_data(
     outputs = None
     if outputs_matter and (isinstance(said, tuple) or not isinstance(data, Data | None)):
         outputs = _outputs(loaded)
+    if outputs is not None and loaded.classes and len(loaded.classes) != outputs:
+        note = f"the {len(loaded.classes)} names of classes that come with it are not used: it has {outputs} outputs"
+        loaded = replace(loaded, classes=(), note="; ".join(part for part in (loaded.note, note) if part))
     if isinstance(said, tuple):
         if outputs is not None and len(said) != outputs:
             raise DataError(
@@ -84,11 +87,13 @@ def fitted_labels(loaded: LoadedModel, data: Data) -> Data:
         output = run_forward(loaded.module, image[None].to(device))
     if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(label) == 0):
         return replace(data, labelled=False, note=ONE_LABEL)
-    if loaded.classes and data.classes and loaded.classes != data.classes:
+    named, own = [plain(name) for name in loaded.classes], [plain(name) for name in data.classes]
+    if named and own and named != own:
         raise DataError(
             f"{data.source} was loaded with other classes than the network's: {', '.join(data.classes[:5])}, ... "
             f"against {', '.join(loaded.classes[:5])}, ...",
-            hint="Load it with load_data(..., classes=loaded.classes), or give the names of the outputs as classes=.",
+            hint="Load it with load_data(..., classes=loaded.classes): Data.classes are the names of the outputs, in "
+            "their order, or empty where labels are numbers of outputs.",
         )
     check_classes(data, main_output(output).shape[1])
     return data
