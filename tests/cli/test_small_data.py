@@ -30,6 +30,17 @@ def test_criteria_of_weights_take_a_handful(
     assert "4 samples for calibration, where 1000 were asked for" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_small_folder_is_fine_tuned_on_what_calibrates(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prune", *TINY[:4], "imagefolder:photos", "--no-cache", "--criterion", "l1", "--ratio", "0.5"]
+    assert run(monkeypatch, *words, "--finetune", "1", "--no-controls", "--out", "out") == 0
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert report["data"]["samples"] == {"calibration": 48, "train": 0, "evaluation": 12}
+    assert "Fine-tuned on the calibration samples, for want of others." in report["warnings"]
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_for_anything(
     count: int, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -150,7 +150,9 @@ def test_tuning_has_its_history_or_is_empty():
 
 def test_samples_that_were_not_meant_for_tuning_are_told_of():
     recipe = Recipe(epochs=2, distill=1.0)
-    assert describe.tuning_warnings(data(), recipe) == ()
+    assert describe.tuning_warnings(data(train=100), recipe) == ()
+    (few,) = describe.tuning_warnings(data(train=7), recipe)
+    assert "on 7 samples" in few
     assert describe.tuning_warnings(data(train=None), recipe) == (
         "Fine-tuned on the calibration samples, for want of others.",
     )

@@ -171,6 +171,18 @@ def test_labels_of_one_part_alone_are_not_used(tmp_path):
     assert "labels are not used" in data.warnings[0]
 
 
+def test_files_that_are_not_read_are_said(tmp_path):
+    paint(tmp_path / "classes", ABC, 3)
+    for number in range(3):
+        (tmp_path / "classes" / "a" / f"{number}.gif").write_bytes(b"GIF89a")
+    assert "Not read: 3 .gif files." in accuracy(tmp_path / "classes", 3)[1].warnings
+    paint(tmp_path, {"flat": 0}, 3)
+    (tmp_path / "flat" / "labels.csv").write_text("00.png,a\n", encoding="utf-8")
+    _, data = accuracy(tmp_path / "flat", 3)
+    assert not data.labelled
+    assert any("labels.csv" in line and "class folders alone" in line for line in data.warnings)
+
+
 def test_class_folders_that_are_links(tmp_path):
     paint(tmp_path / "far", ABC, 3)
     (tmp_path / "set").mkdir()

@@ -7,7 +7,8 @@ behind it would get other numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ TRAINING = ("train", "training", "trn")
 EVALUATION = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")
 """Names of parts, in any case; of several for evaluation the first is taken."""
 
+_UNREAD = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".npy", ".npz", ".dcm", ".exr", ".psd", ".dng"}
+"""Kinds of images that are not read; files of no image lie in many a folder and are not worth a word."""
+_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".xml", ".txt", ".parquet"}
 _JUNK = {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "lost+found"}
 _CLASSES_HINT = "If it is a class, name all classes with --classes FILE, one a line in the order of the outputs"
 
@@ -123,7 +127,7 @@ def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
         raise DataError(
             f"{root} holds {training[0].name}/ and {training[1].name}/: which is for training?", hint="Remove one."
         )
-    notes = []
+    notes: list[str] = []
     if not training:  # calibrated on the validation images, judged on the test images, where there are both
         training = [others[1] if len(others) > 1 else others[0]]
         others = [part for part in others if part != training[0]]
@@ -132,7 +136,7 @@ def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
     judged = {part: _scan(part, names) for part in others}
     alike = [part for part in others if bool(judged[part].classes) == bool(train.classes)]
     chosen = next(iter(alike), None if train.classes else next(iter(others), None))
-    warnings = []
+    warnings = [*train.warnings, *(() if chosen is None else judged[chosen].warnings)]
     if left := [f"{part.name}/" for part in others if part != chosen]:
         why = ", for want of class folders" if any(part not in alike for part in others if part != chosen) else ""
         instead = f"a part of {training[0].name}/" if chosen is None else f"{chosen.name}/"
@@ -174,7 +178,14 @@ def _scan(root: Path, names: set[str]) -> Found:
             hint="Sort all images into class folders, or put all of them in one folder.",
         )
     if not filled:
-        return Found(paths=tuple(loose), labels=(-1,) * len(loose), classes=())
+        tables = sorted(path.name for path in _walk(root, _TABLES, deep=False)) if loose else []
+        said = [f"{_listed(tables)} in {root}: not read, labels come from class folders alone."] if tables else []
+        return Found(
+            paths=tuple(loose),
+            labels=(-1,) * len(loose),
+            classes=(),
+            warnings=(*_unread([root], deep=False), *said),
+        )
     for folder in filled:
         if (inside := _parts_inside(folder)) and not names >= {plain(part.name) for part in inside}:
             raise DataError(
@@ -187,7 +198,20 @@ def _scan(root: Path, names: set[str]) -> Found:
         found = _images(folder, deep=True)
         paths += found
         labels += [label] * len(found)
-    return Found(paths=tuple(paths), labels=tuple(labels), classes=tuple(folder.name for folder in folders))
+    return Found(
+        paths=tuple(paths),
+        labels=tuple(labels),
+        classes=tuple(folder.name for folder in folders),
+        warnings=_unread(folders, deep=True),
+    )
+
+
+def _unread(folders: Sequence[Path], *, deep: bool) -> tuple[str, ...]:
+    """A sentence on images of a kind that is not read."""
+    kinds = Counter(path.suffix.lower() for folder in folders for path in _walk(folder, _UNREAD, deep=deep))
+    if not kinds:
+        return ()
+    return (f"Not read: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))} files.",)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -209,14 +233,14 @@ def _parts_inside(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path, *, deep: bool) -> list[Path]:
-    return sorted(_walk(folder, deep=deep))
+    return sorted(_walk(folder, SUFFIXES, deep=deep))
 
 
-def _walk(folder: Path, *, deep: bool) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: Set[str], *, deep: bool) -> Iterator[Path]:
     for path in folder.rglob("*") if deep else folder.iterdir():
         inside = path.relative_to(folder).parents
         if (
-            path.suffix.lower() in SUFFIXES
+            path.suffix.lower() in suffixes
             and path.name[0] != "."
             and path.is_file()
             and all(_is_seen(parent) for parent in inside if parent.name)
@@ -225,7 +249,7 @@ def _walk(folder: Path, *, deep: bool) -> Iterator[Path]:
 
 
 def _holds_image(folder: Path) -> bool:
-    return next(_walk(folder, deep=True), None) is not None
+    return next(_walk(folder, SUFFIXES, deep=True), None) is not None
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

@@ -24,6 +24,7 @@ from topocompress.types import Budget, ChannelGroup, Delivery, GroupPlan, Measur
 
 _LATENCY_NOISE = 0.05
 """Share of the original's latency by which two runs may differ before it is worth a word."""
+_FEW_TO_LEARN_FROM = 100
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
@@ -160,6 +161,10 @@ def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
         )
     if data.train is None:
         return ("Fine-tuned on the calibration samples, for want of others.",)
+    if (count := sample_count(data.train)) < _FEW_TO_LEARN_FROM:
+        return (
+            f"Fine-tuned on no more than {count} samples beside those for calibration: lower --samples leaves more.",
+        )
     return ()
 
 
