@@ -99,6 +99,15 @@ def test_a_checkpoint_brings_its_names(tmp_path, through):
     assert loaded.classes == NAMES
 
 
+class Settings:
+    pass
+
+
+def test_pickled_objects_beside_the_names_are_left_alone(tmp_path):
+    torch.save({"classes": list(NAMES), "settings": Settings()}, tmp_path / "model.pt")
+    assert names_beside(tmp_path / "model.pt", 3) == ()
+
+
 def test_json_of_names_with_quotes(tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(["crow's nest", "ø"]), encoding="utf-8")
     assert read_class_names(tmp_path / "names.json") == ("crow's nest", "ø")

@@ -69,13 +69,12 @@ def given_classes(given: str | Path | Sequence[str], words: Sequence[str]) -> st
     return names
 
 
-def names_beside(path: Path, outputs: int, *, trust_pickle: bool = False) -> tuple[str, ...]:
+def names_beside(path: Path, outputs: int) -> tuple[str, ...]:
     """Names that a checkpoint of :func:`~topocompress.models.checkpoints.read_checkpoint` carries beside its weights.
 
     Args:
         path: A file that was read before.
         outputs: How many names there must be; others are of something else.
-        trust_pickle: Whether the file was read with it.
 
     Returns:
         (outputs,), or nothing.
@@ -83,8 +82,8 @@ def names_beside(path: Path, outputs: int, *, trust_pickle: bool = False) -> tup
     if not zipfile.is_zipfile(path):  # safetensors have no place of note for them; torch's old format cannot be mapped
         return ()
     try:
-        content = torch.load(path, weights_only=not trust_pickle, map_location="cpu", mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, ImportError, AttributeError):
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (pickle.UnpicklingError, RuntimeError):  # what needs --trust-pickle is not run a second time for this
         return ()
     if not isinstance(content, Mapping):
         return ()

@@ -96,7 +96,7 @@ def load_model(
     outputs = _check_runs(loaded.module, preprocessing, text)
     file = Path(weights if weights is not None else text)
     if not loaded.classes and outputs is not None and file.is_file():
-        loaded = replace(loaded, classes=names_beside(file, outputs, trust_pickle=trust_pickle))
+        loaded = replace(loaded, classes=names_beside(file, outputs))
     return replace(loaded, source=text, preprocessing=preprocessing)
 
 

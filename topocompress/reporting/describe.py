@@ -162,9 +162,7 @@ def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
     if data.train is None:
         return ("Fine-tuned on the calibration samples, for want of others.",)
     if (count := sample_count(data.train)) < _FEW_TO_LEARN_FROM:
-        return (
-            f"Fine-tuned on no more than {count} samples beside those for calibration: lower --samples leaves more.",
-        )
+        return (f"Fine-tuned on {count} samples, those beside the calibration samples: lower --samples leaves more.",)
     return ()
 
 
