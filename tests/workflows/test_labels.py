@@ -88,6 +88,7 @@ def test_what_the_user_says_of_the_outputs(tmp_path, folders, hues, classes):
         ({"3": 3, "10": 10}, 12, (), "2 classes, the model 12 outputs"),
         ({"cat": 0, "dog": 1, "test": 2}, 3, (), r"test/ beside cat, dog"),
         ({"car": 0, "bus": 1, "train": 2}, 3, (), r"train/ beside bus, car"),
+        ({"a": 0, "c": 2, "Test": -1}, 3, (), r"Test/ beside a, c"),
         ({"train/a": 0, "Training/a": 0}, 3, (), "which is for training"),
         ({"a/train": 0, "a/val": 0, "b/train": 1, "b/val": 1, "c/train": 2}, 3, (), "inside a class folder"),
         ({"train/a": 0, "train/c": 2, "test/a": 0, "test/b": 1, "test/c": 2}, 3, (), "lacks: b"),
@@ -181,6 +182,26 @@ def test_files_that_are_not_read_are_said(tmp_path):
     _, data = accuracy(tmp_path / "flat", 3)
     assert not data.labelled
     assert any("labels.csv" in line and "class folders alone" in line for line in data.warnings)
+
+
+@pytest.mark.parametrize("file", ["a.xml", "deep/a.txt", "LICENSE"])
+def test_a_folder_of_other_files_is_no_class(tmp_path, file):
+    paint(tmp_path, {"a": 0, "c": 2, "labels": -1}, 3)
+    (tmp_path / "labels" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "labels" / file).write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match="labels holds no images, but .*: is it a class"):
+        accuracy(tmp_path, 3)
+    assert accuracy(tmp_path, 3, names=("a", "b", "c"))[0] == 1.0
+
+
+@pytest.mark.parametrize("file", ["Thumbs.db", ".DS_Store", "1.gif", ".git/config"])
+def test_a_class_whose_images_are_missing_keeps_its_number(tmp_path, file):
+    paint(tmp_path, {"a": 0, "b": -1, "c": 2}, 3)
+    (tmp_path / "b" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "b" / file).write_text("", encoding="utf-8")
+    found, data = accuracy(tmp_path, 3)
+    assert found == 1.0
+    assert "without images, and counted as classes: b" in data.note
 
 
 def test_class_folders_that_are_links(tmp_path):

@@ -23,7 +23,10 @@ EVALUATION = ("test", "testing", "val", "valid", "validation", "eval", "evaluati
 _UNREAD = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".npy", ".npz", ".dcm", ".exr", ".psd", ".dng"}
 """Kinds of images that are not read; files of no image lie in many a folder and are not worth a word."""
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".xml", ".txt", ".parquet"}
-_JUNK = {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "lost+found"}
+_JUNK = {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "lost+found"} | {
+    "thumbs.db",
+    "desktop.ini",
+}
 _CLASSES_HINT = "If it is a class, name all classes with --classes FILE, one a line in the order of the outputs"
 
 
@@ -104,11 +107,12 @@ def _unwrapped(root: Path, names: set[str]) -> Path:
 def _parts(root: Path, names: set[str]) -> list[Path]:
     """The folders that are parts of a set, training first."""
     filled = [folder for folder in _folders(root) if _holds_image(folder)]
-    parts = [folder for folder in filled if _is_part(folder) and plain(folder.name) not in names]
+    named = [folder for folder in _folders(root) if _is_part(folder) and plain(folder.name) not in names]
+    parts = [folder for folder in named if folder in filled]
     others = [folder.name for folder in filled if folder not in parts]
-    if parts and others:
+    if named and others:
         raise DataError(
-            f"{root} holds {parts[0].name}/ beside {_listed(others)}: is it a class, or a part of the set?",
+            f"{root} holds {named[0].name}/ beside {_listed(others)}: is it a class, or a part of the set?",
             hint=f"{_CLASSES_HINT}; if not, sort class folders into train/ and test/, or give one of the folders.",
         )
     if parts and (loose := _images(root, deep=False)):
@@ -192,6 +196,12 @@ def _scan(root: Path, names: set[str]) -> Found:
                 f"{folder} holds {_listed([f'{part.name}/' for part in inside])}: parts of a set inside a class folder",
                 hint="Put train/ and test/ at the top, each with all class folders, or give one folder of them.",
             )
+    for folder in folders:  # an empty one is a class whose images are missing; annotations are none
+        if not names and folder not in filled and (stray := next(_others(folder), None)):
+            raise DataError(
+                f"{folder} holds no images, but {stray.name}: is it a class?",
+                hint=f"{_CLASSES_HINT}; if not, move it out of {root}.",
+            )
     paths: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
@@ -236,12 +246,18 @@ def _images(folder: Path, *, deep: bool) -> list[Path]:
     return sorted(_walk(folder, SUFFIXES, deep=deep))
 
 
-def _walk(folder: Path, suffixes: Set[str], *, deep: bool) -> Iterator[Path]:
+def _others(folder: Path) -> Iterator[Path]:
+    """Files that are no images of any kind."""
+    return (path for path in _walk(folder, None, deep=True) if path.suffix.lower() not in SUFFIXES | _UNREAD)
+
+
+def _walk(folder: Path, suffixes: Set[str] | None, *, deep: bool) -> Iterator[Path]:
+    """Files of these suffixes, or all, in no order; hidden ones and those in hidden folders are left out."""
     for path in folder.rglob("*") if deep else folder.iterdir():
         inside = path.relative_to(folder).parents
         if (
-            path.suffix.lower() in suffixes
-            and path.name[0] != "."
+            (suffixes is None or path.suffix.lower() in suffixes)
+            and _is_seen(path)
             and path.is_file()
             and all(_is_seen(parent) for parent in inside if parent.name)
         ):

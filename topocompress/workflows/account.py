@@ -71,7 +71,7 @@ def report_on(
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
         warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
         + describe.budget_missed(choice.budget, sides)
-        + describe.tuning_warnings(job.data, recipe)
+        + describe.tuning_warnings(job.data, recipe, choice.budget)
         + describe.nothing_found(before)
         + labels_doubted(before),
         advice=advise(situation, selection.scores, plan) if bad else (),
