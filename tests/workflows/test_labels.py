@@ -189,7 +189,7 @@ def test_a_folder_of_other_files_is_no_class(tmp_path, file):
     paint(tmp_path, {"a": 0, "c": 2, "labels": -1}, 3)
     (tmp_path / "labels" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "labels" / file).write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match="labels holds no images, but .*: is it a class"):
+    with pytest.raises(DataError, match=r"labels holds no images, but .*: is it a class"):
         accuracy(tmp_path, 3)
     assert accuracy(tmp_path, 3, names=("a", "b", "c"))[0] == 1.0
 
