@@ -1,7 +1,7 @@
 """Two small networks for CIFAR-10 that are no ResNets, and their training.
 
-    python -m benchmarks.common.cifar_chains vgg CIFAR_FOLDERS --bf16 --out weights/vgg-cifar10.safetensors
-    python -m benchmarks.common.cifar_chains mobilenet CIFAR_FOLDERS --epochs 6 --out weights/mobilenet-cifar10.safetensors
+    python -m benchmarks.common.cifar_chains vgg CIFAR --bf16 --out weights/vgg-cifar10.safetensors
+    python -m benchmarks.common.cifar_chains mobilenet CIFAR --epochs 6 --out weights/mobilenet-cifar10.safetensors
 
 Takes the images in folders train/ and test/ with one folder per class, and some ten minutes of two cores each.
 """

@@ -22,7 +22,10 @@ CASES = {
     "bad share": (["tiny.safetensors", *BASE, "--ratio", "1.5"], "between 0 and 1"),
     "N below the threshold": (["tiny.safetensors", *BASE, "--max-betti", "300"], "cannot give a Betti number above"),
     "one sample": (["tiny.safetensors", *BASE[:4], "--samples", "1", "--ratio", "0.5"], "too few"),
-    "more samples than there are": (["tiny.safetensors", *BASE[:4], "--samples", "500", "--ratio", "0.5"], "--samples"),
+    "threshold above what is there": (
+        ["tiny.safetensors", *BASE[:4], "--max-betti", "300"],
+        "48 calibration samples cannot give a Betti number above 300",
+    ),
     "unknown criterion": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "bety"], "Did you mean 'betti'"),
     "threshold for a keep criterion": (["tiny.safetensors", *BASE, "--max-betti", "3", "--criterion", "l1"], "--ratio"),
     "pattern without a layer": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--ignore", "layer9*"], "layer9*"),

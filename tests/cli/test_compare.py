@@ -40,6 +40,17 @@ def test_a_setting_that_fine_tuning_changes_is_named(
     ]
 
 
+def test_fewer_samples_than_asked_for_are_shared_among_the_seeds(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--samples", "5000", "--seeds", "2", "--criteria", "l1", "--ratios", "0.5"]
+    assert run(monkeypatch, "compare", "tiny.safetensors", *BASE, *words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "48 samples for calibration, where 10000 were asked for" in said
+    assert "Each of the 2 sets has 24 calibration samples" in said
+    assert json.loads((place / "comparison" / "compare.json").read_text())["samples"] == 24
+
+
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -48,7 +59,6 @@ def test_a_setting_that_fine_tuning_changes_is_named(
         (["--ratios", "half"], "--ratios"),
         (["--criteria", "l1,l7"], "unknown criterion"),
         (["--criteria", "l1@global"], "common unit"),
-        (["--samples", "5000"], "samples"),
     ],
 )
 def test_what_cannot_be_compared(

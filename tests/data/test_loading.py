@@ -51,10 +51,16 @@ def test_fingerprint_depends_on_preparation():
     assert first.fingerprint != second.fingerprint
 
 
-def test_more_samples_than_there_are():
-    with pytest.raises(DataError, match="has 1438 samples for calibration") as caught:
-        load_data("digits", preprocessing=GREY, samples=5000)
-    assert "--samples 1438" in caught.value.hint
+def test_more_samples_than_there_are_take_all_and_say_so():
+    data = load_data("digits", preprocessing=GREY, samples=5000)
+    assert (len(data.calibration), data.train, len(data.evaluation)) == (1438, None, 359)
+    (said,) = data.warnings
+    assert "1438 samples for calibration, where 5000 were asked for" in said
+    assert "Betti numbers are smaller" in said
+
+
+def test_enough_samples_need_no_word():
+    assert load_data("digits", preprocessing=GREY, samples=50).warnings == ()
 
 
 def test_all_samples_for_calibration_leave_none_for_training():
@@ -95,7 +101,7 @@ def test_corrupt_images_are_skipped_and_named(two_classes, damage):
 
 
 def test_large_folders_are_checked_where_used(two_classes, monkeypatch):
-    monkeypatch.setattr("topocompress.data.loading.CHECK_ALL", 10)
+    monkeypatch.setattr("topocompress.data.division.CHECK_ALL", 10)
     for path in [*two_classes.glob("*/00[02468].png"), *two_classes.glob("cat/01?.png")]:
         path.write_bytes(b"")
     data = load_data(f"imagefolder:{two_classes}", preprocessing=COLOUR, samples=6)
@@ -114,10 +120,33 @@ def test_only_corrupt_images(tmp_path):
         load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=2)
 
 
-def test_too_few_images(tmp_path):
-    write_images(tmp_path, 2)
-    with pytest.raises(DataError, match="2 usable samples"):
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_images(tmp_path, count):
+    write_images(tmp_path, count)
+    with pytest.raises(DataError, match=f"{count} usable samples"):
         load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR)
+
+
+@pytest.mark.parametrize(("count", "calibration", "evaluation"), [(3, 2, 1), (5, 4, 1), (10, 8, 2), (250, 200, 50)])
+def test_few_images_are_used_up(tmp_path, count, calibration, evaluation):
+    write_images(tmp_path, count, size=(8, 8))
+    data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR)
+    assert (len(data.calibration), data.train, len(data.evaluation)) == (calibration, None, evaluation)
+    assert f"{calibration} samples for calibration, where 1000" in data.warnings[0]
+    assert len(data.warnings) == 1 + (evaluation < 50)
+
+
+def test_classes_of_two_images_each_leave_some_for_evaluation(tmp_path):
+    for name in "abcdefghij":
+        write_images(tmp_path / name, 2)
+    data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR)
+    assert (len(data.calibration), len(data.evaluation)) == (16, 4)
+    assert len(set(data.evaluation.targets.tolist())) == 4
+    assert set(data.calibration.targets.tolist()) == set(range(10))
+
+
+def test_as_few_evaluation_samples_as_asked_need_no_word():
+    assert load_data("digits", preprocessing=GREY, samples=50, eval_samples=1).warnings == ()
 
 
 def finished(classes=("a",), *, labelled=True):
@@ -146,9 +175,21 @@ def test_factory_of_finished_data(monkeypatch):
 # --- classes
 
 
-@pytest.mark.parametrize("outputs", [10, 11, 1000])
-def test_as_many_classes_as_outputs_or_fewer_fit(outputs):
-    check_classes(load_data("digits", preprocessing=GREY, samples=50), outputs)
+def test_as_many_classes_as_outputs_fit():
+    check_classes(load_data("digits", preprocessing=GREY, samples=50), 10)
+
+
+@pytest.mark.parametrize("outputs", [11, 1000])
+def test_fewer_classes_than_outputs(outputs):
+    with pytest.raises(DataError, match=f"10 classes, the model {outputs} outputs: which output each") as caught:
+        check_classes(load_data("digits", preprocessing=GREY, samples=50), outputs)
+    assert "--classes FILE" in caught.value.hint
+    assert "--classes by-number" in caught.value.hint
+
+
+def test_one_output_tells_no_classes_apart():
+    with pytest.raises(DataError, match="single output"):
+        check_classes(finished(("a",)), 1)
 
 
 def test_more_classes_than_outputs():
@@ -167,7 +208,7 @@ def test_class_names_of_finished_data_are_checked():
 @pytest.mark.parametrize("use", ["calibration", "train", "evaluation"])
 def test_a_label_without_a_class_name(use):
     data = load_data("digits", preprocessing=GREY, samples=50)
-    data = replace(data, classes=data.classes[:5])  # as a data set says whose class list is too short
+    data = replace(data, classes=())  # as of a data set without names
     for part in {"calibration", "train", "evaluation"} - {use}:
         getattr(data, part).targets %= 5
     check_classes(data, 10)

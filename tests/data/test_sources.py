@@ -183,7 +183,11 @@ def tensors(count=40, channels=1, fill=None, size=16):
         images[:, 0, 0, 0] = fill
     return TensorDataset(images, torch.arange(count) % 4)
 
+class Named(TensorDataset):
+    classes = ["d", "c", "b", "a"]
+
 def one(): return tensors()
+def named(): return Named(*tensors().tensors)
 def pair(): return tensors(30), tensors(10)
 def wrong_channels(): return tensors(channels=3)
 def wrong_size(): return tensors(size=20)
@@ -214,7 +218,22 @@ def test_factory_of_one_dataset(factory):
     data = load_data(f"{factory}:one", preprocessing=GREY, samples=8)
     assert (len(data.calibration), len(data.train), len(data.evaluation)) == (8, 24, 8)
     assert Counter(data.calibration.targets.tolist()) == {0: 2, 1: 2, 2: 2, 3: 2}
-    assert data.classes == ("0", "1", "2", "3")
+    assert data.classes == ()  # its labels are numbers of outputs
+
+
+def test_factory_of_a_dataset_with_names(factory):
+    plain = load_data(f"{factory}:named", preprocessing=GREY, samples=8)
+    assert plain.classes == ("d", "c", "b", "a")
+    matched = load_data(f"{factory}:named", preprocessing=GREY, samples=8, classes=("a", "b", "c", "d"))
+    assert matched.classes == ("a", "b", "c", "d")
+    assert matched.calibration.targets.tolist() == [3 - label for label in plain.calibration.targets]
+    assert matched.calibration[0][1] == matched.calibration.targets[0]
+
+
+def test_factory_without_names_takes_those_of_the_outputs(factory):
+    data = load_data(f"{factory}:one", preprocessing=GREY, samples=8, classes=("a", "b", "c", "d", "e"))
+    assert data.classes == ("a", "b", "c", "d", "e")
+    assert Counter(data.calibration.targets.tolist()) == {0: 2, 1: 2, 2: 2, 3: 2}
 
 
 def test_factory_of_two_datasets(factory):

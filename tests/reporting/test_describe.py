@@ -13,6 +13,7 @@ from topocompress.reporting.describe import FinetuneResult
 from topocompress.training.finetuning import Epoch
 from topocompress.training.recipe import Recipe
 from topocompress.types import (
+    Budget,
     GroupPlan,
 )
 
@@ -150,10 +151,15 @@ def test_tuning_has_its_history_or_is_empty():
 
 def test_samples_that_were_not_meant_for_tuning_are_told_of():
     recipe = Recipe(epochs=2, distill=1.0)
-    assert describe.tuning_warnings(data(), recipe) == ()
+    assert describe.tuning_warnings(data(train=100), recipe) == ()
+    (few,) = describe.tuning_warnings(data(train=7), recipe)
+    assert "on 7 samples" in few
     assert describe.tuning_warnings(data(train=None), recipe) == (
         "Fine-tuned on the calibration samples, for want of others.",
     )
+    budget = Budget(option="--max-accuracy-drop", limit=1.0, probes=())
+    (judged,) = describe.tuning_warnings(data(train=None), recipe, budget)
+    assert "They chose the size as well" in judged
     (sentence,) = describe.tuning_warnings(data(source=STAND_IN), recipe)
     assert sentence.startswith("Fine-tuned on crops of two photographs, without labels")
     assert describe.tuning_warnings(data(source=STAND_IN), Recipe(epochs=0)) == ()

@@ -57,10 +57,13 @@ def test_a_number_is_a_recipe_and_labels_keep_their_weight():
     assert step.fitted(0, model, data(labels=False, train=False)).epochs == 0
 
 
-@pytest.mark.parametrize("found", [data(labels=False), data(labels=True, train=False)])
-def test_without_labels_or_samples_distillation_is_advised(found):
+def test_without_labels_distillation_is_advised():
     with pytest.raises(DataError, match=r"needs labelled images(.|\n)*--distill"):
-        step.fitted(1, trained(), found)
+        step.fitted(1, trained(), data(labels=False))
+
+
+def test_calibration_samples_alone_do_for_labels_too():
+    assert step.fitted(1, trained(), data(labels=True, train=False)).epochs == 1
 
 
 def test_a_detector_is_not_tuned():

@@ -9,7 +9,7 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
-from topocompress.cli.opening import Opening
+from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
 
@@ -48,12 +48,16 @@ def compare(
     check_free(out, force=True)
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import split_names
+    from topocompress.network.inference import sample_count
 
     names = split_names(criteria)
     loaded, found = opening.load(model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0)
-    for line in (loaded.note, found.note):
-        if line:
-            console.note(line)
+    there = sample_count(found.calibration)
+    for line in opened(loaded, found):
+        console.note(line)
+    if there < samples * seeds:
+        samples = max(2, there // seeds)
+        console.note(f"Each of the {seeds} sets has {samples} calibration samples.")
     from topocompress.reporting import verdicts
     from topocompress.reporting.plots import plot_comparison
     from topocompress.workflows.compare import compare as run
@@ -84,4 +88,6 @@ def compare(
         )
     for _, why in comparison.left_out:
         console.note(f"Left out: {why}.")
+    for line in comparison.warnings:
+        console.note(line)
     console.note(verdicts.recommendation(comparison))

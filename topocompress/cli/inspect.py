@@ -9,7 +9,7 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
-from topocompress.cli.opening import Opening
+from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.runtime.files import check_file
 
@@ -45,10 +45,9 @@ def inspect(
     from topocompress.reporting.persistence_plots import plot_filter
     from topocompress.workflows.inspect import inspect_filter
 
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
-    for line in (loaded.note, found.note):
-        if line:
-            console.note(line)
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed, outputs_matter=False)
+    for line in opened(loaded, found):
+        console.note(line)
     with console.progress() as progress:
         view = inspect_filter(
             loaded.module,

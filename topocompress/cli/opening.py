@@ -45,6 +45,20 @@ Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="What the outputs mean, to match class folders to by name: a file of names, one a line in their order (or "
+        "JSON); imagenet; by-number where folders are called by the number of their output; by-order where they are "
+        "sorted as text.",
+        metavar="FILE|WORD",
+        show_default="the names that come with the model, else by-order where there are as many folders as outputs",
+    ),
+]
+Unlabelled = Annotated[
+    bool, typer.Option("--unlabelled", help="Leave out labels: agreement with the original is measured, not accuracy.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +76,26 @@ class Opening:
     std: Std = None
     download: Download = False
     strict: Strict = False
+    classes: Classes = None
+    unlabelled: Unlabelled = False
 
     def load(
-        self, model: str, data: str | None, *, samples: int, eval_samples: int, seed: int
+        self,
+        model: str,
+        data: str | None,
+        *,
+        samples: int,
+        eval_samples: int,
+        seed: int,
+        outputs_matter: bool = True,
     ) -> tuple[LoadedModel, Data]:
-        """The model and its samples.
+        """The model and its samples; whether the labels of these must mean the outputs of that.
 
         Raises:
             TopocompressError: One of them is not usable.
         """
-        from topocompress.data.loading import load_data
         from topocompress.workflows.job import open_model
+        from topocompress.workflows.samples import open_data
 
         loaded = open_model(
             model,
@@ -86,16 +109,23 @@ class Opening:
             mean=_numbers("--mean", self.mean),
             std=_numbers("--std", self.std),
         )
-        found = load_data(
+        return open_data(
+            loaded,
             data if data or model != "digits" else "digits",
-            preprocessing=loaded.preprocessing,
+            classes=self.classes,
+            unlabelled=self.unlabelled,
+            outputs_matter=outputs_matter,
             samples=samples,
             seed=seed,
             eval_samples=eval_samples,
             download=self.download,
             strict=self.strict,
         )
-        return loaded, found
+
+
+def opened(loaded: LoadedModel, data: Data) -> list[str]:
+    """What to tell a user of a model and its samples."""
+    return [line for line in (loaded.note, data.note, *data.warnings) if line]
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -34,7 +34,13 @@ DataSource = Annotated[
         "photographs that ship with scikit-learn stand in.",
     ),
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Calibration samples N; must exceed the Betti threshold.")]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        help="Calibration samples N; must exceed the Betti threshold. Of fewer, all are taken.",
+    ),
+]
 EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.")]
 CriterionName = Annotated[
     str,

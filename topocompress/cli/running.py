@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from topocompress import console
+from topocompress.cli.opening import opened
 from topocompress.training import processes
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     if not processes.is_main():
         return
     if result.report is None:
-        for line in (loaded.note, data.note):
-            if line:
-                console.note(line)
+        for line in opened(loaded, data):
+            console.note(line)
         console.show_plan(result.plan)
         return
     report = result.report

@@ -9,7 +9,7 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
-from topocompress.cli.opening import Opening
+from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
 from topocompress.runtime.files import check_file
@@ -52,6 +52,7 @@ def score(
 
         check_format(plot)
         check_file(plot)
+    from topocompress.criteria import GradientCriterion
     from topocompress.reporting.describe import layer_rows, scoring, scoring_lines
     from topocompress.reporting.wording import scales_taken
     from topocompress.reporting.write import write_scores
@@ -66,10 +67,10 @@ def score(
         resources=options.make_resources(memory, workers, cluster),
         maps=options.make_maps(map_size, sketch),
     )
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
-    for line in (loaded.note, found.note):
-        if line:
-            console.note(line)
+    reads_labels = isinstance(chosen, GradientCriterion) and chosen.needs_labels
+    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed, outputs_matter=reads_labels)
+    for line in opened(loaded, found):
+        console.note(line)
     with console.progress() as progress:
         job = Job(
             loaded=loaded,

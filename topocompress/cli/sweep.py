@@ -9,7 +9,7 @@ import typer
 
 from topocompress import console
 from topocompress.cli import options
-from topocompress.cli.opening import Opening
+from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
 
@@ -59,9 +59,8 @@ def sweep(
     scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
 
     loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
-    for line in (loaded.note, found.note):
-        if line:
-            console.note(line)
+    for line in opened(loaded, found):
+        console.note(line)
 
     from topocompress.reporting.plots import plot_sweep
     from topocompress.workflows import sweep
@@ -82,4 +81,6 @@ def sweep(
     plot_sweep(out / "sweep.png", result)
     console.show_sweep(result)
     console.note(f"Written: {out}/sweep.json, {out}/sweep.png")
+    for line in result.warnings:
+        console.note(line)
     console.note(sweep.recommendation(result))

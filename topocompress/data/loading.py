@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from topocompress.data import sources
+from topocompress.data import labels, sources
 from topocompress.data.datasets import FileImages, Part, PhotoCrops, SampleSet
-from topocompress.data.splits import Split, split
+from topocompress.data.division import divide, shortage
+from topocompress.data.splits import Split
 from topocompress.errors import DataError
+from topocompress.models.class_names import given_classes, imagenet_classes
 from topocompress.models.factories import call_factory, is_factory
 from topocompress.types import Preprocessing
 
@@ -31,9 +33,9 @@ PHOTO_NOTE = (
 ONE_LABEL = "one label per image says nothing of its pixels or boxes: accuracy is not measured, agreement is"
 """Note on labelled images for a network that segments or detects."""
 
+UNLABELLED = "labels left out, as asked: agreement with the original is measured, not accuracy"
+IMAGENET = "imagenet"
 PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
-CHECK_ALL = 5_000
-"""Image folders up to this many files are checked whole, larger ones only where used for calibration or evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,12 @@ class Data:
         train: What is left for fine-tuning; ``None`` if nothing is.
         evaluation: Held out for accuracy, or for agreement where there are no labels.
         labelled: Whether the labels are known.
-        classes: Class names by label.
+        classes: Class names by label, in the order of the network's outputs; none where labels are numbers of outputs.
         source: The data as the user wrote it.
         note: One line for the output and the report.
         skipped: Files that could not be read.
         fingerprint: ``sha256:`` and the hex digest of the calibration samples' content, order and preparation.
+        warnings: Sentences on what a user may not expect, such as fewer samples than were asked for.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -64,6 +67,7 @@ class Data:
     note: str
     skipped: tuple[str, ...]
     fingerprint: str
+    warnings: tuple[str, ...] = ()
 
 
 def load_data(
@@ -75,6 +79,8 @@ def load_data(
     eval_samples: int | None = 10_000,
     download: bool = False,
     strict: bool = False,
+    classes: Sequence[str] | str | Path | None = None,
+    unlabelled: bool = False,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -84,11 +90,18 @@ def load_data(
             and returns a :class:`Data`, a dataset, or a pair of datasets (train, test); for what their items may be
             see :class:`topocompress.data.datasets.ForeignSet`.
         preprocessing: What the model expects.
-        samples: Number of calibration samples, class-balanced where there are labels.
+        samples: Number of calibration samples, class-balanced where there are labels. Where there are fewer beside
+            those for evaluation, all of them are taken, and ``Data.warnings`` says so.
         seed: Seed of every choice.
         eval_samples: At most as many evaluation samples; ``None`` for all.
         download: Let torchvision download ``fashion-mnist`` and ``cifar10`` into ROOT.
         strict: Refuse a folder with an unreadable image instead of skipping it.
+        classes: Names of the network's outputs in their order, or a file of them (see
+            :func:`~topocompress.models.class_names.read_class_names`): classes of the data are matched to them by name.
+            ``imagenet`` stands for ImageNet's own names (``n01440764``, ...). ``by-number``: a class's name is the
+            number of its output. ``by-order``: the data's classes, folders sorted as text, are in the order of the
+            outputs, which is also assumed where nothing is given.
+        unlabelled: Leave out all labels.
 
     Raises:
         DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model.
@@ -99,6 +112,8 @@ def load_data(
         raise DataError(f"{eval_samples} evaluation samples are too few", hint="At least 1.")
     if source is None:
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
+    said = None if classes is None else given_classes(classes, (labels.BY_ORDER, labels.BY_NUMBER, IMAGENET))
+    said = imagenet_classes() if said == IMAGENET else said
     name, _, rest = source.partition(":")
     where = Path(rest).expanduser()
     if source == "digits":
@@ -108,20 +123,57 @@ def load_data(
     elif name == "cifar10" and rest:
         pool = sources.cifar10(where, preprocessing, download=download)
     elif name == "imagefolder" and rest:
-        pool = sources.image_folder(where, preprocessing)
+        pool = sources.image_folder(where, preprocessing, said if isinstance(said, tuple) else ())
     elif is_factory(source):
         made = call_factory(source, DataError)
         if isinstance(made, Data):
             for part in (made.calibration, made.evaluation):
                 sources.check_fits(part, preprocessing, source)
-            return made
+            return without_labels(made) if unlabelled else made
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing)
     else:
         raise DataError(f"unknown data source {source!r}", hint=_advice(source))
-    parts, skipped = _divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
-    _check_enough(parts, source, samples, skipped)
-    return _data(pool, parts, source, preprocessing, skipped=skipped)
+    pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
+    parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
+    few = shortage(parts, source, samples, eval_samples, skipped)
+    return _data(replace(pool, warnings=pool.warnings + few), parts, source, preprocessing, skipped=skipped)
+
+
+def without_labels(data: Data) -> Data:
+    """The same samples, whose labels nobody looks at."""
+    return replace(data, labelled=False, classes=(), note=_joined(data.note, UNLABELLED)) if data.labelled else data
+
+
+def _without_labels(pool: sources.Pool) -> sources.Pool:
+    if not (pool.samples.targets >= 0).any():
+        return pool
+    pool.samples.targets = np.full(len(pool.samples), -1, dtype=np.int64)
+    return replace(pool, classes=(), note=_joined(pool.note, UNLABELLED))
+
+
+def _numbered(pool: sources.Pool, said: str | tuple[str, ...] | None, source: str) -> sources.Pool:
+    """The pool with numbers of outputs for labels, as far as names tell them."""
+    own, targets = pool.classes, pool.samples.targets
+    if not own:  # no labels, or numbers of outputs
+        return replace(pool, classes=said) if isinstance(said, tuple) and (targets >= 0).any() else pool
+    if said is None or said == labels.BY_ORDER:
+        if not isinstance(pool.samples, FileImages):
+            return pool
+        doubts = "" if said else labels.doubtful_order(own, source)
+        note = _joined(pool.note, "numbered in the order of their names")
+        return replace(pool, note=note, warnings=(*pool.warnings, *([doubts] if doubts else [])))
+    used = np.isin(np.arange(len(own)), targets)
+    numbers = labels.by_number(own, source) if isinstance(said, str) else labels.by_name(own, used, said, source)
+    how, names = (
+        ("each the number of its output", ()) if isinstance(said, str) else ("matched to the outputs by name", said)
+    )
+    pool.samples.targets = np.where(targets >= 0, numbers[targets], -1)
+    return replace(pool, classes=names, note=_joined(pool.note, how))
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def batches(
@@ -137,7 +189,7 @@ def batches(
 
 
 def check_classes(data: Data, outputs: int) -> None:
-    """Make sure that every label has an output of the model; fewer classes than outputs are fine.
+    """Make sure that every class has an output of the model, and that it is known which.
 
     Datasets that a factory puts into a :class:`Data` itself are known by their class names alone; their labels are
     checked where they are read, in evaluation and fine-tuning.
@@ -147,15 +199,13 @@ def check_classes(data: Data, outputs: int) -> None:
         outputs: Length of the model's output for one sample.
 
     Raises:
-        DataError: More classes than outputs, or a label beyond the last output.
+        DataError: Another number of classes than of outputs, a label beyond the last output, or one output alone.
     """
-    hint = "Give images of the classes that the model was trained on, or a model trained on these."
-    if data.labelled and len(data.classes) > outputs:
-        raise DataError(f"the data has {len(data.classes)} classes, the model {outputs} outputs", hint=hint)
+    if not data.labelled:
+        return
     parts = [part for part in (data.calibration, data.train, data.evaluation) if isinstance(part, SampleSet)]
     highest = max((int(part.targets.max(initial=-1)) for part in parts), default=-1)
-    if highest >= outputs:
-        raise DataError(f"the data has the label {highest}, the model outputs 0..{outputs - 1}", hint=hint)
+    labels.check_width(data.classes, highest, outputs, data.note)
 
 
 def _advice(source: str) -> str:
@@ -176,60 +226,6 @@ def _photographs(preprocessing: Preprocessing, *, samples: int, seed: int, eval_
     return _data(pool, parts, STAND_IN, preprocessing, skipped=())
 
 
-def _divide(
-    pool: sources.Pool, *, samples: int, eval_samples: int | None, seed: int, strict: bool
-) -> tuple[Split, tuple[str, ...]]:
-    """Divide the readable samples; those chosen are checked, and the choice repeated without the unreadable ones."""
-    files = pool.samples if isinstance(pool.samples, FileImages) else None
-    usable = np.ones(len(pool.samples), dtype=np.bool_)
-    checked = np.zeros(len(pool.samples), dtype=np.bool_)
-    while True:
-        parts = split(
-            pool.samples.targets,
-            samples=samples,
-            eval_samples=eval_samples,
-            seed=seed,
-            usable=usable,
-            held_out=pool.held_out,
-            split_seed=pool.split_seed,
-        )
-        if files is None:
-            return parts, ()
-        chosen = np.concatenate([parts.calibration, parts.evaluation])
-        unchecked = np.flatnonzero(~checked) if len(files) <= CHECK_ALL else chosen[~checked[chosen]]
-        bad = [int(index) for index in unchecked if not files.readable(int(index))]
-        checked[unchecked] = True
-        usable[bad] = False
-        if strict and bad:
-            raise DataError(
-                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}",
-                hint="Remove or replace them, or leave out --strict to skip them.",
-            )
-        if not bad:
-            return parts, tuple(str(files.paths[index]) for index in np.flatnonzero(~usable))
-
-
-def _listed(names: Sequence[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _check_enough(parts: Split, source: str, samples: int, skipped: Sequence[str]) -> None:
-    there, held_out = len(parts.calibration), len(parts.evaluation)
-    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)})" if skipped else ""
-    if there < 2 or held_out < 1:
-        raise DataError(
-            f"{source} holds {there + held_out} usable samples{unread}: too few to calibrate and evaluate",
-            hint="Some hundred images are a minimum for a useful choice of filters.",
-        )
-    if there < samples:
-        raise DataError(
-            f"{source} has {there} samples for calibration, beside {held_out} kept for evaluation{unread}; "
-            f"{samples} were asked for",
-            hint=f"Add --samples {there} or fewer (it must exceed the Betti threshold), or give more data.",
-        )
-
-
 def _data(
     pool: sources.Pool,
     parts: Split,
@@ -239,9 +235,7 @@ def _data(
     skipped: tuple[str, ...],
 ) -> Data:
     train = Part(pool.samples, parts.train, augmentation=pool.augmentation) if len(parts.train) else None
-    note = pool.note
-    if skipped:
-        note = f"{note}; " * bool(note) + f"{len(skipped)} unreadable images skipped"
+    note = _joined(pool.note, f"{len(skipped)} unreadable images skipped" if skipped else "")
     used = np.concatenate([parts.calibration, parts.evaluation])
     return Data(
         calibration=Part(pool.samples, parts.calibration, augmentation=pool.augmentation),
@@ -253,6 +247,7 @@ def _data(
         note=note,
         skipped=skipped,
         fingerprint=_fingerprint(pool.samples, parts.calibration, preprocessing),
+        warnings=pool.warnings,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from topocompress.data.datasets import ArrayImages, FileImages, ForeignSet, SampleSet
+from topocompress.data.folders import read_folder
 from topocompress.data.images import finished
 from topocompress.data.splits import Indices
 from topocompress.errors import DataError
@@ -20,9 +21,6 @@ FORMS = "digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:
 DIGITS_SEED = 0
 """The digits are always divided in the same way, or the shipped network would be judged on what it was trained on."""
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_EVALUATION_FOLDERS = ("test", "val", "valid", "validation")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
@@ -30,11 +28,12 @@ class Pool:
 
     Attributes:
         samples: The samples.
-        classes: Class names by label.
+        classes: Class names by label; none where there are no labels, or no names.
         held_out: Numbers of the evaluation samples, if the source says which.
         split_seed: Seed of the choice of evaluation samples, if it is not the user's.
         augmentation: What may be done to its images in training; ``None`` where nobody knows.
         note: One line on the source.
+        warnings: Sentences on what a user may not expect of it.
     """
 
     samples: SampleSet
@@ -43,6 +42,7 @@ class Pool:
     split_seed: int | None = None
     augmentation: Augmentation | None = None
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def digits(preprocessing: Preprocessing) -> Pool:
@@ -113,80 +113,31 @@ def _divided(
     )
 
 
-def image_folder(root: Path, preprocessing: Preprocessing) -> Pool:
-    """A folder of class folders, of ``train/`` and ``test/`` (or ``val/``) with class folders, or of images.
+def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] = ()) -> Pool:
+    """A folder of class folders, of parts such as ``train/`` and ``test/``, or of images.
 
     Raises:
-        DataError: Missing, without images, or a class occurs in the evaluation folder only.
+        DataError: Missing, without images, or what is a class and what is not cannot be told.
     """
-    if not root.is_dir():
-        what = "is not a directory" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}", hint="Give a folder of images, or of one folder of images per class.")
-    train = root / "train"
-    tests = [root / name for name in _EVALUATION_FOLDERS if (root / name).is_dir()]
-    if not train.is_dir() or (len(_class_folders(root)) > 1 and not tests):
-        paths, labels, classes = _scan(root)
-        return _files(root, paths, labels, classes, None, preprocessing)
-    paths, labels, classes = _scan(train)
-    if not tests:
-        return _files(train, paths, labels, classes, None, preprocessing)
-    test_paths, test_labels, test_classes = _scan(tests[0])
-    if unknown := sorted(set(test_classes) - set(classes)):
-        raise DataError(
-            f"{tests[0]} has classes that {train} lacks: {', '.join(unknown[:5])}",
-            hint="Use the same class folders in both.",
-        )
-    held_out = np.arange(len(paths), len(paths) + len(test_paths), dtype=np.intp)
-    translated = [classes.index(test_classes[label]) if label >= 0 else -1 for label in test_labels]
-    return _files(root, [*paths, *test_paths], [*labels, *translated], classes, held_out, preprocessing)
-
-
-def _files(
-    root: Path, paths: list[Path], labels: list[int], classes: list[str], held_out: Indices | None, prep: Preprocessing
-) -> Pool:
-    if not paths:
-        raise DataError(
-            f"{root} holds no images", hint=f"Accepted: {', '.join(sorted(_SUFFIXES))}; flat or one folder per class."
-        )
-    note = f"{len(classes)} class folders" if classes else "unlabelled images"
-    samples = FileImages(paths, labels, prep)
-    return Pool(samples=samples, classes=tuple(classes), held_out=held_out, note=note, augmentation="natural")
-
-
-def _images_in(folder: Path, *, deep: bool) -> list[Path]:
-    found = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES and path.is_file() and path.name[0] != ".")
-
-
-def _class_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "." and _holds_image(path))
-
-
-def _holds_image(folder: Path) -> bool:
-    return any(path.suffix.lower() in _SUFFIXES for path in folder.rglob("*"))
-
-
-def _scan(root: Path) -> tuple[list[Path], list[int], list[str]]:
-    """Paths, labels, class names; labels number the folders in alphabetical order, as in torchvision's ImageFolder."""
-    folders, loose = _class_folders(root), _images_in(root, deep=False)
-    if folders and loose:
-        raise DataError(
-            f"{root} holds both images ({loose[0].name}, ...) and folders of images ({folders[0].name}, ...)",
-            hint="Sort all images into class folders, or put all of them in one folder.",
-        )
-    if not folders:
-        return loose, [-1] * len(loose), []
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        found = _images_in(folder, deep=True)
-        paths += found
-        labels += [label] * len(found)
-    return paths, labels, [folder.name for folder in folders]
+    try:
+        found = read_folder(root, known)
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error}", hint="Check its permissions.") from error
+    total = len(found.paths)
+    return Pool(
+        samples=FileImages(found.paths, found.labels, preprocessing),
+        classes=found.classes,
+        held_out=None if found.held_out is None else np.arange(total - found.held_out, total, dtype=np.intp),
+        note="; ".join(found.notes),
+        warnings=found.warnings,
+        augmentation="natural",
+    )
 
 
 def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing) -> Pool:
     """Datasets of the caller's own: one, of which a fifth is held out, or one for training and one for evaluation.
+
+    Where they have no ``classes``, their labels are numbers of outputs.
 
     Raises:
         DataError: Not a map-style dataset, or its labels are no integers.
@@ -202,7 +153,7 @@ def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing) -> P
         labels += _labels(part, name)
     samples = ForeignSet(part if test is None else _Joined(train, test), labels, name=name, preprocessing=preprocessing)
     held_out = None if test is None else np.arange(len(train), len(samples), dtype=np.intp)
-    classes = tuple(str(label) for label in getattr(train, "classes", range(max(labels, default=-1) + 1)))
+    classes = tuple(str(name) for name in getattr(train, "classes", ()))
     return Pool(samples=samples, classes=classes, held_out=held_out)
 
 

@@ -58,8 +58,9 @@ def split(
     if held_out is None:
         rank, size = _rank_in_class(labels[candidates], split_keys[candidates])
         chosen = (rank + 0.5) / size < HELD_OUT
-        if len(candidates) and not chosen.any():
-            chosen[np.argmin(split_keys[candidates])] = True
+        wanted = max(1, round(HELD_OUT * len(candidates)))
+        if chosen.sum() < wanted / 2:  # classes of one or two samples each give none: some classes give their first
+            chosen[np.lexsort((split_keys[candidates], rank))[:wanted]] = True
         evaluation, pool = candidates[chosen], candidates[~chosen]
     else:
         evaluation = held_out[alive[held_out]]

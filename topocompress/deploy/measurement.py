@@ -26,11 +26,15 @@ class Predictions:
         classes: Top-1 class per sample, (samples,); per pixel, (samples, h, w), for segmentation; none for a detector.
         accuracy: Share in 0..1 of labelled samples (or pixels) whose class is the label; ``None`` without labels.
         boxes: What a detector finds in each sample; ``None`` for other networks.
+        labels: What ``accuracy`` was taken against, shaped as ``classes``, -1 where unknown; ``None`` without labels.
+        confidence: Mean probability in 0..1 of the top-1 class, where the output is one score per class.
     """
 
     classes: NDArray[np.int64]
     accuracy: float | None
     boxes: tuple[Boxes, ...] | None = None
+    labels: NDArray[np.int64] | None = None
+    confidence: float | None = None
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -129,6 +133,8 @@ def evaluate(
     found: list[NDArray[np.int64]] = []
     boxes: list[Boxes] = []
     correct = known_labels = 0
+    truth: list[NDArray[np.int64]] = []
+    certain = 0.0
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
@@ -146,18 +152,27 @@ def evaluate(
                 )
             classes = scores.argmax(1).cpu()
             found.append(classes.numpy())
+            if scores.ndim == 2:
+                certain += float(scores.softmax(1).amax(1).sum())
             if labelled and labels is not None and bool((labels >= 0).any()):
                 _check_labels(labels, classes, scores.shape[1])
                 known = labels.cpu() >= 0
                 correct += int((classes == labels.cpu())[known].sum())
                 known_labels += int(known.sum())
+                truth.append(labels.cpu().numpy().astype(np.int64))
             if progress is not None:
                 progress(done, total)
     if boxes:
         return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=tuple(boxes))
     if not found:
         raise DataError("there are no samples to evaluate on")
-    return Predictions(classes=np.concatenate(found), accuracy=correct / known_labels if known_labels else None)
+    predicted = np.concatenate(found)
+    return Predictions(
+        classes=predicted,
+        accuracy=correct / known_labels if known_labels else None,
+        labels=np.concatenate(truth) if truth and len(truth) == len(found) else None,
+        confidence=certain / len(predicted) if predicted.ndim == 1 else None,
+    )
 
 
 def _check_labels(labels: Tensor, classes: Tensor, width: int) -> None:

@@ -45,11 +45,13 @@ class Checkpoint:
         source: The file.
         candidates: Its state dicts, those first that would be deployed: averages (EMA), then the best ones.
         note: What else is in the file that a reader should know of; empty if nothing is.
+        contents: All that is in the file.
     """
 
     source: str
     candidates: tuple[Candidate, ...]
     note: str = ""
+    contents: Any = None
 
 
 def is_averaged(name: str) -> bool:
@@ -124,7 +126,7 @@ def find_weights(contents: Any, source: str, *, key: str | None = None, foreign:
     if found.modules:
         notes.append(f"pickled modules were not loaded: {_listed(list(found.modules))}")
     ordered = sorted(found.candidates, key=lambda candidate: preference(candidate.name))
-    return Checkpoint(source=source, candidates=tuple(ordered), note="; ".join(notes))
+    return Checkpoint(source=source, candidates=tuple(ordered), note="; ".join(notes), contents=contents)
 
 
 class _Search:

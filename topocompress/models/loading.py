@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from topocompress.errors import ModelError
 from topocompress.models.architectures import (
@@ -23,6 +22,7 @@ from topocompress.models.architectures import (
     torchvision_names,
 )
 from topocompress.models.checkpoints import check_finite, read_checkpoint
+from topocompress.models.class_names import names_beside
 from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
@@ -96,7 +96,12 @@ def load_model(
     """
     text, given = str(source), dict(arch_args or {})
     check_options(given)
-    read = functools.partial(read_checkpoint, trust_pickle=trust_pickle, weights_key=weights_key)
+    opened: list[Checkpoint] = []
+
+    def read(path: str | Path) -> Checkpoint:
+        opened.append(read_checkpoint(path, trust_pickle=trust_pickle, weights_key=weights_key))
+        return opened[-1]
+
     named = isinstance(source, str) and (is_known(text) or (is_factory(text) and not Path(text).exists()))
     if weights_key is not None and named and (weights is None or not Path(weights).exists()):
         raise ModelError(f"--weights-key {weights_key} is given without a file", hint="Add --weights FILE.")
@@ -121,7 +126,9 @@ def load_model(
     preprocessing = overridden(loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize)
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
-    _check_runs(loaded.module, preprocessing, text)
+    outputs = _check_runs(loaded.module, preprocessing, text)
+    if not loaded.classes and outputs is not None and opened:
+        loaded = replace(loaded, classes=names_beside(opened[0].contents, outputs))
     return replace(loaded, source=text, preprocessing=preprocessing)
 
 
@@ -273,15 +280,16 @@ def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
     return replace(_with_weights(_weights_of(module, name), name, arch=name), note=f"timm weights {tag}")
 
 
-def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> None:
-    """One forward pass, so that a wrong input size or channel count shows here and not in the middle."""
+def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> int | None:
+    """One forward pass, so that a wrong input size or channel count shows here; returns the outputs of a classifier."""
     shape = preprocessing.input_shape
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            module(torch.zeros(1, *shape))
+            output = module(torch.zeros(1, *shape))
     except Exception as error:  # the module may be the user's own code, which may raise anything
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
             f"{source} does not run on an input of shape {shape}: {reason}",
             hint="Set the size it was trained with: --input-size PIXELS.",
         ) from error
+    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

@@ -101,13 +101,13 @@ def timm_preprocessing(name: str) -> Preprocessing:
     )
 
 
-def _timm(name: str) -> Any:
+def _timm(name: str, role: str = "is a network of timm") -> Any:
     try:
         import timm
         import timm.data
     except ImportError as error:
         raise ModelError(
-            f"{name} is a network of timm, which cannot be imported: {error}",
+            f"{name} {role}, which cannot be imported: {error}",
             hint="Install it: pip install 'topocompress[timm]'",
         ) from error
     return timm
@@ -125,3 +125,14 @@ def _configurations(timm: Any, base: str) -> dict[str, Any]:
 def _configuration(name: str) -> dict[str, Any]:
     found = _timm(name).get_pretrained_cfg(name.removeprefix(PREFIX))
     return {} if found is None else dict(found.to_dict())
+
+
+def imagenet_synsets() -> tuple[str, ...]:
+    """The 1,000 names of ImageNet-1k's class folders (``n01440764``, ...) in the order of outputs.
+
+    Raises:
+        ModelError: timm is not installed.
+    """
+    return tuple(
+        _timm("--classes imagenet", "takes the names from timm").data.ImageNetInfo("imagenet-1k").label_names()
+    )

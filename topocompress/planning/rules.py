@@ -119,9 +119,11 @@ def check_samples(samples: int, max_betti: float | None) -> None:
         PlanError: ``samples`` does not exceed ``max_betti``: β0 is at most N, so nothing could be above it.
     """
     if max_betti is not None and samples <= max_betti:
+        fewer = f": {max_betti:g} among 1000 samples are about {max_betti * samples / 1000:.0f} among {samples}"
         raise PlanError(
             f"{samples} calibration samples cannot give a Betti number above {max_betti:g}",
-            hint=f"Raise --samples above {max_betti:g} (default 1000) or lower --max-betti.",
+            hint=f"Raise --samples above {max_betti:g} (default 1000) where there are as many, or lower --max-betti"
+            f"{fewer if samples < 1000 else ''}.",
         )
 
 

@@ -24,6 +24,7 @@ from topocompress.types import Budget, ChannelGroup, Delivery, GroupPlan, Measur
 
 _LATENCY_NOISE = 0.05
 """Share of the original's latency by which two runs may differ before it is worth a word."""
+_FEW_TO_LEARN_FROM = 100
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped |
     }
 
 
-def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
+def tuning_warnings(data: Data, recipe: Recipe, budget: Budget | None = None) -> tuple[str, ...]:
     """A sentence where fine-tuning had to do with samples that were not meant for it."""
     if not recipe.epochs:
         return ()
@@ -159,7 +160,11 @@ def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
             "little of your own images, a few hundred of which, unlabelled, would serve far better.",
         )
     if data.train is None:
-        return ("Fine-tuned on the calibration samples, for want of others.",)
+        judged = budget is not None and budget.option == "--max-accuracy-drop"
+        more = " They chose the size as well: the accuracy of each try is better than on new images." * judged
+        return (f"Fine-tuned on the calibration samples, for want of others.{more}",)
+    if (count := sample_count(data.train)) < _FEW_TO_LEARN_FROM:
+        return (f"Fine-tuned on {count} samples, those beside the calibration samples: lower --samples leaves more.",)
     return ()
 
 
@@ -195,6 +200,7 @@ def collect_warnings(
         for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
         if note
     ]
+    found += data.warnings
     for reason in (UNFOLLOWED, UNTRIED):
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []

@@ -43,11 +43,10 @@ def fitted(recipe: Recipe | int, model: nn.Module, data: Data) -> Recipe:
             "--finetune is not for detectors, whose losses are their own",
             hint="Prune without it, and train the smaller network with the detector's own recipe.",
         )
-    if not found.label_free and (not data.labelled or data.train is None):
+    if not found.label_free and not data.labelled:
         raise DataError(
-            "--finetune needs labelled images beyond the calibration samples",
-            hint="Give --data with labels and more images, lower --samples, or add --distill, which learns from the "
-            "unpruned network and needs no labels.",
+            "--finetune needs labelled images",
+            hint="Give --data with labels, or add --distill, which learns from the unpruned network and needs none.",
         )
     check_precision(found.precision)
     return found
@@ -66,7 +65,7 @@ def tuned(
 ) -> FinetuneResult:
     """Fine-tune on what is left for it, and fold back what learned no wave.
 
-    Label-free distillation trains on the calibration samples where nothing else is left.
+    Where nothing else is left, that is the calibration samples.
 
     Args:
         model: The pruned network; not changed.

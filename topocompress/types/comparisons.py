@@ -51,6 +51,7 @@ class Comparison:
         left_out: Criteria that cannot judge this model, and why.
         adapted: Criteria that took other settings because they suit what follows removal, and which, such as
             ``alone=1000``.
+        warnings: Sentences the user should read.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Comparison:
     cells: tuple[Cell, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     adapted: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def criteria(self) -> list[str]:
@@ -110,6 +112,7 @@ class Sweep:
         finetune: Epochs of fine-tuning of every point.
         points: The original first, then from large to small.
         settings: The criterion's, as plain data.
+        warnings: Sentences the user should read.
     """
 
     model: str
@@ -119,6 +122,7 @@ class Sweep:
     finetune: int
     points: tuple[Point, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -11,6 +11,7 @@ from topocompress.deploy.measurement import Predictions
 from topocompress.planning.selection import Selection
 from topocompress.reporting import describe, environment
 from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
+from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.write import write_report
 from topocompress.surgery.run_directory import write_run
 from topocompress.types import Control, Delivery, Report
@@ -70,8 +71,9 @@ def report_on(
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
         warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
         + describe.budget_missed(choice.budget, sides)
-        + describe.tuning_warnings(job.data, recipe)
-        + describe.nothing_found(before),
+        + describe.tuning_warnings(job.data, recipe, choice.budget)
+        + describe.nothing_found(before)
+        + labels_doubted(before),
         advice=advise(situation, selection.scores, plan) if bad else (),
         environment={
             **environment.describe(),
@@ -95,5 +97,5 @@ def save(job: Job, shrunk: Shrunk, report: Report, directory: Path) -> None:
         plans=(*job.loaded.history, shrunk.plan),
         preprocessing=job.loaded.preprocessing,
         architecture=job.loaded.architecture,
-        classes=job.data.classes if job.data.labelled else job.loaded.classes,
+        classes=(job.data.classes if job.data.labelled else ()) or job.loaded.classes,
     )

@@ -20,6 +20,7 @@ from topocompress.network.inference import sample_count
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits, check_block_epochs
+from topocompress.reporting.doubts import labels_doubted
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import ANY
 from topocompress.runtime.result_store import ResultStore
@@ -32,6 +33,7 @@ from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, Prunin
 from topocompress.workflows.job import Job
 from topocompress.workflows.options import Recovery
 from topocompress.workflows.repair import repair
+from topocompress.workflows.samples import fitted_labels
 from topocompress.workflows.selecting import suited
 from topocompress.workflows.shrinking import tune
 from topocompress.workflows.single_steps import layer_costs, score_groups
@@ -95,6 +97,7 @@ def compare(
             hint="Lower --samples or --seeds, or give more data.",
         )
     processes.refuse_several("a comparison")
+    data = fitted_labels(loaded, data)
     folder = None if out is None else Path(out) / "cells"
     check_block_epochs(distill_blocks)
     recovery = Recovery(
@@ -132,6 +135,7 @@ def compare(
         cells=tuple(cells),
         left_out=tuple(left_out.items()),
         adapted=tuple((name, changed) for name, changed in adapted.items() if changed and name not in left_out),
+        warnings=labels_doubted(comparing.before),
     )
 
 

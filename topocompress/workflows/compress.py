@@ -11,11 +11,12 @@ from typing import Unpack
 
 from torch import nn
 
+from topocompress.criteria.base import CloudCriterion
 from topocompress.criteria.registry import create
 from topocompress.data.loading import Data
 from topocompress.models.loading import LoadedModel
 from topocompress.network.inference import sample_count
-from topocompress.planning.rules import INT8
+from topocompress.planning.rules import INT8, check_samples
 from topocompress.runtime.files import atomic_directory, check_free
 from topocompress.runtime.progress import Progress, silent
 from topocompress.training import processes
@@ -102,6 +103,8 @@ def compress(
         cache=cache,
         resume=resume,
     )
+    if isinstance(scoring.criterion, CloudCriterion):
+        check_samples(sample_count(job.data.calibration), removal.max_betti)  # as many as there are
     selection = select(job)
     choice = choose(job, selection)
     if output.dry_run:

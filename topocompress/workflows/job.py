@@ -11,18 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
+from topocompress.data.loading import Data, batches
 from topocompress.deploy.measurement import Predictions, agreement, evaluate
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.network.capture import Batches
-from topocompress.network.detectors import boxes_of
-from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.network.inference import device_of, sample_count
 from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
@@ -30,6 +28,7 @@ from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.samples import open_data
 
 _HELD_BYTES = 1 << 30
 
@@ -182,16 +181,9 @@ def open_job(
         loaded = _own_module(model, data)
     else:
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
-    if not isinstance(data, Data):
-        data = load_data(data, preprocessing=loaded.preprocessing, samples=scoring.samples, seed=seed)
+    load: dict[str, Any] = {} if isinstance(data, Data) else {"samples": scoring.samples, "seed": seed}
+    loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
-    if data.labelled:
-        with evaluating(job.model):
-            output = run_forward(job.model, job.example)
-        if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(data.evaluation[0][1]) == 0):
-            job.data = replace(data, labelled=False, note=ONE_LABEL)
-        else:
-            check_classes(data, main_output(output).shape[1])
     job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
     return job
 

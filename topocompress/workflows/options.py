@@ -91,12 +91,17 @@ class Scoring:
     Attributes:
         criterion: Registered name or instance; used as it suits what follows (:meth:`Criterion.suited`).
         samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``.
+        classes: Names of the network's outputs in their order, or how the data's classes are numbered; see
+            :func:`topocompress.data.load_data`.
+        unlabelled: Leave out all labels.
         resources: Memory and processes, on which the result does not depend; ``None`` for what the machine has.
         maps: How feature maps become the points of clouds; ``None`` for exact ones.
     """
 
     criterion: str | Criterion = "betti"
     samples: int = 1000
+    classes: Sequence[str] | str | Path | None = None
+    unlabelled: bool = False
     resources: Resources | None = None
     maps: Maps | None = None
 
@@ -168,6 +173,8 @@ class Options(TypedDict, total=False):
     rounds: int
     criterion: str | Criterion
     samples: int
+    classes: Sequence[str] | str | Path | None
+    unlabelled: bool
     resources: Resources | None
     maps: Maps | None
     finetune: Recipe | int

@@ -20,6 +20,7 @@ from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
 from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
+from topocompress.reporting.doubts import labels_doubted
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
@@ -106,6 +107,7 @@ def sweep(
         finetune=recipe.epochs,
         points=tuple(points),
         settings=criterion.settings(),
+        warnings=() if sizes.original is None else labels_doubted(sizes.original[0]),
     )
 
 

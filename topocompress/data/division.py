@@ -1,0 +1,93 @@
+"""A pool of samples divided into uses, unreadable files left out; what to say where there are few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from topocompress.data.datasets import FileImages
+from topocompress.data.sources import Pool
+from topocompress.data.splits import Split, split
+from topocompress.errors import DataError
+
+CHECK_ALL = 5_000
+"""Image folders up to this many files are checked whole, larger ones only where used for calibration or evaluation."""
+FEWEST, FEW = 2, 50
+"""Calibration samples without which nothing is done; evaluation samples below which it is said what one is worth."""
+
+
+def divide(
+    pool: Pool, *, samples: int, eval_samples: int | None, seed: int, strict: bool
+) -> tuple[Split, tuple[str, ...]]:
+    """Divide the readable samples; those chosen are checked, and the choice repeated without the unreadable ones.
+
+    Returns:
+        Which sample has which use, and the files that cannot be read.
+
+    Raises:
+        DataError: ``strict``, and a file cannot be read.
+    """
+    files = pool.samples if isinstance(pool.samples, FileImages) else None
+    usable = np.ones(len(pool.samples), dtype=np.bool_)
+    checked = np.zeros(len(pool.samples), dtype=np.bool_)
+    while True:
+        parts = split(
+            pool.samples.targets,
+            samples=samples,
+            eval_samples=eval_samples,
+            seed=seed,
+            usable=usable,
+            held_out=pool.held_out,
+            split_seed=pool.split_seed,
+        )
+        if files is None:
+            return parts, ()
+        chosen = np.concatenate([parts.calibration, parts.evaluation])
+        unchecked = np.flatnonzero(~checked) if len(files) <= CHECK_ALL else chosen[~checked[chosen]]
+        bad = [int(index) for index in unchecked if not files.readable(int(index))]
+        checked[unchecked] = True
+        usable[bad] = False
+        if strict and bad:
+            raise DataError(
+                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}",
+                hint="Remove or replace them, or leave out --strict to skip them.",
+            )
+        if not bad:
+            return parts, tuple(str(files.paths[index]) for index in np.flatnonzero(~usable))
+
+
+def _listed(names: Sequence[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def shortage(
+    parts: Split, source: str, samples: int, eval_samples: int | None, skipped: Sequence[str]
+) -> tuple[str, ...]:
+    """What to say where there are fewer samples than were asked for.
+
+    Raises:
+        DataError: They are too few for anything.
+    """
+    there, held_out = len(parts.calibration), len(parts.evaluation)
+    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)})" if skipped else ""
+    if there < FEWEST or held_out < 1:
+        raise DataError(
+            f"{source} holds {there + held_out} usable samples{unread}: too few to calibrate and evaluate",
+            hint="Some hundred images are a minimum for a useful choice of filters.",
+        )
+    found = []
+    if there < samples:
+        found.append(
+            f"{source} has {there} samples for calibration, where {samples} were asked for, beside {held_out} kept for "
+            f"evaluation: all {there} are taken. With fewer samples Betti numbers are smaller (β0 is at most {there}), "
+            "so that a threshold removes less, and scores that read samples are less certain; scores of weights alone "
+            "are as good."
+        )
+    if held_out < min(FEW, eval_samples or FEW):
+        found.append(
+            f"Evaluated on {held_out} held-out sample{'s' * (held_out > 1)}: one is {100 / held_out:.3g} points of "
+            "accuracy or agreement."
+        )
+    return tuple(found)
