@@ -121,7 +121,8 @@ def test_too_few_images(tmp_path):
 
 
 def finished(classes=("a",), *, labelled=True):
-    part = TensorDataset(torch.zeros(5, 1, 16, 16), torch.zeros(5, dtype=torch.long))
+    images = torch.randn(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    part = TensorDataset(images, torch.zeros(5, dtype=torch.long))
     return Data(
         calibration=part,
         train=None,

@@ -28,6 +28,14 @@ InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size 
 Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
 Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-range",
+        help="Numbers for black and white in images of more than 8 bits, such as 0,4095; by default by all images.",
+        metavar="LOW,HIGH",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
 
@@ -43,6 +51,7 @@ class Opening:
     resize: Resize = None
     mean: Mean = None
     std: Std = None
+    pixel_range: Range = None
     download: Download = False
     strict: Strict = False
 
@@ -66,6 +75,7 @@ class Opening:
             resize=self.resize,
             mean=_numbers("--mean", self.mean),
             std=_numbers("--std", self.std),
+            pixel_range=_two("--pixel-range", self.pixel_range),
         )
         found = load_data(
             data if data or model != "digits" else "digits",
@@ -86,3 +96,12 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:
         raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error
+
+
+def _two(option: str, text: str | None) -> tuple[float, float] | None:
+    found = _numbers(option, text)
+    if found is None:
+        return None
+    if len(found) != 2:
+        raise DataError(f"cannot read {option} {text!r}", hint=f"Two numbers, for black and white: {option} 0,4095")
+    return found[0], found[1]

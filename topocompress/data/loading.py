@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import sources
-from topocompress.data.datasets import FileImages, Part, PhotoCrops, SampleSet
+from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
+from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split, split
 from topocompress.errors import DataError
 from topocompress.models.factories import call_factory, is_factory
@@ -53,6 +54,8 @@ class Data:
         note: One line for the output and the report.
         skipped: Files that could not be read.
         fingerprint: ``sha256:`` and the hex digest of the calibration samples' content, order and preparation.
+        pixels: What their pixels were taken for where that is not plain, and what is odd about them; part of ``note``.
+        preprocessing: How images were prepared; ``None`` where nobody knows.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -64,6 +67,8 @@ class Data:
     note: str
     skipped: tuple[str, ...]
     fingerprint: str
+    pixels: str = ""
+    preprocessing: Preprocessing | None = None
 
 
 def load_data(
@@ -91,7 +96,8 @@ def load_data(
         strict: Refuse a folder with an unreadable image instead of skipping it.
 
     Raises:
-        DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model.
+        DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model or
+            are blank or all alike.
     """
     if samples < 2:
         raise DataError(f"{samples} calibration samples are too few for any topology", hint="Use --samples 1000.")
@@ -114,14 +120,17 @@ def load_data(
         if isinstance(made, Data):
             for part in (made.calibration, made.evaluation):
                 sources.check_fits(part, preprocessing, source)
-            return made
+            return _noted(made, check_seen(made.calibration, preprocessing, source, ready=True))
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing)
     else:
         raise DataError(f"unknown data source {source!r}", hint=_advice(source))
     parts, skipped = _divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
-    _check_enough(parts, source, samples, skipped)
-    return _data(pool, parts, source, preprocessing, skipped=skipped)
+    _check_enough(parts, source, samples, skipped, pool.samples.first_problem)
+    preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
+    found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
+    ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
+    return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready))
 
 
 def batches(
@@ -202,7 +211,8 @@ def _divide(
         usable[bad] = False
         if strict and bad:
             raise DataError(
-                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}",
+                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}"
+                f"{files.first_problem}",
                 hint="Remove or replace them, or leave out --strict to skip them.",
             )
         if not bad:
@@ -214,9 +224,9 @@ def _listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _check_enough(parts: Split, source: str, samples: int, skipped: Sequence[str]) -> None:
+def _check_enough(parts: Split, source: str, samples: int, skipped: Sequence[str], problem: str) -> None:
     there, held_out = len(parts.calibration), len(parts.evaluation)
-    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)})" if skipped else ""
+    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)}{problem})" if skipped else ""
     if there < 2 or held_out < 1:
         raise DataError(
             f"{source} holds {there + held_out} usable samples{unread}: too few to calibrate and evaluate",
@@ -241,7 +251,7 @@ def _data(
     train = Part(pool.samples, parts.train, augmentation=pool.augmentation) if len(parts.train) else None
     note = pool.note
     if skipped:
-        note = f"{note}; " * bool(note) + f"{len(skipped)} unreadable images skipped"
+        note = f"{note}; " * bool(note) + f"{len(skipped)} unreadable images skipped{pool.samples.first_problem}"
     used = np.concatenate([parts.calibration, parts.evaluation])
     return Data(
         calibration=Part(pool.samples, parts.calibration, augmentation=pool.augmentation),
@@ -253,6 +263,18 @@ def _data(
         note=note,
         skipped=skipped,
         fingerprint=_fingerprint(pool.samples, parts.calibration, preprocessing),
+        preprocessing=preprocessing,
+    )
+
+
+def _noted(data: Data, pixels: str) -> Data:
+    """The data with one thing more that was found out about its pixels."""
+    if not pixels:
+        return data
+    return replace(
+        data,
+        note="; ".join(filter(None, (data.note, pixels))),
+        pixels="; ".join(filter(None, (data.pixels, pixels))),
     )
 
 

@@ -15,10 +15,17 @@ from topocompress.models.architectures import build, check_name, is_known, of_ki
 from topocompress.models.checkpoints import check_finite, read_checkpoint
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
-from topocompress.models.preprocessing import default_preprocessing, overridden, published_preprocessing
+from topocompress.models.preprocessing import (
+    assumed,
+    check_runs,
+    default_preprocessing,
+    is_own,
+    overridden,
+    published_preprocessing,
+)
 from topocompress.models.recognition import recognise
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
-from topocompress.types import Architecture, Preprocessing, PruningPlan
+from topocompress.types import Architecture, PixelRange, Preprocessing, PruningPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,7 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     resize: int | None = None,
+    pixel_range: PixelRange | None = None,
 ) -> LoadedModel:
     """Load a trained network.
 
@@ -67,18 +75,20 @@ def load_model(
             published weights, which torchvision or timm downloads unless they are cached.
         trust_pickle: Let a checkpoint run code of its own.
         input_size: Height and width of the input in pixels; one number for both. By default that of the published
-            weights, an attribute ``input_shape`` of the module, or 224.
+            weights, an attribute ``input_shape`` (channels, height, width) of the network or of its factory, or 224.
         num_classes: Expected class count; a factory is called with it if it is given.
         mean: Per-channel mean of the normalisation, in units of 0..1; one number serves all channels.
         std: Per-channel standard deviation, likewise.
         resize: Length of the short side in pixels before the centre crop.
+        pixel_range: The numbers for black and white in images of more than 8 bits; by default decided from the images.
 
     Raises:
         ModelError: Not found, not readable, not recognised, holds NaN or Inf, or does not run at its input size.
     """
-    text = str(source)
+    text, known = str(source), False
     if isinstance(source, str) and is_known(text):
         loaded = _from_name(text, arch=arch, weights=weights, trust_pickle=trust_pickle)
+        known = loaded.source != weights  # weights that were published say how images are prepared
     elif isinstance(source, str) and is_factory(text) and not Path(text).exists():
         if arch is not None:
             raise ModelError(f"--arch {arch} is given beside the factory {text}", hint="Leave out --arch.")
@@ -89,11 +99,17 @@ def load_model(
     found = loaded.architecture.options.get("num_classes", num_classes)
     if num_classes is not None and found != num_classes:
         raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out num_classes.")
-    preprocessing = overridden(loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize)
+    preprocessing = overridden(
+        loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize, pixel_range=pixel_range
+    )
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
-    _check_runs(loaded.module, preprocessing, text)
-    return replace(loaded, source=text, preprocessing=preprocessing)
+    check_runs(loaded.module, preprocessing, text, own=is_own(loaded.architecture))
+    set_by_user = {"input_size": input_size, "mean": mean, "std": std}
+    given = [name for name, value in set_by_user.items() if value is not None]
+    taken = "" if known else assumed(loaded.architecture, loaded.module, preprocessing, given=given)
+    note = "; ".join(filter(None, (loaded.note, taken)))
+    return replace(loaded, source=text, preprocessing=preprocessing, note=note)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -257,17 +273,3 @@ def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         module = construct_timm(name, {}, pretrained=True)
     return replace(_with_weights(module.state_dict(), name, arch=name), note=f"timm weights {tag}")
-
-
-def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> None:
-    """One forward pass, so that a wrong input size or channel count shows here and not in the middle."""
-    shape = preprocessing.input_shape
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            module(torch.zeros(1, *shape))
-    except Exception as error:  # the module may be the user's own code, which may raise anything
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(
-            f"{source} does not run on an input of shape {shape}: {reason}",
-            hint="Set the size it was trained with: --input-size PIXELS.",
-        ) from error

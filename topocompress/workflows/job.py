@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
+from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, agreement, evaluate
-from topocompress.errors import DataError
+from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
+from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
 from topocompress.network.capture import Batches
 from topocompress.network.detectors import boxes_of
 from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
@@ -28,7 +30,7 @@ from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
 from topocompress.training import processes
 from topocompress.training.step import fitted
-from topocompress.types import Architecture, Preprocessing
+from topocompress.types import Architecture
 from topocompress.workflows.options import Recovery, Removal, Scoring
 
 _HELD_BYTES = 1 << 30
@@ -138,11 +140,22 @@ class Job:
 def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -> LoadedModel:
     """Load anything that can be pruned: what :func:`topocompress.models.load_model` takes, or a run directory.
 
+    Of the options a run directory takes those that say how images are prepared.
+
     Raises:
-        ModelError: The model is not usable.
+        ModelError: The model is not usable, or the options are not.
         ArtifactError: The run directory is not usable.
     """
-    return load_run(source, arch=arch) if is_run(source) else load_model(source, arch=arch, **options)
+    if not is_run(source):
+        return load_model(source, arch=arch, **options)
+    if options.get("weights") is not None:
+        raise ModelError(f"--weights is given beside the run directory {source}", hint="It has its own: leave it out.")
+    loaded = load_run(source, arch=arch)
+    names = ("input_size", "mean", "std", "resize", "pixel_range")
+    preprocessing = overridden(loaded.preprocessing, **{name: options.get(name) for name in names})
+    if preprocessing.input_shape != loaded.preprocessing.input_shape:
+        check_runs(loaded.module, preprocessing, str(source), own=False)
+    return replace(loaded, preprocessing=preprocessing)
 
 
 def open_job(
@@ -175,6 +188,11 @@ def open_job(
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     if not isinstance(data, Data):
         data = load_data(data, preprocessing=loaded.preprocessing, samples=scoring.samples, seed=seed)
+    if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
+        loaded = replace(loaded, preprocessing=data.preprocessing)
+    elif not data.pixels:  # of the caller's making
+        odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
+        data = replace(data, pixels=odd, note="; ".join(filter(None, (data.note, odd))))
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
     if data.labelled:
         with evaluating(job.model):
@@ -188,14 +206,15 @@ def open_job(
 
 
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
-    image, _ = data.calibration[0]
-    channels, height, width = image.shape
+    channels, height, width = data.calibration[0][0].shape
+    note = "" if data.preprocessing else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
     return LoadedModel(
         module=module,
         architecture=Architecture(kind="object", name=name),
-        preprocessing=Preprocessing(input_shape=(channels, height, width)),
+        preprocessing=imagenet_preprocessing((channels, height, width)),
         source=name,
+        note=note,
     )
 
 
