@@ -51,7 +51,7 @@ def compare(
 
     names = split_names(criteria)
     loaded, found = opening.load(model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0)
-    for line in (loaded.note, found.note):
+    for line in (loaded.note, found.note, found.pixels):
         if line:
             console.note(line)
     from topocompress.reporting import verdicts

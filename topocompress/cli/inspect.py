@@ -46,7 +46,7 @@ def inspect(
     from topocompress.workflows.inspect import inspect_filter
 
     loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
-    for line in (loaded.note, found.note):
+    for line in (loaded.note, found.note, found.pixels):
         if line:
             console.note(line)
     with console.progress() as progress:

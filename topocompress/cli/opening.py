@@ -24,7 +24,14 @@ Weights = Annotated[
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
 ]
-InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size in pixels, S or HxW.", metavar="S|HxW")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        help="Input size in pixels, S or HxW; by default the network's input_shape, that of its weights, or 224.",
+        metavar="S|HxW",
+    ),
+]
 Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
 Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]

@@ -28,7 +28,7 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     if not processes.is_main():
         return
     if result.report is None:
-        for line in (loaded.note, data.note):
+        for line in (loaded.note, data.note, data.pixels):
             if line:
                 console.note(line)
         console.show_plan(result.plan)

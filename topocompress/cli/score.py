@@ -67,7 +67,7 @@ def score(
         maps=options.make_maps(map_size, sketch),
     )
     loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed)
-    for line in (loaded.note, found.note):
+    for line in (loaded.note, found.note, found.pixels):
         if line:
             console.note(line)
     with console.progress() as progress:

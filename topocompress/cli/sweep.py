@@ -59,7 +59,7 @@ def sweep(
     scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
 
     loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
-    for line in (loaded.note, found.note):
+    for line in (loaded.note, found.note, found.pixels):
         if line:
             console.note(line)
 

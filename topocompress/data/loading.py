@@ -54,7 +54,7 @@ class Data:
         note: One line for the output and the report.
         skipped: Files that could not be read.
         fingerprint: ``sha256:`` and the hex digest of the calibration samples' content, order and preparation.
-        pixels: What their pixels were taken for where that is not plain, and what is odd about them; part of ``note``.
+        pixels: What their pixels were taken for where that is not plain, and what is odd about them.
         preprocessing: How images were prepared; ``None`` where nobody knows.
     """
 
@@ -130,7 +130,7 @@ def load_data(
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
-    return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready))
+    return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))
 
 
 def batches(
@@ -269,13 +269,7 @@ def _data(
 
 def _noted(data: Data, pixels: str) -> Data:
     """The data with one thing more that was found out about its pixels."""
-    if not pixels:
-        return data
-    return replace(
-        data,
-        note="; ".join(filter(None, (data.note, pixels))),
-        pixels="; ".join(filter(None, (data.pixels, pixels))),
-    )
+    return replace(data, pixels="; ".join(filter(None, (data.pixels, pixels)))) if pixels else data
 
 
 def _fingerprint(samples: SampleSet, calibration: NDArray[np.intp], preprocessing: Preprocessing) -> str:

@@ -73,7 +73,7 @@ def settle_range(samples: SampleSet, preprocessing: Preprocessing, where: str) -
     return samples.preprocessing, "; ".join(filter(None, notes))
 
 
-def check_seen(dataset: Any, preprocessing: Preprocessing, where: str, *, ready: bool) -> str:
+def check_seen(dataset: Any, preprocessing: Preprocessing, where: str, *, ready: bool, pixels: str = "") -> str:
     """Look at some samples as the network gets them.
 
     Args:
@@ -81,6 +81,7 @@ def check_seen(dataset: Any, preprocessing: Preprocessing, where: str, *, ready:
         preprocessing: What the model expects.
         where: The source, for messages.
         ready: They come finished from the user, as floats.
+        pixels: What their pixels were taken for, which may be why there is nothing to see.
 
     Returns:
         What is odd about them, in words; empty if nothing is.
@@ -90,11 +91,13 @@ def check_seen(dataset: Any, preprocessing: Preprocessing, where: str, *, ready:
     """
     numbers = evenly(len(dataset), LOOKED)
     # the network may see vectors as images of one pixel, which have no contrast of their own
-    pixels = preprocessing.input_shape[1] * preprocessing.input_shape[2]
+    single = preprocessing.input_shape[1:] == (1, 1)
     found = _spread((dataset[index][0] for index in numbers), 1.0 if ready else torch.tensor(preprocessing.std))
-    _refuse_blank(found, f"{where}: of the {len(numbers)} calibration samples looked at", pixels, ready=ready)
+    _refuse_blank(
+        found, f"{where}: of the {len(numbers)} calibration samples looked at", pixels, single=single, ready=ready
+    )
     notes = []
-    blank = int((found.contrast < BLANK).sum()) if pixels > 1 else 0
+    blank = int((found.contrast < BLANK).sum()) if not single else 0
     if blank:
         notes.append(f"{blank} of {len(numbers)} samples looked at have one colour throughout")
     faint = int((found.contrast < FAINT).sum()) - blank
@@ -106,17 +109,21 @@ def check_seen(dataset: Any, preprocessing: Preprocessing, where: str, *, ready:
     return "; ".join([*notes, *(_as_finished(found, preprocessing) if ready else ())])
 
 
-def _refuse_blank(found: Spread, which: str, pixels: int, *, ready: bool) -> None:
+def _refuse_blank(found: Spread, which: str, pixels: str, *, single: bool, ready: bool) -> None:
     hint = (
         "Look at what the dataset yields."
         if ready
         else "If the files show more: save them with 8 bits a sample, or say which numbers mean black and white "
         "(--pixel-range LOW,HIGH, for images of more than 8 bits)."
     )
-    if pixels > 1 and bool((found.contrast < BLANK).all()):
-        raise DataError(f"{which}, every one has a single colour throughout: nothing can be told from them", hint=hint)
-    if found.alike and len(found.low) > 1:
-        raise DataError(f"{which}, all are the same image: nothing can be told from them", hint=hint)
+    if not single and bool((found.contrast < BLANK).all()):
+        seen = "every one has a single colour throughout"
+    elif found.alike and len(found.low) > 1:
+        seen = "all are the same image"
+    else:
+        return
+    why = f" ({pixels})" if pixels else ""
+    raise DataError(f"{which}, {seen}: nothing can be told from them{why}", hint=hint)
 
 
 def evenly(count: int, wanted: int) -> list[int]:

@@ -7,6 +7,8 @@ decided image by image, differences in brightness would be lost.
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as F
 
 from topocompress.errors import DataError
@@ -30,6 +31,9 @@ DARK = 63
 """Where no pixel of 8 bits is above this, of 255, something is likely wrong: six bits would have done."""
 
 _PLAIN = ("1", "L", "LA", "RGB", "RGBA")
+_ORDERS = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_SWAPPED = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for order, other in _ORDERS.items()}
+"""Pillow's names for colours of 16 bits, and for the same with the other byte order."""
 _DAMAGED_EXIF = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError)
 
 Kind = Literal["bytes", "upper bytes", "whole numbers", "floats"]
@@ -154,14 +158,21 @@ def decided(looks: Sequence[Look], given: PixelRange | None, where: str) -> tupl
     upper = [entry for entry in looks if entry.kind == "upper bytes"]
     if upper and max(entry.high for entry in upper) <= DARK:
         raise DataError(
-            f"{where} holds colour images of 16 bits of which these use the lower ones (at most "
-            f"{max(entry.high for entry in upper):g} of 255 in the upper 8), and only the upper ones can be read",
-            hint="Save them as PNG of 16 bits, which is read whole, or scale them to 8 bits.",
+            f"{where} holds images of several channels of 16 bits that use the lower bits (the upper 8 reach "
+            f"{max(entry.high for entry in upper):g} of 255), and Pillow can read only the upper 8",
+            hint="Save them with 8 bits a sample, or without transparency.",
         )
+    words = [f"of {len(upper)} images with 16 bits a sample the upper 8 are read"] if upper else []
     if not deep:
         top = max((entry.high for entry in looks), default=255)
-        dark = f"no pixel of the images is above {top:g} of 255: to the network they are nearly black"
-        return given, dark if top <= DARK else ""
+        if top <= DARK:
+            words.append(
+                f"no pixel of the images is above {top:g} of 255: to the network they are nearly black; save them "
+                "with 255 for white"
+            )
+        if given is not None:
+            words.append(f"the pixel range {given[0]:g}, {given[1]:g} does not apply to images of 8 bits")
+        return given, "; ".join(words)
     if len({entry.kind for entry in deep}) > 1:
         raise DataError(
             f"{where} mixes images of whole numbers with more than 8 bits and images of floats",
@@ -170,14 +181,13 @@ def decided(looks: Sequence[Look], given: PixelRange | None, where: str) -> tupl
     low, high = given or guessed(deep)
     seen = min(entry.low for entry in deep), max(entry.high for entry in deep)
     count = "all images" if len(deep) == len(looks) else f"{len(deep)} of {len(looks)} images"
-    words = (
-        f"{count} have more than 8 bits a sample, values {seen[0]:g}..{seen[1]:g} seen: "
-        f"{low:g} is taken for black and {high:g} for white"
+    how = "as given" if given is not None else "another range: --pixel-range LOW,HIGH"
+    cut = ", what lies beyond is cut off" if seen[0] < low or seen[1] > high else ""
+    words.append(
+        f"{count} have more than 8 bits a sample, values {seen[0]:.3g}..{seen[1]:.4g} seen: "
+        f"{low:g} is taken for black and {high:g} for white ({how}{cut})"
     )
-    if given is None:
-        return (low, high), f"{words}; another range: --pixel-range LOW,HIGH"
-    cut = " (what lies beyond is cut off)" if seen[0] < low or seen[1] > high else ""
-    return (low, high), f"{words}, as given{cut}"
+    return (low, high), "; ".join(words)
 
 
 def oddities(looks: Iterable[Look], channels: int) -> list[str]:
@@ -198,16 +208,10 @@ def oddities(looks: Iterable[Look], channels: int) -> list[str]:
     return [f"{count} of {len(found)} images {words}" for count, words in counts if count]
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether an image has more than 8 bits a sample, all of them readable."""
-    return image.mode.startswith("I") or image.mode == "F" or (image.format == "PNG" and _wide(image))
-
-
 def _deep(image: Image.Image) -> NDArray[Any] | None:
     """(1 or 3, height, width) numbers as stored, transparency left out; ``None`` if 8 bits are all there is."""
-    if image.format == "PNG" and _wide(image):
-        numbers = _colours_of_16_bits(image)
-    else:
+    numbers = _colours_of_16_bits(image) if _wide(image) else None
+    if numbers is None:
         image.load()
         signed, bits = _tag(image, SAMPLE_FORMAT), _tag(image, BITS_PER_SAMPLE)
         if image.mode.startswith("I") or image.mode == "F":
@@ -223,18 +227,35 @@ def _deep(image: Image.Image) -> NDArray[Any] | None:
     return numbers
 
 
-def _colours_of_16_bits(image: Image.Image) -> NDArray[Any]:
-    """(1 or 3, height, width) uint16 of a PNG file; Pillow would keep the upper bytes alone."""
-    stream: Any = image.fp  # type: ignore[attr-defined]  # of every image that was opened and not loaded
+def _colours_of_16_bits(image: Image.Image) -> NDArray[Any] | None:
+    """(3, height, width) uint16; ``None`` where Pillow cannot be made to show the lower bytes, too.
+
+    Pillow keeps one byte of each sample, the upper one; told that the file has the other byte order, the lower one.
+    """
+    stream: Any = getattr(image, "fp", None)
+    swapped = [_with_other_bytes(tile) for tile in getattr(image, "tile", ())]
+    if stream is None or not swapped or None in swapped:
+        return None
     place = stream.tell()
     stream.seek(0)
-    content = np.frombuffer(bytearray(stream.read()), dtype=np.uint8)
+    content = stream.read()
     stream.seek(place)
-    try:
-        numbers: NDArray[Any] = decode_image(torch.from_numpy(content), mode=ImageReadMode.UNCHANGED).numpy()
-    except RuntimeError as error:
-        raise OSError(str(error).splitlines()[0]) from error
-    return numbers[:1] if len(numbers) < 3 else numbers[:3]
+    with Image.open(io.BytesIO(content)) as again:
+        again.tile = swapped
+        lower = np.asarray(again)[..., :3].astype(np.uint16)
+    numbers: NDArray[Any] = (np.asarray(image)[..., :3].astype(np.uint16) << 8) + lower
+    return numbers.transpose(2, 0, 1)
+
+
+def _with_other_bytes(tile: Any) -> Any:
+    """A part of an image that is not loaded yet, to be read with its bytes swapped; ``None`` if it cannot be."""
+    codec, extents, offset, args = tile
+    raw, *rest = (args,) if isinstance(args, str) else args
+    if (other := _SWAPPED.get(raw)) is None:
+        return None
+    swapped = other if isinstance(args, str) else (other, *rest)
+    # a named tuple in newer versions of Pillow
+    return tile._replace(args=swapped) if hasattr(tile, "_replace") else (codec, extents, offset, swapped)
 
 
 def _described(image: Image.Image, numbers: NDArray[Any]) -> Look:
@@ -245,6 +266,7 @@ def _described(image: Image.Image, numbers: NDArray[Any]) -> Look:
         high=float(numbers.max()),
         stated=stated,
         colour=len(numbers) > 1,
+        transparent="A" in image.mode and image.getchannel("A").getextrema()[0] != 255,
         pages=_pages(image),
         turned=_turned(image),
     )

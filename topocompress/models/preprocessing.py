@@ -111,14 +111,13 @@ def assumed(architecture: Architecture, module: nn.Module, used: Preprocessing, 
     parts = []
     channels, height, width = used.input_shape
     if "input_size" not in given and not (own and declared_shape(architecture, module)):
-        order = "RGB " if channels == 3 else ""
         cut = f", cut from images with a short side of {used.resize}" if used.resize else ""
         ways = f"--input-size{', or an attribute input_shape of the network or its factory' if own else ''}"
-        parts.append(f"{order}input of {channels} x {height} x {width}{cut} ({ways})")
+        parts.append(f"input of {channels} x {height} x {width}{cut} ({ways})")
     for name, words in (("mean", "mean"), ("std", "standard deviation")):
         if name not in given:
             values = ", ".join(f"{value:g}" for value in getattr(used, name))
-            parts.append(f"{words} {values} (--{name})")
+            parts.append(f"{words} {values}{' of red, green and blue' if channels == 3 else ''} (--{name})")
     if not parts:
         return ""
     who, like = ("network", "as for ImageNet") if own else ("checkpoint", "as for the published weights")

@@ -196,7 +196,7 @@ def collect_warnings(
         for note in (
             loaded.note,
             data.note if data.source == STAND_IN or data.note == ONE_LABEL else "",
-            data.pixels if data.source != STAND_IN else "",
+            data.pixels,
             verdict,
         )
         if note

@@ -192,7 +192,7 @@ def open_job(
         loaded = replace(loaded, preprocessing=data.preprocessing)
     elif not data.pixels:  # of the caller's making
         odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
-        data = replace(data, pixels=odd, note="; ".join(filter(None, (data.note, odd))))
+        data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
     if data.labelled:
         with evaluating(job.model):
