@@ -28,6 +28,7 @@ def test_where_the_model_came_from():
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
             "interpolation": "bilinear",
+            "pixel_range": None,
         },
         "fingerprint": "sha256:1",
         "pruned_before": 1,
@@ -45,6 +46,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
         "classes": 2,
         "samples": {"calibration": 5, "train": 0, "evaluation": 3},
         "note": "a note",
+        "pixels": "",
         "skipped": ["bad.png"],
         "fingerprint": "sha256:2",
     }
