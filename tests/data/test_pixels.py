@@ -12,7 +12,7 @@ from PIL import Image
 from tests.helpers.imagesets import COLOUR, GREY, stacked, write_images, write_png16, write_tiff
 from topocompress.data.images import read_image
 from topocompress.data.loading import load_data
-from topocompress.data.pixels import Look, guessed
+from topocompress.data.ranges import Look, guessed
 from topocompress.errors import DataError, ModelError
 from topocompress.types import Preprocessing
 

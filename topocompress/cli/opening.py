@@ -96,17 +96,17 @@ class Opening:
         return loaded, found
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+def _numbers(option: str, text: str | None, example: str = "0.485,0.456,0.406") -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error
+        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} {example}") from error
 
 
 def _two(option: str, text: str | None) -> tuple[float, float] | None:
-    found = _numbers(option, text)
+    found = _numbers(option, text, "0,4095")
     if found is None:
         return None
     if len(found) != 2:

@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from topocompress.data.images import finished, look_at, normalise, prepare, read_image
-from topocompress.data.pixels import Look
+from topocompress.data.ranges import Look
 from topocompress.types import Augmentation, Preprocessing
 
 Item = tuple[Tensor, int]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from topocompress.data.pixels import Look, look, to_tensor
+from topocompress.data.pixels import look, to_tensor
+from topocompress.data.ranges import Look
 from topocompress.errors import DataError
 from topocompress.types import PixelRange, Preprocessing
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from topocompress.data.datasets import FileImages, ForeignSet, SampleSet
 from topocompress.data.images import look_at
-from topocompress.data.pixels import Look, decided, oddities
+from topocompress.data.ranges import Look, decided, oddities
 from topocompress.errors import DataError
 from topocompress.types import Preprocessing
 
