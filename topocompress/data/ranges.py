@@ -108,7 +108,7 @@ def decided(looks: Sequence[Look], given: PixelRange | None, where: str) -> tupl
     how = "as given" if given is not None else "another range: --pixel-range LOW,HIGH"
     cut = ", what lies beyond is cut off" if seen[0] < low or seen[1] > high else ""
     words.append(
-        f"{count} have more than 8 bits a sample, values {seen[0]:.3g}..{seen[1]:.4g} seen: "
+        f"{count} have more than 8 bits a sample, values {seen[0]:.4g}..{seen[1]:.4g} seen: "
         f"{low:g} is taken for black and {high:g} for white ({how}{cut})"
     )
     return (low, high), "; ".join(words)
