@@ -274,6 +274,8 @@ def _noted(data: Data, pixels: str) -> Data:
 
 def _fingerprint(samples: SampleSet, calibration: NDArray[np.intp], preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256(repr(preprocessing).encode())
+    if preprocessing.pixel_range is not None:
+        digest.update(repr(preprocessing.pixel_range).encode())
     for index in calibration:
         content = samples.identity(int(index))
         digest.update(f"|{samples.targets[index]}|{len(content)}|".encode())

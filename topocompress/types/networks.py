@@ -53,7 +53,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: Interpolation = "bilinear"
-    pixel_range: PixelRange | None = None
+    pixel_range: PixelRange | None = field(default=None, repr=False)  # fingerprints are made of the rest
 
     def __post_init__(self) -> None:
         if self.interpolation not in get_args(Interpolation):
