@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 GREY = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image, pixel_range: Sequence[float] | None = None) -> Image.Image:
     """Any colour mode as red, green and blue."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
-        return Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits; Pillow's own conversion would clip at 255
+        low, high = pixel_range or (0, 1 if image.mode == "F" else 65535)  # the numbers for black and white
+        levels = ((np.asarray(image, np.float32) - low) / (high - low) * 255).clip(0, 255).round()
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
     if image.mode == "P":  # a palette may carry transparency
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -32,7 +35,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def prepare(image: Image.Image, settings: dict[str, Any]) -> np.ndarray:
     """(1, channels, height, width) float32, as the network was fed in training: ``preprocessing`` of ``plan.json``."""
     channels, height, width = settings["input_shape"]
-    image = as_rgb(image)
+    image = as_rgb(image, settings.get("pixel_range"))
     short, size = settings["resize"], (width, height)
     if short is not None:  # the short side to so many pixels, the long one in proportion
         size = tuple(short if side == min(image.size) else int(short * side / min(image.size)) for side in image.size)

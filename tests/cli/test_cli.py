@@ -42,6 +42,16 @@ CASES = {
         ["tiny.safetensors", *BASE, "--ratio", "0.5", "--mean", "0.1,0.2", "--std", "1,1"],
         "channel",
     ),
+    "one number for the range": (
+        ["tiny.safetensors", *BASE, "--ratio", "0.5", "--pixel-range", "4095"],
+        "0,4095",
+    ),
+    "words for black and white": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--pixel-range", "a,b"], "0,4095"),
+    "white below black": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--pixel-range", "5,-1"], "pixel range 5, -1"),
+    "blank images": (
+        ["tiny.safetensors", *BASE[:2], "--data", "imagefolder:blank", "--samples", "40", "--ratio", "0.5"],
+        "single colour throughout",
+    ),
     "NaN inputs": (
         ["tiny.safetensors", *BASE[:2], "--data", "tinynet:nan_images", "--samples", "40", "--ratio", "0.5"],
         "NaN",
@@ -66,6 +76,9 @@ def test_bad_input_is_refused(
     case: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "empty").mkdir()
+    (place / "blank").mkdir()
+    for number in range(50):
+        Image.new("L", (16, 16)).save(place / "blank" / f"{number}.png")
     words, expected = CASES[case]
     assert expected in refused(monkeypatch, capsys, "prune", *words)
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision import models as tv
 
 from tests.helpers.imagesets import COLOUR, GREY
-from topocompress.data.images import decodes, finished, prepare, read_image
+from topocompress.data.images import finished, look_at, prepare, read_image
 from topocompress.errors import DataError
 from topocompress.models.preprocessing import published_preprocessing
 from topocompress.types import Preprocessing
@@ -94,14 +93,10 @@ def test_channels_that_cannot_be_converted():
 # --- files
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_colour_modes(tmp_path, mode):
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
-    if mode == "I;16":
-        image = Image.fromarray(np.full((20, 24), 128 * 256, dtype=np.uint16))
-    else:
-        image = Image.new("RGB", (24, 20), (128, 128, 128)).convert(mode)
-    image.save(path)
+    Image.new("RGB", (24, 20), (128, 128, 128)).convert(mode).save(path)
     found = read_image(path)
     assert (found.shape, found.dtype) == ((3, 20, 24), torch.uint8)
     assert 0.4 < found.float().mean() / 255 < 0.6
@@ -111,9 +106,9 @@ def test_colour_modes(tmp_path, mode):
 def test_damaged_files(tmp_path, damage):
     path = tmp_path / "image.png"
     Image.fromarray(noise(20, 24, 3).numpy()).save(path)
-    assert decodes(path)
+    assert not isinstance(look_at(path), str)
     path.write_bytes({"text": b"no image", "empty": b"", "truncated": path.read_bytes()[:600]}[damage])
-    assert not decodes(path)
+    assert isinstance(look_at(path), str)
     with pytest.raises(DataError, match=r"cannot read the image .*image\.png"):
         read_image(path)
 
@@ -143,7 +138,7 @@ def test_finished_inputs_stay_as_they_are():
         (torch.zeros(3, 16, 16), "mine has the wrong channels"),
         (torch.zeros(1, 20, 16), "mine has the wrong shape"),
         (torch.zeros(16, 16), "mine has the wrong shape"),
-        (torch.zeros(1, 16, 16, dtype=torch.int64), "wrong shape: torch.int64"),
+        (torch.zeros(1, 16, 16, dtype=torch.int64), r"holds torch.int64 of shape \(1, 16, 16\)"),
         (torch.full((1, 16, 16), float("nan")), "NaN or Inf"),
         (torch.full((1, 16, 16), float("inf")), "NaN or Inf"),
         ("a picture", "mine is a str"),

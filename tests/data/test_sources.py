@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.imagesets import COLOUR, GREY, numbers, write_images
+from topocompress.data.images import prepare
 from topocompress.data.loading import load_data
 from topocompress.errors import DataError
 
@@ -195,10 +196,10 @@ def nan(): return tensors(fill=float("nan"))
 def number(): return 3
 def broken(): raise KeyError("nothing here")
 def empty(): return tensors(0)
-def raw(): return [(torch.full((28, 28), 255, dtype=torch.uint8), 0) for _ in range(10)]
+def raw(): return [(torch.eye(28, dtype=torch.uint8) * (155 + 10 * i), 0) for i in range(10)]
 def words(): return [("a picture", 0) for _ in range(10)]
 def labels(): return [(torch.zeros(1, 16, 16), "cat") for _ in range(10)]
-def bare(): return [torch.full((1, 16, 16), float(i)) for i in range(10)]
+def bare(): return list(tensors(10).tensors[0])
 
 class Stream(IterableDataset):
     def __iter__(self): return iter([])
@@ -244,9 +245,10 @@ def test_factory_of_two_datasets(factory):
 
 
 def test_factory_of_raw_images(factory):
-    image = load_data(f"{factory}:raw", preprocessing=GREY, samples=2).calibration[0][0]
-    assert image.shape == (1, 16, 16)
-    assert torch.allclose(image, torch.full((1, 16, 16), (1 - 0.3) / 0.3))
+    data = load_data(f"{factory}:raw", preprocessing=GREY, samples=2)
+    number = int(data.calibration.indices[0])
+    wanted = prepare(torch.eye(28, dtype=torch.uint8)[None] * (155 + 10 * number), GREY)
+    assert torch.equal(data.calibration[0][0], wanted)
 
 
 def test_factory_without_labels(factory):

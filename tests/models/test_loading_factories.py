@@ -42,6 +42,25 @@ def shaped():
     net.input_shape = (3, 20, 28)
     return net.double()
 
+def declared(): return Net(3)
+declared.input_shape = (3, 20, 28)
+
+class Own(Net):
+    input_shape = (1, 12, 12)
+
+def wrong(): return Net(3)
+wrong.input_shape = "20x28"
+
+class Disordered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.late, self.early = nn.Conv2d(5, 2, 3), nn.Conv2d(3, 5, 3)
+
+    def forward(self, x):
+        return self.late(self.early(x)).mean((2, 3))
+
+def disordered(): return Disordered()
+
 def hungry():
     return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 30 * 30, 2))
 """
@@ -112,3 +131,89 @@ def test_nan_from_a_factory(factories, monkeypatch):
     monkeypatch.setattr(module, "grey", lambda: broken)
     with pytest.raises(ModelError, match=r"model\.3\.bias .* NaN or Inf"):
         load_model(f"{factories}:grey")
+
+
+# --- what is assumed is said
+
+
+MEAN = "mean 0.485, 0.456, 0.406 of red, green and blue (--mean)"
+STD = "standard deviation 0.229, 0.224, 0.225 of red, green and blue (--std)"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said", "silent"),
+    [
+        (
+            "grey",
+            {},
+            [
+                "assumed, as for ImageNet",
+                "input of 1 x 224 x 224 (--input-size, or an attribute input_shape",
+                "mean 0.449",
+            ],
+            ["of red"],
+        ),
+        ("hungry", {"input_size": 32}, [MEAN, STD], ["input of"]),
+        ("shaped", {}, [MEAN, STD], ["input of"]),
+        ("declared", {}, [MEAN, STD], ["input of"]),
+        ("shaped", {"mean": [0.5]}, [STD], ["input of", "mean"]),
+        ("shaped", {"mean": [0.5], "std": [0.5]}, [], ["assumed"]),
+    ],
+)
+def test_what_is_assumed_of_the_input_is_said(factories, name, options, said, silent):
+    note = load_model(f"{factories}:{name}", **options).note
+    assert all(words in note for words in said)
+    assert not any(words in note for words in silent)
+
+
+def test_what_is_assumed_of_a_whole_colour_image(factories, tmp_path):
+    torch.save(imported(factories).Net(3).state_dict(), tmp_path / "w.pt")
+    for loaded in (
+        load_model(tmp_path / "w.pt", arch=f"{factories}:declared"),
+        load_model(f"{factories}:declared", weights=str(tmp_path / "w.pt")),
+    ):
+        assert loaded.preprocessing.input_shape == (3, 20, 28)
+        assert MEAN in loaded.note
+
+
+def test_what_is_assumed_of_a_pickled_module(factories, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.save(imported(factories).Net(3), tmp_path / "net.pt")
+    note = load_model(tmp_path / "net.pt", trust_pickle=True).note
+    assert "input of 3 x 224 x 224, cut from images with a short side of 256 (--input-size" in note
+    assert STD in note
+
+
+def test_a_checkpoint_says_as_little(tmp_path):
+    from torchvision import models
+
+    torch.save(models.squeezenet1_1(num_classes=3).state_dict(), tmp_path / "w.pt")
+    note = load_model(tmp_path / "w.pt", arch="squeezenet1_1").note
+    assert "the checkpoint does not say how images are prepared; assumed, as for the published weights" in note
+    assert "input of 3 x 224 x 224, cut from images with a short side of 256 (--input-size)" in note
+
+
+def test_the_digits_assume_nothing():
+    assert "assumed" not in load_model("digits").note
+
+
+@pytest.mark.parametrize("name", ["declared", "shaped"])
+def test_an_input_shape_of_factory_or_network(factories, name):
+    assert load_model(f"{factories}:{name}").preprocessing.input_shape == (3, 20, 28)
+
+
+def test_an_input_shape_of_a_class(factories):
+    assert load_model(f"{factories}:Own").preprocessing.input_shape == (1, 12, 12)
+
+
+def test_an_input_shape_that_is_none(factories):
+    with pytest.raises(ModelError, match=r":wrong\.input_shape is '20x28'"):
+        load_model(f"{factories}:wrong")
+
+
+@pytest.mark.parametrize("name", ["hungry", "disordered"])
+def test_a_network_that_does_not_run_is_told_how_to_say_its_shape(factories, name):
+    with pytest.raises(ModelError, match="does not run on an input of shape") as caught:
+        load_model(f"{factories}:{name}")
+    assert "--input-size" in caught.value.hint
+    assert "input_shape = (channels, height, width)" in caught.value.hint

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torch import nn
+from torchvision.transforms.v2 import functional as F
 
 from tests.helpers.processes import python
 from topocompress.data.images import prepare, read_image
@@ -134,8 +135,25 @@ def test_grey_images_of_8_and_16_bits_are_read_alike(monkeypatch, tmp_path, dept
     ramp = np.arange(64, dtype=np.uint16).reshape(8, 8) * 4
     Image.fromarray(ramp.astype(np.uint8) if depth == 8 else ramp * 257).save(tmp_path / "ramp.png")
     rgb = serve_onnx.as_rgb(Image.open(tmp_path / "ramp.png"))
-    assert np.array_equal(np.asarray(rgb).transpose(2, 0, 1), read_image(tmp_path / "ramp.png").numpy())
+    ours = F.to_dtype(read_image(tmp_path / "ramp.png"), scale=True)
+    assert np.allclose(np.asarray(rgb).transpose(2, 0, 1) / 255, ours.numpy())
     assert np.array_equal(np.asarray(rgb)[..., 0], ramp)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint16, 4095), (np.int32, 255), (np.float32, 0.25)])
+def test_images_of_more_than_8_bits_on_the_range_of_the_run(monkeypatch, tmp_path, dtype, top):
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    import serve_onnx
+
+    ramp = (np.linspace(0, 1, 64).reshape(8, 8) * top).astype(dtype)
+    Image.fromarray(ramp).save(tmp_path / "ramp.tif")
+    preprocessing = Preprocessing(input_shape=(1, 8, 8), mean=(0.3,), std=(0.3,), pixel_range=(0.0, float(top)))
+    save(tmp_path / "run", DigitsNet(), plans=[], preprocessing=preprocessing)
+    settings = json.loads((tmp_path / "run" / "plan.json").read_text(encoding="utf-8"))["preprocessing"]
+    ours = prepare(read_image(tmp_path / "ramp.tif", preprocessing.pixel_range), preprocessing)[None].numpy()
+    theirs = serve_onnx.prepare(Image.open(tmp_path / "ramp.tif"), settings)
+    assert np.abs(theirs - ours).max() <= 0.6 / (255 * 0.3)  # half a level of 8 bits
+    assert np.ptp(ours) == pytest.approx(1 / 0.3)
 
 
 def test_class_names_survive_a_second_pruning(digits):

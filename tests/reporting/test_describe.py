@@ -29,6 +29,7 @@ def test_where_the_model_came_from():
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
             "interpolation": "bilinear",
+            "pixel_range": None,
         },
         "fingerprint": "sha256:1",
         "pruned_before": 1,
@@ -46,6 +47,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
         "classes": 2,
         "samples": {"calibration": 5, "train": 0, "evaluation": 3},
         "note": "a note",
+        "pixels": "",
         "skipped": ["bad.png"],
         "fingerprint": "sha256:2",
     }
@@ -55,6 +57,12 @@ def test_where_the_samples_came_from_and_how_many_there_are():
 
 def test_a_note_on_own_data_is_no_warning():
     assert describe.collect_warnings(loaded(), data("Data note."), PLAN, delivery(), "") == ()
+
+
+def test_what_pixels_were_taken_for_is_one():
+    odd = replace(data("Data note."), pixels="0 is taken for black")
+    assert describe.collect_warnings(loaded(), odd, PLAN, delivery(), "") == ("0 is taken for black",)
+    assert describe.data(odd)["pixels"] == "0 is taken for black"
 
 
 def test_what_the_plan_does():

@@ -39,10 +39,25 @@ ArchArgs = Annotated[
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Unpickle a whole module. It can run any code: only for your own files.")
 ]
-InputSize = Annotated[str | None, typer.Option("--input-size", help="Input size in pixels, S or HxW.", metavar="S|HxW")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        help="Input size in pixels, S or HxW; by default the network's input_shape, that of its weights, or 224.",
+        metavar="S|HxW",
+    ),
+]
 Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
 Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-range",
+        help="Numbers for black and white in images of more than 8 bits, such as 0,4095; by default by all images.",
+        metavar="LOW,HIGH",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
 Classes = Annotated[
@@ -74,6 +89,7 @@ class Opening:
     resize: Resize = None
     mean: Mean = None
     std: Std = None
+    pixel_range: Range = None
     download: Download = False
     strict: Strict = False
     classes: Classes = None
@@ -108,6 +124,7 @@ class Opening:
             resize=self.resize,
             mean=_numbers("--mean", self.mean),
             std=_numbers("--std", self.std),
+            pixel_range=_two("--pixel-range", self.pixel_range),
         )
         return open_data(
             loaded,
@@ -125,13 +142,22 @@ class Opening:
 
 def opened(loaded: LoadedModel, data: Data) -> list[str]:
     """What to tell a user of a model and its samples."""
-    return [line for line in (loaded.note, data.note, *data.warnings) if line]
+    return [line for line in (loaded.note, data.note, data.pixels, *data.warnings) if line]
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+def _numbers(option: str, text: str | None, example: str = "0.485,0.456,0.406") -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 0.485,0.456,0.406") from error
+        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} {example}") from error
+
+
+def _two(option: str, text: str | None) -> tuple[float, float] | None:
+    found = _numbers(option, text, "0,4095")
+    if found is None:
+        return None
+    if len(found) != 2:
+        raise DataError(f"cannot read {option} {text!r}", hint=f"Two numbers, for black and white: {option} 0,4095")
+    return found[0], found[1]

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from topocompress.data.images import decodes, finished, normalise, prepare, read_image
+from topocompress.data.images import finished, look_at, normalise, prepare, read_image
+from topocompress.data.ranges import Look
 from topocompress.types import Augmentation, Preprocessing
 
 Item = tuple[Tensor, int]
@@ -44,6 +45,11 @@ class SampleSet(Dataset[Item]):
     @abstractmethod
     def identity(self, index: int) -> bytes:
         """What tells this sample from others, for fingerprints."""
+
+    @property
+    def first_problem(self) -> str:
+        """Why the first unusable sample is unusable, as the end of a sentence; empty where none is known to be."""
+        return ""
 
 
 class ArrayImages(SampleSet):
@@ -74,24 +80,41 @@ class FileImages(SampleSet):
     Args:
         paths: One per sample.
         labels: (samples,)
-        preprocessing: What the model expects.
+        preprocessing: What the model expects; its range of pixels may be decided after a look at the files.
+
+    Attributes:
+        looks: What was seen in the files looked at, by number.
+        problems: Why a file is unusable, by number.
     """
 
     def __init__(self, paths: Sequence[Path], labels: Any, preprocessing: Preprocessing) -> None:
         self.paths = list(paths)
+        self.looks: dict[int, Look] = {}
+        self.problems: dict[int, str] = {}
         self.targets = np.asarray(labels, dtype=np.int64)
         self.preprocessing = preprocessing
 
     def __getitem__(self, index: int) -> Item:
-        return prepare(read_image(self.paths[index]), self.preprocessing), int(self.targets[index])
+        image = read_image(self.paths[index], self.preprocessing.pixel_range)
+        return prepare(image, self.preprocessing), int(self.targets[index])
 
     def identity(self, index: int) -> bytes:
         """The file's bytes."""
         return self.paths[index].read_bytes()
 
     def readable(self, index: int) -> bool:
-        """Whether the file decodes to its end."""
-        return decodes(self.paths[index])
+        """Whether the file decodes to its end; what was seen is kept."""
+        found = look_at(self.paths[index])
+        if isinstance(found, Look):
+            self.looks[index] = found
+        else:
+            self.problems[index] = found
+        return isinstance(found, Look)
+
+    @property
+    def first_problem(self) -> str:
+        """Why the first unusable file is unusable."""
+        return f"; the first: {self.problems[min(self.problems)]}" if self.problems else ""
 
 
 class PhotoCrops(SampleSet):
@@ -165,7 +188,7 @@ class ForeignSet(SampleSet):
     """A dataset from elsewhere, each item checked when it is read.
 
     An item is an image or an (image, label) pair. A PIL image or a uint8 tensor is prepared like any other image; a
-    floating tensor counts as finished and must have the model's input shape.
+    floating tensor counts as finished: scaled, normalised, of the model's input shape.
 
     Args:
         source: A map-style dataset.
@@ -181,9 +204,19 @@ class ForeignSet(SampleSet):
         self.preprocessing = preprocessing
 
     def __getitem__(self, index: int) -> Item:
+        image = finished(self.raw(index), self.preprocessing, f"{self.name}, sample {index}")
+        return image, int(self.targets[index])
+
+    @property
+    def prepares(self) -> bool:
+        """Whether its images are prepared, and not finished when they come; told by the first."""
+        first = self.raw(0)
+        return not (isinstance(first, Tensor) and first.is_floating_point())
+
+    def raw(self, index: int) -> Any:
+        """The image as it comes."""
         item = self.source[index]
-        image = item[0] if isinstance(item, tuple | list) else item
-        return finished(image, self.preprocessing, f"{self.name}, sample {index}"), int(self.targets[index])
+        return item[0] if isinstance(item, tuple | list) else item
 
     def identity(self, index: int) -> bytes:
         """The finished input's values."""

@@ -50,7 +50,8 @@ def divide(
         usable[bad] = False
         if strict and bad:
             raise DataError(
-                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}",
+                f"{len(bad)} images cannot be read: {_listed([str(files.paths[index]) for index in bad])}"
+                f"{files.first_problem}",
                 hint="Remove or replace them, or leave out --strict to skip them.",
             )
         if not bad:
@@ -63,15 +64,23 @@ def _listed(names: Sequence[str], limit: int = 3) -> str:
 
 
 def shortage(
-    parts: Split, source: str, samples: int, eval_samples: int | None, skipped: Sequence[str]
+    parts: Split, source: str, samples: int, eval_samples: int | None, skipped: Sequence[str], problem: str
 ) -> tuple[str, ...]:
     """What to say where there are fewer samples than were asked for.
+
+    Args:
+        parts: Who has which use.
+        source: For messages.
+        samples: Calibration samples that were asked for.
+        eval_samples: Evaluation samples likewise, ``None`` for all.
+        skipped: Files that cannot be read.
+        problem: Why the first cannot, where that is known.
 
     Raises:
         DataError: They are too few for anything.
     """
     there, held_out = len(parts.calibration), len(parts.evaluation)
-    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)})" if skipped else ""
+    unread = f"; {len(skipped)} cannot be read ({_listed(skipped)}{problem})" if skipped else ""
     if there < FEWEST or held_out < 1:
         raise DataError(
             f"{source} holds {there + held_out} usable samples{unread}: too few to calibrate and evaluate",

@@ -7,21 +7,22 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from topocompress.data.pixels import look, to_tensor
+from topocompress.data.ranges import Look
 from topocompress.errors import DataError
-from topocompress.types import Preprocessing
+from topocompress.types import PixelRange, Preprocessing
 
 _UNREADABLE = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, OverflowError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow raises on damaged files."""
+"""What reading a damaged file raises."""
 
 
 def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -59,36 +60,37 @@ def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     return normalised
 
 
-def read_image(path: Path) -> Tensor:
-    """One image file as (3, height, width) uint8, whatever its colour mode.
+def read_image(path: Path, pixel_range: PixelRange | None = None) -> Tensor:
+    """One image file, whatever its colour mode.
+
+    Args:
+        path: The file.
+        pixel_range: The numbers for black and white in an image of more than 8 bits; by default as this image alone
+            suggests.
+
+    Returns:
+        (3, height, width) uint8; (1 or 3, height, width) float32 in 0..1 if there are more than 8 bits a sample.
 
     Raises:
-        DataError: The file cannot be decoded.
+        DataError: The file cannot be decoded, or holds NaN or Inf.
     """
     try:
         with Image.open(path) as image:
-            pixels: Tensor = F.pil_to_tensor(_as_rgb(image))
+            pixels = to_tensor(image, pixel_range)
     except _UNREADABLE as error:
         raise DataError(f"cannot read the image {path}: {error}", hint="Remove or replace the file.") from error
     return pixels
 
 
-def decodes(path: Path) -> bool:
-    """Whether an image file can be read to its end; headers alone do not show a truncated file."""
+def look_at(image: Path | Image.Image) -> Look | str:
+    """What an image is, read to its end, since headers alone do not show a truncated file; or why it is unusable."""
     try:
-        with Image.open(path) as image:
-            image.load()
-    except _UNREADABLE:
-        return False
-    return True
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
-        return Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may carry transparency in a form that only this understands
-    return image.convert("RGB")
+        if isinstance(image, Image.Image):
+            return look(image)
+        with Image.open(image) as opened:
+            return look(opened)
+    except _UNREADABLE as error:
+        return str(error) or type(error).__name__
 
 
 def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
@@ -98,13 +100,24 @@ def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
         DataError: Not an image, another shape or channel count, or NaN or Inf inside.
     """
     if isinstance(image, Image.Image):
-        return prepare(F.pil_to_tensor(image if image.mode == "L" else _as_rgb(image)), preprocessing)
+        try:
+            pixels = F.pil_to_tensor(image) if image.mode == "L" else to_tensor(image, preprocessing.pixel_range)
+        except _UNREADABLE as error:
+            raise DataError(f"{where} cannot be read: {error}", hint="Leave it out of the data.") from error
+        return prepare(pixels, preprocessing)
     if not isinstance(image, Tensor):
         raise DataError(f"{where} is a {type(image).__name__}", hint="Yield a tensor or a PIL image, with its label.")
     if image.dtype == torch.uint8 and image.ndim in {2, 3}:
         return prepare(image if image.ndim == 3 else image[None], preprocessing)
+    if not image.is_floating_point():
+        raise DataError(
+            f"{where} holds {image.dtype} of shape {tuple(image.shape)}, and which numbers mean black and white is "
+            "not known",
+            hint="Yield uint8 (channels, height, width) or PIL images, which are prepared, or finished float tensors: "
+            "scaled to 0..1, normalised, of the model's input shape.",
+        )
     expected = preprocessing.input_shape
-    if tuple(image.shape) != expected or not image.is_floating_point():
+    if tuple(image.shape) != expected:
         what = "channels" if image.ndim == 3 and image.shape[0] != expected[0] else "shape"
         raise DataError(
             f"{where} has the wrong {what}: {image.dtype} {tuple(image.shape)}, and the model takes {expected}",

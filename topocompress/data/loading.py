@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
-from topocompress.data.datasets import FileImages, Part, PhotoCrops, SampleSet
+from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
 from topocompress.data.division import divide, shortage
+from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes, imagenet_classes
@@ -56,6 +57,8 @@ class Data:
         skipped: Files that could not be read.
         fingerprint: ``sha256:`` and the hex digest of the calibration samples' content, order and preparation.
         warnings: Sentences on what a user may not expect, such as fewer samples than were asked for.
+        pixels: What their pixels were taken for where that is not plain, and what is odd about them.
+        preprocessing: How images were prepared; ``None`` where nobody knows.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -68,6 +71,8 @@ class Data:
     skipped: tuple[str, ...]
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    pixels: str = ""
+    preprocessing: Preprocessing | None = None
 
 
 def load_data(
@@ -104,7 +109,8 @@ def load_data(
         unlabelled: Leave out all labels.
 
     Raises:
-        DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model.
+        DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model or
+            are blank or all alike.
     """
     if samples < 2:
         raise DataError(f"{samples} calibration samples are too few for any topology", hint="Use --samples 1000.")
@@ -129,15 +135,20 @@ def load_data(
         if isinstance(made, Data):
             for part in (made.calibration, made.evaluation):
                 sources.check_fits(part, preprocessing, source)
-            return without_labels(made) if unlabelled else made
+            seen = check_seen(made.calibration, preprocessing, source, ready=True)
+            return _noted(without_labels(made) if unlabelled else made, seen)
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing)
     else:
         raise DataError(f"unknown data source {source!r}", hint=_advice(source))
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
-    few = shortage(parts, source, samples, eval_samples, skipped)
-    return _data(replace(pool, warnings=pool.warnings + few), parts, source, preprocessing, skipped=skipped)
+    few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
+    preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
+    pool = replace(pool, warnings=pool.warnings + few)
+    found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
+    ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
+    return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))
 
 
 def without_labels(data: Data) -> Data:
@@ -235,7 +246,8 @@ def _data(
     skipped: tuple[str, ...],
 ) -> Data:
     train = Part(pool.samples, parts.train, augmentation=pool.augmentation) if len(parts.train) else None
-    note = _joined(pool.note, f"{len(skipped)} unreadable images skipped" if skipped else "")
+    unread = f"{len(skipped)} unreadable images skipped{pool.samples.first_problem}" if skipped else ""
+    note = _joined(pool.note, unread)
     used = np.concatenate([parts.calibration, parts.evaluation])
     return Data(
         calibration=Part(pool.samples, parts.calibration, augmentation=pool.augmentation),
@@ -248,11 +260,19 @@ def _data(
         skipped=skipped,
         fingerprint=_fingerprint(pool.samples, parts.calibration, preprocessing),
         warnings=pool.warnings,
+        preprocessing=preprocessing,
     )
+
+
+def _noted(data: Data, pixels: str) -> Data:
+    """The data with one thing more that was found out about its pixels."""
+    return replace(data, pixels="; ".join(filter(None, (data.pixels, pixels)))) if pixels else data
 
 
 def _fingerprint(samples: SampleSet, calibration: NDArray[np.intp], preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256(repr(preprocessing).encode())
+    if preprocessing.pixel_range is not None:
+        digest.update(repr(preprocessing.pixel_range).encode())
     for index in calibration:
         content = samples.identity(int(index))
         digest.update(f"|{samples.targets[index]}|{len(content)}|".encode())

@@ -66,6 +66,15 @@ def load_factory(spec: str, error: type[TopocompressError]) -> Callable[..., Any
     return found  # type: ignore[no-any-return]
 
 
+def attribute_of(spec: str, attribute: str) -> Any:
+    """An attribute of a factory that has been imported already; ``None`` if it has none, or was not imported."""
+    module_name, _, path = spec.partition(":")
+    found: Any = sys.modules.get(module_name)
+    for part in (*path.split("."), attribute):
+        found = getattr(found, part, None)
+    return found
+
+
 def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> Any:
     """Import and call ``spec`` with ``options``; whatever it raises becomes ``error``.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from topocompress.errors import ModelError
 from topocompress.models.architectures import (
@@ -27,9 +27,16 @@ from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
 from topocompress.models.fitting import fit
-from topocompress.models.preprocessing import default_preprocessing, overridden, published_preprocessing
+from topocompress.models.preprocessing import (
+    assumed,
+    check_runs,
+    default_preprocessing,
+    is_own,
+    overridden,
+    published_preprocessing,
+)
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
-from topocompress.types import Architecture, Preprocessing, PruningPlan
+from topocompress.types import Architecture, PixelRange, Preprocessing, PruningPlan
 
 _Reader = Callable[[str | Path], Checkpoint]
 
@@ -70,6 +77,7 @@ def load_model(
     resize: int | None = None,
     arch_args: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
+    pixel_range: PixelRange | None = None,
 ) -> LoadedModel:
     """Load a trained network.
 
@@ -82,7 +90,7 @@ def load_model(
             published weights, which torchvision or timm downloads unless they are cached.
         trust_pickle: Let a checkpoint run code of its own.
         input_size: Height and width of the input in pixels; one number for both. By default that of the published
-            weights, an attribute ``input_shape`` of the module, or 224.
+            weights, an attribute ``input_shape`` (channels, height, width) of the network or of its factory, or 224.
         num_classes: Expected class count; a factory is called with it if it is given.
         mean: Per-channel mean of the normalisation, in units of 0..1; one number serves all channels.
         std: Per-channel standard deviation, likewise.
@@ -90,11 +98,12 @@ def load_model(
         arch_args: Arguments for the factory, or for the builder of a named architecture: texts, numbers, booleans.
         weights_key: Which of several weights in a checkpoint to take, as dotted keys; by default those that would be
             deployed (EMA before raw ones), which the note then says.
+        pixel_range: The numbers for black and white in images of more than 8 bits; by default decided from the images.
 
     Raises:
         ModelError: Not found, not readable, not recognised, holds NaN or Inf, or does not run at its input size.
     """
-    text, given = str(source), dict(arch_args or {})
+    text, given, known = str(source), dict(arch_args or {}), False
     check_options(given)
     opened: list[Checkpoint] = []
 
@@ -107,6 +116,7 @@ def load_model(
         raise ModelError(f"--weights-key {weights_key} is given without a file", hint="Add --weights FILE.")
     if named and is_known(text):
         loaded = _from_name(text, arch=arch, weights=weights, read=read, given=given)
+        known = loaded.source != weights  # weights that were published say how images are prepared
     elif named:
         if arch is not None:
             raise ModelError(f"--arch {arch} is given beside the factory {text}", hint="Leave out --arch.")
@@ -123,13 +133,20 @@ def load_model(
     found = loaded.architecture.options.get("num_classes", num_classes)
     if num_classes is not None and found != num_classes:
         raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out num_classes.")
-    preprocessing = overridden(loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize)
+    preprocessing = overridden(
+        loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize, pixel_range=pixel_range
+    )
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
-    outputs = _check_runs(loaded.module, preprocessing, text)
+    outputs = check_runs(loaded.module, preprocessing, text, own=is_own(loaded.architecture))
     if not loaded.classes and outputs is not None and opened:
         loaded = replace(loaded, classes=names_beside(opened[0].contents, outputs))
-    return replace(loaded, source=text, preprocessing=preprocessing)
+    set_by_user = [
+        name for name, value in (("input_size", input_size), ("mean", mean), ("std", std)) if value is not None
+    ]
+    taken = "" if known else assumed(loaded.architecture, loaded.module, preprocessing, given=set_by_user)
+    note = "; ".join(filter(None, (loaded.note, taken)))
+    return replace(loaded, source=text, preprocessing=preprocessing, note=note)
 
 
 def _counted(given: Mapping[str, Any], num_classes: int | None) -> dict[str, Any]:
@@ -278,18 +295,3 @@ def _download_from_timm(published: Mapping[str, str], key: str) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         module = construct_timm(name, {}, pretrained=True)
     return replace(_with_weights(_weights_of(module, name), name, arch=name), note=f"timm weights {tag}")
-
-
-def _check_runs(module: nn.Module, preprocessing: Preprocessing, source: str) -> int | None:
-    """One forward pass, so that a wrong input size or channel count shows here; returns the outputs of a classifier."""
-    shape = preprocessing.input_shape
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = module(torch.zeros(1, *shape))
-    except Exception as error:  # the module may be the user's own code, which may raise anything
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(
-            f"{source} does not run on an input of shape {shape}: {reason}",
-            hint="Set the size it was trained with: --input-size PIXELS.",
-        ) from error
-    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

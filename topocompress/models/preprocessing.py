@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from topocompress.errors import ModelError
 from topocompress.models.architectures import published_weights, spelled
 from topocompress.models.digits import DigitsNet
+from topocompress.models.factories import attribute_of
 from topocompress.models.timm import timm_preprocessing
 from topocompress.network.detectors import is_detector
-from topocompress.types import Architecture, Preprocessing
+from topocompress.types import Architecture, PixelRange, Preprocessing
 
 _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
 _DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3189,))
@@ -35,10 +37,10 @@ def published_preprocessing(member: Any) -> Preprocessing:
 
 
 def default_preprocessing(architecture: Architecture, module: nn.Module) -> Preprocessing:
-    """What fits without being told: that of the first published weights, or the module's ``input_shape``.
+    """What fits without being told: that of the first published weights, or ``input_shape`` of the module or factory.
 
     Raises:
-        ModelError: The module has an ``input_shape`` that is none.
+        ModelError: There is an ``input_shape`` that is none.
     """
     if architecture.kind == "builtin":
         return _DIGITS
@@ -56,17 +58,70 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
         if size and size != found.input_shape[1]:
             return replace(found, input_shape=(channels, size, size), resize=None)
         return found
-    shape = getattr(module, "input_shape", None)
+    shape = declared_shape(architecture, module)
     if shape is None:
         first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
-        shape = (3 if first is None else first.in_channels, 224, 224)
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        shape = (3 if first is None else first.in_channels, *_IMAGENET.input_shape[1:])
+    return imagenet_preprocessing(shape)
+
+
+def is_own(architecture: Architecture) -> bool:
+    """Whether a network is the user's own, of which nothing is published."""
+    return architecture.kind in ("factory", "object")
+
+
+def imagenet_preprocessing(shape: tuple[int, int, int]) -> Preprocessing:
+    """ImageNet's statistics for inputs of any shape (channels, height, width)."""
+    default = _IMAGENET if shape == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
+    fitting = default if shape[0] == 3 else _for_channels(default, shape[0])
+    return replace(fitting, input_shape=shape)
+
+
+def declared_shape(architecture: Architecture, module: nn.Module) -> tuple[int, int, int] | None:
+    """(channels, height, width) that a network of the user's own says it takes, by an attribute ``input_shape``.
+
+    Raises:
+        ModelError: The attribute is something else.
+    """
+    shape = getattr(module, "input_shape", None)
+    if shape is None and architecture.kind == "factory":
+        shape = attribute_of(architecture.name, "input_shape")
+    if shape is None:
+        return None
+    sides = tuple(shape) if isinstance(shape, Sequence) else ()
+    if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ModelError(
             f"{architecture.name}.input_shape is {shape!r}", hint="It must be (channels, height, width), whole numbers."
         )
-    default = _IMAGENET if tuple(shape) == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
-    fitting = default if shape[0] == 3 else _for_channels(default, shape[0])
-    return replace(fitting, input_shape=tuple(shape))
+    return sides
+
+
+def assumed(architecture: Architecture, module: nn.Module, used: Preprocessing, *, given: Collection[str]) -> str:
+    """What of the preprocessing is assumed and not known, and how to say otherwise; empty if nothing is.
+
+    Args:
+        architecture: How the network is built.
+        module: The network, with weights that came without a word on how images were prepared.
+        used: The preprocessing.
+        given: What the user set: ``input_size``, ``mean``, ``std``.
+    """
+    if architecture.kind == "builtin" or is_detector(module):  # which prepare images themselves
+        return ""
+    own = is_own(architecture)
+    parts = []
+    channels, height, width = used.input_shape
+    if "input_size" not in given and not (own and declared_shape(architecture, module)):
+        cut = f", cut from images with a short side of {used.resize}" if used.resize else ""
+        ways = f"--input-size{', or an attribute input_shape of the network or its factory' if own else ''}"
+        parts.append(f"input of {channels} x {height} x {width}{cut} ({ways})")
+    for name, words in (("mean", "mean"), ("std", "standard deviation")):
+        if name not in given:
+            values = ", ".join(f"{value:g}" for value in getattr(used, name))
+            parts.append(f"{words} {values}{' of red, green and blue' if channels == 3 else ''} (--{name})")
+    if not parts:
+        return ""
+    who, like = ("network", "as for ImageNet") if own else ("checkpoint", "as for the published weights")
+    return f"the {who} does not say how images are prepared; assumed, {like}: {'; '.join(parts)}"
 
 
 def _for_channels(base: Preprocessing, channels: int) -> Preprocessing:
@@ -82,6 +137,7 @@ def overridden(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     resize: int | None,
+    pixel_range: PixelRange | None = None,
 ) -> Preprocessing:
     """``base`` with the user's own settings; see :func:`topocompress.models.loading.load_model`.
 
@@ -108,6 +164,8 @@ def overridden(
         base = replace(base, std=_per_channel("std", std, channels))
         if min(base.std) <= 0:
             raise ModelError(f"std {base.std} must be above 0", hint="Units are those of the 0..1 range.")
+    if pixel_range is not None:
+        base = replace(base, pixel_range=pixel_range)
     return base
 
 
@@ -121,3 +179,32 @@ def _per_channel(what: str, values: Sequence[float], channels: int) -> tuple[flo
             hint=f"Give one number, or {channels}.",
         )
     return numbers
+
+
+def check_runs(module: nn.Module, preprocessing: Preprocessing, source: str, *, own: bool) -> int | None:
+    """One forward pass, so that a wrong input size or channel count shows here and not in the middle.
+
+    Args:
+        module: The network.
+        preprocessing: With the input shape to try.
+        source: For messages.
+        own: It is the user's own, and may carry ``input_shape``.
+
+    Returns:
+        The outputs of a classifier, (samples, outputs); ``None`` for other networks.
+
+    Raises:
+        ModelError: It does not run.
+    """
+    shape = preprocessing.input_shape
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = module(torch.zeros(1, *shape))
+    except Exception as error:  # the module may be the user's own code, which may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(
+            f"{source} does not run on an input of shape {shape}: {reason}",
+            hint="Set the size it was trained with: --input-size PIXELS"
+            + (", or give the network or its factory input_shape = (channels, height, width)." if own else "."),
+        ) from error
+    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

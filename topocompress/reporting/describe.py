@@ -52,6 +52,7 @@ def data(data: Data) -> dict[str, Any]:
         "classes": len(data.classes),
         "samples": {use: 0 if samples is None else sample_count(samples) for use, samples in counts.items()},
         "note": data.note,
+        "pixels": data.pixels,
         "skipped": list(data.skipped),
         "fingerprint": data.fingerprint,
     }
@@ -197,7 +198,12 @@ def collect_warnings(
     """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
     found = [
         note
-        for note in (loaded.note, data.note if data.source == STAND_IN or data.note == ONE_LABEL else "", verdict)
+        for note in (
+            loaded.note,
+            data.note if data.source == STAND_IN or data.note == ONE_LABEL else "",
+            data.pixels,
+            verdict,
+        )
         if note
     ]
     found += data.warnings

@@ -1,22 +1,19 @@
 """The values that flow down the data path: frozen, keyword-only, inert.
 
-In: plain values. Out: plain values, checked: every package hands these on, none is computed here. ``pruning`` has what
-leads to a plan, ``results`` what a finished run says, ``comparisons`` what a comparison or a sweep says. May import
-:mod:`topocompress.errors` and numpy.
+In: plain values. Out: plain values, checked: every package hands these on, none is computed here. ``networks`` has how
+one is built and fed, ``pruning`` what leads to a plan, ``results`` what a finished run says, ``comparisons`` what a
+comparison or a sweep says. May import :mod:`topocompress.errors` and numpy.
 """
 
 from topocompress.types.comparisons import Cell, Comparison, Point, Sweep
+from topocompress.types.networks import Architecture, Augmentation, Interpolation, PixelRange, Preprocessing
 from topocompress.types.pruning import (
-    Architecture,
-    Augmentation,
     ChannelGroup,
     Direction,
     FilterView,
     GroupPlan,
-    Interpolation,
     LayerCost,
     LayerScores,
-    Preprocessing,
     PruningPlan,
     Scores,
 )
@@ -53,6 +50,7 @@ __all__ = [
     "LayerScores",
     "Measurement",
     "NodeTimes",
+    "PixelRange",
     "Point",
     "Preprocessing",
     "Probe",

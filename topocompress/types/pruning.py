@@ -8,60 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.errors import CriterionError, ModelError, PlanError
+from topocompress.errors import CriterionError, PlanError
 
 Direction = Literal["keep", "remove"]
 """What a *higher* score means: the filter should be kept, or removed."""
-
-Interpolation = Literal["bilinear", "bicubic"]
-"""How images are resized."""
-Augmentation = Literal["none", "shift", "natural"]
-"""What may be done to an image without changing what it shows: nothing, shifting it, mirroring it as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """How to build a network again without unpickling anything.
-
-    Attributes:
-        kind: ``torchvision`` or ``timm`` (``name`` is a key of that package's registry), ``builtin`` (shipped with
-            topocompress), ``factory`` (``name`` is ``pkg.module:callable``) or ``object`` (the caller's own module,
-            which only the caller can build again).
-        name: Name within that kind.
-        options: Keyword arguments for the builder, for example ``{"num_classes": 10}``.
-    """
-
-    kind: Literal["torchvision", "timm", "builtin", "factory", "object"]
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How an image becomes a model input: resize the short side, centre-crop, scale to 0..1, normalise.
-
-    Attributes:
-        input_shape: (channels, height, width) of one model input.
-        resize: Length of the short side in pixels before the crop; ``None`` resizes to the input size directly.
-        mean: Per-channel mean, in units of the 0..1 range.
-        std: Per-channel standard deviation, same units.
-        interpolation: How the resizing computes pixels in between.
-    """
-
-    input_shape: tuple[int, int, int]
-    resize: int | None = None
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: Interpolation = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.interpolation not in get_args(Interpolation):
-            raise ModelError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from topocompress.data.loading import Data, batches
+from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, agreement, evaluate
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
+from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
 from topocompress.network.capture import Batches
 from topocompress.network.inference import device_of, sample_count
 from topocompress.reconstruction.pairs import HELD_OUT
@@ -26,7 +28,7 @@ from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
 from topocompress.training import processes
 from topocompress.training.step import fitted
-from topocompress.types import Architecture, Preprocessing
+from topocompress.types import Architecture
 from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.samples import open_data
 
@@ -137,20 +139,27 @@ class Job:
 def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -> LoadedModel:
     """Load anything that can be pruned: what :func:`topocompress.models.load_model` takes, or a run directory.
 
+    Of the options a run directory takes those that say how images are prepared.
+
     Raises:
-        ModelError: The model is not usable.
+        ModelError: The model is not usable, or the options are not.
         ArtifactError: The run directory is not usable.
     """
     if not is_run(source):
         return load_model(source, arch=arch, **options)
-    given = [name for name, value in options.items() if name != "trust_pickle" and value not in (None, {})]
-    if given:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    built = [name for name in ("weights", "weights_key", "arch_args") if options.get(name) not in (None, {})]
+    if built:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in built)
         raise ModelError(
-            f"{words} given beside the run directory {source}, which says itself how its network is built and fed",
+            f"{words} given beside the run directory {source}, which says itself how its network is built",
             hint="Leave it out; --arch names the factory of a network of your own.",
         )
-    return load_run(source, arch=arch)
+    loaded = load_run(source, arch=arch)
+    names = ("input_size", "mean", "std", "resize", "pixel_range")
+    preprocessing = overridden(loaded.preprocessing, **{name: options.get(name) for name in names})
+    if preprocessing.input_shape != loaded.preprocessing.input_shape:
+        check_runs(loaded.module, preprocessing, str(source), own=False)
+    return replace(loaded, preprocessing=preprocessing)
 
 
 def open_job(
@@ -183,20 +192,26 @@ def open_job(
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     load: dict[str, Any] = {} if isinstance(data, Data) else {"samples": scoring.samples, "seed": seed}
     loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
+    if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
+        loaded = replace(loaded, preprocessing=data.preprocessing)
+    elif not data.pixels:  # of the caller's making
+        odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
+        data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
     job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
     return job
 
 
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
-    image, _ = data.calibration[0]
-    channels, height, width = image.shape
+    channels, height, width = data.calibration[0][0].shape
+    note = "" if data.preprocessing else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
     return LoadedModel(
         module=module,
         architecture=Architecture(kind="object", name=name),
-        preprocessing=Preprocessing(input_shape=(channels, height, width)),
+        preprocessing=imagenet_preprocessing((channels, height, width)),
         source=name,
+        note=note,
     )
 
 
