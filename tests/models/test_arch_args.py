@@ -140,10 +140,10 @@ def test_a_run_with_other_values_is_refused(run, value):
         load_run(path, arch=FACTORY)
 
 
-def test_a_run_says_itself_how_it_is_read(run):
+def test_a_run_says_itself_how_it_is_built(run):
     path, _, _ = run
     assert json.loads((path / "plan.json").read_text())["architecture"]["options"] == {"num_classes": 5, "width": 8}
-    for option in ({"arch_args": {"width": 8}}, {"weights_key": "ema"}, {"input_size": 9}):
+    for option in ({"arch_args": {"width": 8}}, {"weights_key": "ema"}, {"weights": "w.pt"}):
         with pytest.raises(ModelError, match="beside the run directory"):
             open_model(path, arch=FACTORY, **option)
     assert open_model(path, arch=FACTORY, arch_args={}, weights_key=None, trust_pickle=False).history
