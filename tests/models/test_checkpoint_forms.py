@@ -16,7 +16,9 @@ FACTORY = "tests.helpers.checkpoints:Net"
 
 
 def loaded(path, **options):
-    return load_model(path, arch=FACTORY, input_size=8, mean=0.5, std=0.5, **options)  # so that nothing is assumed
+    return load_model(
+        path, arch=FACTORY, input_size=8, mean=(0.5,), std=(0.5,), **options
+    )  # so that nothing is assumed
 
 
 @pytest.mark.parametrize("form", FORMS)
