@@ -3,8 +3,8 @@ from torch import Tensor, nn
 
 from topocompress.dependencies.channel_routes import Disjoint, routes
 from topocompress.dependencies.groups import find_groups
-from topocompress.network.modes import Run
 from topocompress.dependencies.tracing import trace
+from topocompress.network.modes import Run
 from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, PruningPlan
 

@@ -203,7 +203,7 @@ class Touchy(nn.Module):
 )
 def test_outputs_are_compared_where_rounding_is_not_magnified(excess, largest, trials, monkeypatch):
     used = []
-    monkeypatch.setattr(trial, "tried", lambda _model, groups, inputs: used.append(inputs) or groups)
+    monkeypatch.setattr(trial, "tried", lambda _model, groups, inputs, _: used.append(inputs) or groups)
     prunable_groups(Touchy(excess), torch.full((1, 3, 8, 8), 0.5))
     assert largest / 2 < float(used[0].abs().max()) <= 2 * largest
     assert (float(used[0].min()) == 0.5) == (largest == 0.5)

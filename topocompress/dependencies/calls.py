@@ -56,18 +56,18 @@ def explore(model: nn.Module, example: Tensor) -> Explored:
     trained = _tried(model, Run(example, training=True))
     runs = _both(example, usual, trained)
     known = usual.keys() | trained.keys()
-    made_up = set(trained)
-    for inputs in _images(example):
-        found = _tried(model, Run(inputs)).keys()
+    made_up: set[str] = set()
+    for run in (Run(inputs, training) for inputs in _images(example) for training in (False, True)):
+        found = _tried(model, run).keys()
         if found - known:
-            runs.append(Run(inputs))
+            runs.append(run)
         known |= found
         made_up |= found
         if made_up >= layers:
             break
     return Explored(
         runs=tuple(runs),
-        chancy=frozenset(layers & (usual.keys() - made_up)),
+        chancy=frozenset(known - made_up),
         never=frozenset(layers - known),
     )
 

@@ -30,7 +30,7 @@ _ENTERS = "its channels come from outside the part of the network that could be 
 _UNSEEN = "not called as a layer of its own when the network runs"
 _UNREAD = "nothing that could be followed reads it"
 _CHANCY = "reaches a layer that is called on some images only"
-_NEVER = "as wide as what a layer expects that was never called and may be on other images"
+_NEVER = "may be read by a layer that was never called when the network was tried"
 _REGIONS = "sees regions of images, as many as there are proposals, and not images"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 

@@ -7,7 +7,6 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError
@@ -95,11 +94,7 @@ def _rebound(hook: Any, memo: dict[int, Any]) -> Any:
 
 
 def _filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents
-    except ValueError:
-        return False
-    return True
+    return cell != types.CellType()  # an empty one
 
 
 def _other(value: Any, memo: dict[int, Any]) -> Any:

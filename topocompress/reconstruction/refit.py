@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import DataError
+from topocompress.network.copying import copied
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
@@ -79,7 +79,7 @@ def reconstruct(
         ModelError: A network does not accept the inputs, or which layers run depends on them.
     """
     budget = Resources(memory=memory).bytes
-    pruned, original = copy.deepcopy(model), written_alike(original, model)
+    pruned, original = copied(model), written_alike(original, model)
     given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]
     samples = sum(map(len, given))
     if samples < HELD_OUT:

@@ -64,6 +64,7 @@ class Yardstick:
     Args:
         model: The network; left as it was.
         example: (1, C, H, W) input on the model's device. Noise of its strength is a second one.
+        others: Further inputs; those on which the model does not run, or not steadily, are left out.
 
     Attributes:
         explored: How to run the network.
@@ -73,7 +74,7 @@ class Yardstick:
         ModelError: It does not run on the example.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, *others: Tensor) -> None:
         self.example = example
         self.explored: Explored = explore(followed(model), example)
         twin = _in_double(model, example)
@@ -82,9 +83,9 @@ class Yardstick:
         noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(1)).to(example)
         strength = float(example.square().mean().sqrt()) or 1.0
         trained = [run for run in self.explored.runs if run.training] or [Run(example, training=True)]
-        others = [run for run in self.explored.runs if not run.training and run.inputs is not example]
+        more = [run for run in self.explored.runs if not run.training and run.inputs is not example]
         self._runs: list[tuple[Run, list[Output]]] = []
-        for run in (Run(example), Run(strength * noise), *others, *trained):
+        for run in (Run(example), Run(strength * noise), *map(Run, others), *more, *trained):
             self._add(model, run, needed=run.inputs is example and not run.training)
         self._see_variation()
 
@@ -188,11 +189,11 @@ def _in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
     return twin if not narrow.found and all(each.dtype == torch.float64 for each in outputs) else None
 
 
-class _Narrowing(TorchDispatchMode):
+class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees whether anything computed from float64 is kept with fewer digits."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = False
 
     def __torch_dispatch__(

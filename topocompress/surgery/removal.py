@@ -254,9 +254,7 @@ def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Di
     return yardstick.difference(yardstick.outputs(masked), actual)
 
 
-def _check_statistics(
-    original: nn.Module, plan: PruningPlan, yardstick: Yardstick, difference: Difference
-) -> None:
+def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardstick, difference: Difference) -> None:
     """Refuse a plan under which the outputs differ by something else than a mean over channels.
 
     Raises:

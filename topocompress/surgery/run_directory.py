@@ -28,6 +28,7 @@ from torch import nn
 from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architectures import build
 from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.network.copying import copied
 from topocompress.runtime.files import atomic_directory
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
@@ -182,8 +183,8 @@ def _original(
         )
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=architecture.options)
-        return copy.deepcopy(build(named)), named
-    return copy.deepcopy(arch()), architecture  # it may give the same network every time
+        return copied(build(named)), named
+    return copied(arch()), architecture  # it may give the same network every time
 
 
 def _read_manifest(directory: Path) -> _Manifest:

@@ -56,20 +56,20 @@ def prunable_groups(
     groups = find_groups(model, example, ignore=ignore, linear=linear)
     if not all(output.isfinite().all() for output in _outputs(model, example)):
         return groups  # scoring says where NaN comes from
-    return tried(model, groups, _steady(model, example))
+    return tried(model, groups, _steady(model, example), example)
 
 
-def tried(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Tensor) -> tuple[ChannelGroup, ...]:
+def tried(model: nn.Module, groups: Sequence[ChannelGroup], *inputs: Tensor) -> tuple[ChannelGroup, ...]:
     """The same groups, each that fails its trial protected. Takes about as long as applying a plan if none does.
 
     Args:
         model: The network; left as it was.
         groups: Its groups, as :func:`topocompress.dependencies.groups.find_groups` finds them.
-        inputs: (1, C, H, W) what outputs are compared on.
+        inputs: (1, C, H, W) what outputs are compared on, the steadiest first.
     """
     random = np.random.default_rng(_SEED)
     trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
-    kept = _misread(lively(model), [entry for _, entry in trials], inputs)
+    kept = _misread(lively(model), [entry for _, entry in trials], *inputs)
     return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
 
 
@@ -113,14 +113,14 @@ def _some(group: ChannelGroup, random: np.random.Generator) -> GroupPlan:
     return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove))
 
 
-def _misread(model: nn.Module, entries: Sequence[GroupPlan], inputs: Tensor) -> dict[str, str]:
+def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) -> dict[str, str]:
     """Roots of the groups that cannot be removed together with those before them that can, each with the reason."""
     started = time.monotonic()
     sound: list[GroupPlan] = []
     bad: dict[str, str] = {}
     if not entries:
         return bad
-    yardstick = Yardstick(model, inputs)
+    yardstick = Yardstick(model, *inputs)
     waiting = [list(entries)]
     while waiting:
         part = waiting.pop()
