@@ -176,8 +176,10 @@ def _largest(values: Tensor) -> float:
 
 def _in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
     """A copy that computes in float64 throughout; ``None`` where there is no room, or the network does not let it."""
-    bytes_needed = 8 * sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    if example.device.type == "cpu" and 4 * bytes_needed > available_memory() // 2:
+    needed = 4 * 8 * sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))  # four networks at most
+    on_gpu = example.device.type == "cuda"
+    free = torch.cuda.mem_get_info(example.device)[0] if on_gpu else available_memory()
+    if needed > free // 2:
         return None
     narrow = _Narrowing()
     try:
