@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from topocompress.dependencies.channel_routes import Disjoint, routes
 from topocompress.dependencies.groups import find_groups
 from topocompress.dependencies.tracing import trace
+from topocompress.network.modes import Run
 from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, PruningPlan
 
@@ -104,7 +105,7 @@ def test_sets_are_joined_through_others():
 def test_halves_that_are_multiplied_go_together():
     model = seeded(Halves)
     joined = Disjoint(6)
-    found = routes(trace(model, example()), model.both, joined)
+    found = routes(trace(model, [Run(example())]), model.both, joined)
     assert joined.sets() == pairs(3)
     first = found[0]
     assert (first.module, first.out, first.final, first.sources) == (
@@ -119,7 +120,7 @@ def test_halves_that_are_multiplied_go_together():
 
 def test_a_layer_that_nothing_reads_is_final():
     model = seeded(Halves)
-    found = routes(trace(model, example()), model.head, Disjoint(2))
+    found = routes(trace(model, [Run(example())]), model.head, Disjoint(2))
     assert [(each.module, each.final) for each in found if each.module is model.head] == [(model.head, True)]
 
 

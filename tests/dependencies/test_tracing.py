@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torchvision.models.shufflenetv2 import channel_shuffle
 
 from tests.helpers.tiny_nets import Chain, example, seeded
+from topocompress.dependencies import groups as groups_module
 from topocompress.dependencies import tracing
+from topocompress.dependencies.calls import explore
 from topocompress.dependencies.groups import find_groups
 from topocompress.dependencies.tracing import Part, _in_time, _TooLong, follow, trace_parts
 from topocompress.errors import ModelError
 from topocompress.surgery.removal import apply
-from topocompress.surgery.trial import prunable_groups
+from topocompress.surgery.trial import UNFOLLOWED, prunable_groups
 from topocompress.types import GroupPlan, PruningPlan
 
 
@@ -66,7 +68,7 @@ class Paired(nn.Module):
 
 
 def names_of(model: nn.Module, **options) -> list[str]:
-    return follow(model, example(), lambda part: [part.name], **options)
+    return follow(model, explore(model, example()), lambda part: [part.name], **options)
 
 
 def test_a_network_that_can_be_followed_is_one_part():
@@ -79,7 +81,8 @@ def test_where_the_whole_is_refused_the_largest_parts_are_taken():
             raise ZeroDivisionError
         return [part.name]
 
-    assert follow(seeded(Shuffled), example(), refuse) == ["stem", "branch", "head"]
+    model = seeded(Shuffled)
+    assert follow(model, explore(model, example()), refuse) == ["stem", "branch", "head"]
     assert names_of(seeded(Shuffled), whole=lambda module: len(list(module.children())) < 2) == [
         "stem",
         *(f"branch.{index}" for index in (0, 3)),
@@ -94,8 +97,9 @@ def test_a_part_sees_one_tensor_and_nobody_else_reaches_inside():
     assert found == ["stem", "plain", "paired.inner", "shared.0", "shared.3"]
 
 
-def test_channels_inside_a_part_go_and_those_that_leave_it_stay():
+def test_channels_inside_a_part_go_and_those_that_leave_it_stay(monkeypatch):
     model = seeded(Shuffled)
+    monkeypatch.setattr(groups_module, "_without_attention", lambda module: not isinstance(module, Shuffled))
     groups = {group.root: group for group in find_groups(model, example())}
 
     assert groups["branch.0"].protected == ""
@@ -117,6 +121,14 @@ def test_channels_inside_a_part_go_and_those_that_leave_it_stay():
         torch.testing.assert_close(smaller(example()), model(example()))
 
 
+def test_what_nobody_can_follow_further_keeps_its_width_and_the_rest_of_the_network_is_free():
+    groups = {group.root: group for group in prunable_groups(seeded(Shuffled), example())}
+    assert {root: group.part for root, group in groups.items()} == dict.fromkeys(groups, "")
+    assert groups["branch.0"].protected == ""
+    assert groups["branch.3"].protected == "nothing that could be followed reads it"
+    assert groups["stem"].protected == UNFOLLOWED  # half of it is read where nobody can see it
+
+
 def test_nothing_is_followed_for_longer_than_it_may_take(monkeypatch):
     given = []
 
@@ -130,7 +142,8 @@ def test_nothing_is_followed_for_longer_than_it_may_take(monkeypatch):
         return [part.name]
 
     monkeypatch.setattr(tracing, "_in_time", patient)
-    found = follow(seeded(Chain), example(), endless, seconds=0.2)
+    model = seeded(Chain)
+    found = follow(model, explore(model, example()), endless, seconds=0.2)
     assert set(given) == {0.2}
     assert found == [
         name for name, module in seeded(Chain).named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
@@ -180,18 +193,19 @@ def test_work_that_takes_too_long_is_interrupted_though_it_swallows_that_once(mo
 def test_a_network_that_does_not_run_is_refused_and_keeps_no_hooks():
     model = seeded(Shuffled)
     with pytest.raises(ModelError, match=r"does not accept inputs of shape \(1, 4, 8, 8\)"):
-        follow(model, torch.zeros(1, 4, 8, 8), lambda part: [part.name])
+        follow(model, explore(model, torch.zeros(1, 4, 8, 8)), lambda part: [part.name])
 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_parts_are_found_again_by_name():
-    parts = trace_parts(seeded(Shuffled), ["branch", "branch", "head"], example())
+    model = seeded(Shuffled)
+    parts = trace_parts(model, ["branch", "branch", "head"], explore(model, example()))
 
     assert list(parts) == ["branch", "head"]
     assert parts["branch"].own_name("branch.3") == "3"
     with pytest.raises(ModelError, match="shared: the network does not call it with one tensor"):
-        trace_parts(seeded(DataDependent), ["shared"], example())
+        trace_parts(seeded(DataDependent), ["shared"], explore(seeded(DataDependent), example()))
 
 
 def test_a_network_may_keep_what_it_computes_in_eval_mode():

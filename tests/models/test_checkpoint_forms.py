@@ -16,9 +16,8 @@ FACTORY = "tests.helpers.checkpoints:Net"
 
 
 def loaded(path, **options):
-    return load_model(
-        path, arch=FACTORY, input_size=8, mean=(0.5,), std=(0.5,), **options
-    )  # so that nothing is assumed
+    """With all that would be assumed of its input given."""
+    return load_model(path, arch=FACTORY, input_size=8, mean=(0.5,), std=(0.5,), **options)
 
 
 @pytest.mark.parametrize("form", FORMS)

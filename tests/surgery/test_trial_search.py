@@ -12,16 +12,27 @@ from topocompress.surgery import trial
 from topocompress.surgery.trial import UNFOLLOWED, UNTRIED, prunable_groups, tried
 
 
-def test_the_search_ends_when_its_time_is_over(monkeypatch):
+@pytest.fixture
+def scripted(monkeypatch):
+    """Lets a test say which plans fail; networks need not run then."""
+
+    def script(fails):
+        monkeypatch.setattr(trial, "fails", fails)
+        monkeypatch.setattr(trial, "Yardstick", lambda *_: None)
+
+    return script
+
+
+def test_the_search_ends_when_its_time_is_over(scripted, monkeypatch):
     model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(8)))
-    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
+    scripted(lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
     monkeypatch.setattr(trial, "SECONDS", -1.0)
     found = [entry.protected for entry in tried(model, [group(str(number)) for number in range(8)], example())]
     assert found == ["", "", UNFOLLOWED, *[UNTRIED] * 5]
 
 
 @pytest.mark.parametrize("culprits", [set(), {3}, {0}, {7}, {2, 3}, {0, 5, 7}, set(range(8))])
-def test_the_search_finds_exactly_the_groups_that_fail(culprits, monkeypatch):
+def test_the_search_finds_exactly_the_groups_that_fail(culprits, scripted):
     model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(8)))
     groups = [group(str(number)) for number in range(8)]
     tried_plans = []
@@ -30,25 +41,23 @@ def test_the_search_finds_exactly_the_groups_that_fail(culprits, monkeypatch):
         tried_plans.append(plan)
         return any(int(entry.root) in culprits for entry in plan.groups)
 
-    monkeypatch.setattr(trial, "fails", fails)
+    scripted(fails)
     found = tried(model, groups, example())
     assert {int(entry.root) for entry in found if entry.protected} == culprits
     assert len(tried_plans) <= max(1, 1 + 2 * 3 * len(culprits))
     assert all(len(entry.remove) == 1 for plan in tried_plans for entry in plan.groups)
 
 
-def test_of_groups_that_fail_together_only_the_first_stays_free(monkeypatch):
+def test_of_groups_that_fail_together_only_the_first_stays_free(scripted):
     model = nn.Sequential(*(nn.Conv2d(1, 4, 1) for _ in range(4)))
     groups = [group(str(number)) for number in range(4)]
-    monkeypatch.setattr(
-        trial, "fails", lambda _model, plan, _inputs: {"1", "2"} <= {entry.root for entry in plan.groups}
-    )
+    scripted(lambda _model, plan, _inputs: {"1", "2"} <= {entry.root for entry in plan.groups})
     assert [entry.root for entry in tried(model, groups, example()) if entry.protected] == ["2"]
 
 
-def test_whole_units_are_removed_and_some_stay(monkeypatch):
+def test_whole_units_are_removed_and_some_stay(scripted):
     plans = []
-    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: plans.append(plan))
+    scripted(lambda _model, plan, _inputs: plans.append(plan))
     groups = [group("0", 8, 2), group("1", 1), group("2", protected="ignored: 2")]
     model = nn.Sequential(*(nn.Conv2d(1, 8, 1) for _ in range(3)))
     assert tried(model, groups, example()) == tuple(groups)
@@ -57,9 +66,9 @@ def test_whole_units_are_removed_and_some_stay(monkeypatch):
     assert entry.root == "0"
 
 
-def test_the_trial_is_the_same_every_time(monkeypatch):
+def test_the_trial_is_the_same_every_time(scripted):
     plans = []
-    monkeypatch.setattr(trial, "fails", lambda _model, plan, _inputs: plans.append(plan))
+    scripted(lambda _model, plan, _inputs: plans.append(plan))
     for _ in range(2):
         np.random.seed(7)  # noqa: NPY002 - the global state is what must not matter
         prunable_groups(seeded(Residual), example())

@@ -5,7 +5,6 @@ Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -13,10 +12,12 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from topocompress.dependencies.attention import make_explicit
+from topocompress.dependencies.calls import LAYERS, Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
 from topocompress.dependencies.heads import HeadAttention, attention_heads
-from topocompress.dependencies.tracing import LAYERS, PATIENCE, Part, follow
+from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
+from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
 from topocompress.types import ChannelGroup
 
@@ -27,6 +28,9 @@ _LEAVES = "leaves the part of the network that could be followed"
 _LOST = "its channels cannot be followed to where they are read"
 _ENTERS = "its channels come from outside the part of the network that could be followed"
 _UNSEEN = "not called as a layer of its own when the network runs"
+_UNREAD = "nothing that could be followed reads it"
+_CHANCY = "reaches a layer that is called on some images only"
+_NEVER = "may be read by a layer that was never called when the network was tried"
 _REGIONS = "sees regions of images, as many as there are proposals, and not images"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
@@ -56,23 +60,24 @@ def find_groups(
         ModelError: The model cannot be traced.
         PlanError: A pattern matches no layer.
     """
-    copied = copy.deepcopy(model)
-    make_explicit(copied)
-    copied = followed(copied)
-    names: dict[object, str] = {module: name for name, module in copied.named_modules()}
+    twin = copied(model)
+    make_explicit(twin)
+    twin = followed(twin)
+    names: dict[object, str] = {module: name for name, module in twin.named_modules()}
     patterns = list(ignore)
     if unmatched := [p for p in patterns if not any(fnmatchcase(name, p) for name in names.values())]:
         raise PlanError(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
+    explored = explore(twin, example)
     groups = follow(
-        copied,
-        example,
-        lambda part: _groups_of(part, names, patterns, linear=linear),
+        twin,
+        explored,
+        lambda part: _groups_of(part, names, patterns, explored, linear=linear),
         whole=_without_attention,
         seconds=seconds,
     )
-    heads = [_heads(name, layer, patterns) for name, layer in attention_heads(copied).items()]
+    heads = [_heads(name, layer, patterns) for name, layer in attention_heads(twin).items()]
     # What else lies inside an attention layer changes with its heads, and is no group of its own.
     owned = {
         name
@@ -89,15 +94,17 @@ def find_groups(
     }
     if all(group.protected for group in groups):  # a network of linear layers alone
         groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
+    uncalled = {name: twin.get_submodule(name) for name in sorted(explored.never)}
+    groups = [_kept_for(uncalled, group) for group in groups]
     by_root = {group.root: group for group in groups} | alone
     return tuple(by_root[name] for name in names.values() if name in by_root)
 
 
 def explicit(model: nn.Module) -> nn.Module:
     """A copy of the model whose attention layers have heads that can be scored; the model itself if it has none."""
-    copied = copy.deepcopy(model)
-    make_explicit(copied)
-    return copied if attention_heads(copied) else model
+    twin = copied(model)
+    make_explicit(twin)
+    return twin if attention_heads(twin) else model
 
 
 def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
@@ -113,6 +120,19 @@ def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence
         coupled=tuple(dict.fromkeys((name, *coupled))),
         protected=why,
     )
+
+
+def _kept_for(uncalled: Mapping[str, nn.Module], group: ChannelGroup) -> ChannelGroup:
+    """The group, protected if a layer that nobody has seen called may read it, going by widths."""
+    if group.protected:
+        return group
+    widths = {sum(map(len, units)) for units in group.filters.values()}
+    for name, layer in uncalled.items():
+        inputs = width_of(layer, out=False)
+        flattened = isinstance(layer, nn.Linear)  # it may read maps end to end, (channels · h · w)
+        if any(inputs == width or (flattened and inputs % width == 0) for width in widths):
+            return replace(group, protected=f"{_NEVER}: {name}")
+    return group
 
 
 def _without_attention(module: nn.Module) -> bool:
@@ -138,7 +158,9 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGro
     )
 
 
-def _groups_of(part: Part, names: Mapping[object, str], ignore: Sequence[str], *, linear: bool) -> list[ChannelGroup]:
+def _groups_of(
+    part: Part, names: Mapping[object, str], ignore: Sequence[str], explored: Explored, *, linear: bool
+) -> list[ChannelGroup]:
     graph = part.graph
     groups: list[ChannelGroup] = []
     covered: set[object] = set()
@@ -148,7 +170,7 @@ def _groups_of(part: Part, names: Mapping[object, str], ignore: Sequence[str], *
         joined = Disjoint(width_of(root, out=True))
         members = routes(graph, root, joined)
         covered |= {member.module for member in members if member.out}
-        groups.append(_describe(members, joined, part, names, ignore, linear=linear))
+        groups.append(_describe(members, joined, part, names, ignore, explored, linear=linear))
     return groups
 
 
@@ -158,6 +180,7 @@ def _describe(
     part: Part,
     names: Mapping[object, str],
     ignore: Sequence[str],
+    explored: Explored,
     *,
     linear: bool,
 ) -> ChannelGroup:
@@ -173,7 +196,9 @@ def _describe(
         if name is None:
             continue
         coupled.append(name)
-        _join_channel_groups(member, joined)
+        if name in explored.chancy:
+            reasons.append(f"{_CHANCY}: {name}")
+        join_channel_groups(member, joined)
         if isinstance(member.module, LAYERS) and member.out:
             channels = filters.setdefault(name, [[] for _ in range(width)])
             for channel, source in member.sources.items():
@@ -182,6 +207,8 @@ def _describe(
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
+    if any(member.out and member.module in part.unread for member in members):
+        reasons = [_UNREAD if reason in (_OUTPUT, _LEAVES) else reason for reason in reasons]
     convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters)
     if not linear and not any(convolutions) and not part.everywhere.issuperset(filters):
         reasons.append(_LINEAR)
@@ -225,7 +252,7 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
     return reasons
 
 
-def _join_channel_groups(member: Reached, joined: Disjoint) -> None:
+def join_channel_groups(member: Reached, joined: Disjoint) -> None:
     """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
     module = member.module
     if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):

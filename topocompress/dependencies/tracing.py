@@ -11,8 +11,7 @@ import contextlib
 import ctypes
 import functools
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,11 +20,10 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.activation.module import TopologicalActivation
+from topocompress.dependencies.calls import LAYERS, Calls, Explored
 from topocompress.errors import ModelError
-from topocompress.network.inference import evaluating, first_line, run_forward
-
-LAYERS = (nn.Conv2d, nn.Linear)
-"""Modules whose output channels are filters."""
+from topocompress.network.inference import all_outputs, first_line
+from topocompress.network.modes import Run, in_mode
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -42,23 +40,27 @@ class Part:
         name: Its name in the network; empty for the whole.
         graph: Its dependency graph; names in it begin below the part.
         everywhere: Names, in the network, of the linear layers that see a map or tokens and work at every place alike.
+        unread: Layers whose output is read by nothing that could be followed.
     """
 
     name: str
     graph: tp.DependencyGraph
     everywhere: frozenset[str] = frozenset()
+    unread: frozenset[nn.Module] = frozenset()
 
     def own_name(self, name: str) -> str:
         """What a module of the network is called in the part."""
         return name[len(self.name) + 1 :] if self.name else name
 
 
-def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
+def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None = None) -> tp.DependencyGraph:
     """The dependency graph of ``model``, which is put into eval mode and must be the caller's own copy.
 
     Args:
         model: A copy whose parameters will require gradients.
-        example: (1, C, H, W) input, or what the module takes where it is a part.
+        runs: What is followed; all of them together make one graph.
+        unread: Receives the layers whose output is read by nothing that could be followed. They are ends of the graph
+            like the network's outputs: what they read can be followed, and they keep their own width.
 
     Raises:
         ModelError: The model cannot be traced.
@@ -66,27 +68,74 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(True)  # the trace follows gradients
-    hooks = [(module, module._forward_hooks.copy()) for module in model.modules()]
+
+    def forward(traced: nn.Module, _: Any) -> list[Tensor]:
+        return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
+
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             return tp.DependencyGraph().build_dependency(
                 model,
-                example_inputs=(example,),  # in a tuple, or else it is first tried without its batch axis
+                example_inputs=(),
+                forward_fn=forward,
                 verbose=False,
                 customized_pruners={TopologicalActivation: _Amplitudes()},
             )
     except Exception as error:
         raise ModelError(
-            f"cannot trace {type(model).__name__} on an input of shape {tuple(example.shape)}: "
+            f"cannot trace {type(model).__name__} on an input of shape {tuple(runs[0].inputs.shape)}: "
             f"{type(error).__name__}: {first_line(error)}",
             hint="Check the input size (--input-size); models with data-dependent control flow are not supported.",
         ) from error
-    finally:  # it leaves its own on a model whose forward pass fails
-        for module, before in hooks:
-            module._forward_hooks = before
+    finally:
+        _remove_tracing_hooks(model)
         # Some modules keep what they compute in eval mode (position biases, say) until they train again: with it the
         # trace of gradients, which cannot be copied, and widths that pruning is about to change.
         model.train().eval()
+
+
+def _remove_tracing_hooks(model: nn.Module) -> None:
+    """Remove the hooks that torch-pruning leaves where a forward pass fails, and none that the model has set itself."""
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if str(getattr(hook, "__module__", "")).partition(".")[0] == tp.__name__:
+                del module._forward_hooks[key]
+
+
+def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
+    """A run's outputs, and those of its layers from which no output can be reached, the last of each chain."""
+    computed: list[tuple[nn.Module, Tensor, Any]] = []
+
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            computed.append((module, output, output.grad_fn))  # the tensor may be overwritten later
+
+    with contextlib.ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, LAYERS):
+                stack.callback(module.register_forward_hook(note).remove)
+        stack.enter_context(in_mode(model, training=run.training))
+        ends = [each for each in all_outputs(model(run.inputs)) if each.grad_fn is not None]
+    reached: set[Any] = set()
+    for end in ends:
+        reached.update(_behind(end.grad_fn, reached))
+    for module, output, made in reversed(computed):
+        if made is not None and made not in reached:
+            ends.append(output)
+            unread.add(module)
+            reached.update(_behind(output.grad_fn, reached))
+    return ends
+
+
+def _behind(start: Any, known: set[Any]) -> Iterator[Any]:
+    """A node of the trace of gradients and all that it was computed from, but for what is known."""
+    waiting, seen = [start], set(known)
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [before for before, _ in node.next_functions]
 
 
 class _Amplitudes(tp.BasePruningFunc):  # type: ignore[misc]
@@ -106,28 +155,28 @@ class _Amplitudes(tp.BasePruningFunc):  # type: ignore[misc]
     get_in_channels = get_out_channels
 
 
-def trace_parts(model: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, Part]:
+def trace_parts(model: nn.Module, names: Iterable[str], explored: Explored) -> dict[str, Part]:
     """The graphs of parts that :func:`follow` has found in another copy of the network.
 
     Raises:
         ModelError: A part cannot be traced.
     """
     parts: dict[str, Part] = {}
-    calls: _Calls | None = None
+    calls: Calls | None = None
     for name in dict.fromkeys(names):
-        received: Tensor | None = example
+        runs = explored.runs
         if name:
-            calls = calls or _Calls(model, example)
-            received = calls.input_of(name)
-        if received is None:
+            calls = calls or Calls(model, explored.runs)
+            runs = calls.runs_of(name)
+        if not runs:
             raise ModelError(f"{name}: the network does not call it with one tensor, or shares it with another module")
-        parts[name] = Part(name=name, graph=trace(model.get_submodule(name), received))
+        parts[name] = Part(name=name, graph=trace(model.get_submodule(name), runs))
     return parts
 
 
 def follow(
     model: nn.Module,
-    example: Tensor,
+    explored: Explored,
     describe: Callable[[Part], list[Found]],
     *,
     whole: Callable[[nn.Module], bool] = lambda _: True,
@@ -137,7 +186,7 @@ def follow(
 
     Args:
         model: The caller's own copy, in eval mode afterwards.
-        example: (1, C, H, W) input.
+        explored: How to run it.
         describe: What is wanted of a part. A part for which it raises, or takes too long, is divided.
         whole: Whether a module may be followed as one part; its children are tried at once where not.
         seconds: How long one part may take.
@@ -148,7 +197,7 @@ def follow(
     Raises:
         ModelError: The network does not run on the example.
     """
-    calls = _Calls(model, example)
+    calls = Calls(model, explored.runs)
     found: list[Found] = []
     waiting = [""]
     while waiting:
@@ -156,9 +205,9 @@ def follow(
         module = model.get_submodule(name)
         if not any(isinstance(child, LAYERS) for child in module.modules()):
             continue
-        received = calls.input_of(name) if name else example
-        if received is not None and whole(module):
-            attempt = functools.partial(_described, calls, module, name, received, describe)
+        runs = calls.runs_of(name)
+        if runs and whole(module):
+            attempt = functools.partial(_described, calls, module, name, runs, describe)
             with contextlib.suppress(Exception, _TooLong):  # whatever went wrong, its children may still do
                 found += _in_time(attempt, seconds)
                 continue
@@ -167,74 +216,13 @@ def follow(
 
 
 def _described(
-    calls: _Calls, module: nn.Module, name: str, received: Tensor, describe: Callable[[Part], list[Found]]
+    calls: Calls, module: nn.Module, name: str, runs: Sequence[Run], describe: Callable[[Part], list[Found]]
 ) -> list[Found]:
-    graph = trace(module, received)
-    if not calls.all_in(graph, module, name):
+    unread: set[nn.Module] = set()
+    graph = trace(module, runs, unread)
+    if calls.lost(graph.module2node, module, name):
         raise ModelError(f"{name or 'the network'}: some layers cannot be reached from its output")
-    return describe(Part(name=name, graph=graph, everywhere=calls.everywhere))
-
-
-class _Calls:
-    """Which modules one forward pass calls, with what."""
-
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
-        self._model = model
-        self._inputs: dict[str, Tensor | None] = {}
-        self._counts: Counter[str] = Counter()
-        self._within: Counter[tuple[str, str]] = Counter()
-        self._linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        active: list[str] = []
-        with contextlib.ExitStack() as stack:
-            for name, module in model.named_modules():
-                if name:
-                    stack.callback(module.register_forward_pre_hook(self._enter(name, active), with_kwargs=True).remove)
-                    stack.callback(module.register_forward_hook(lambda *_: _leave(active)).remove)
-            stack.enter_context(evaluating(model))
-            run_forward(model, example)
-
-    def _enter(self, name: str, active: list[str]) -> Callable[..., None]:
-        def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            alone = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-            self._inputs.setdefault(name, args[0].detach().clone() if alone else None)
-            self._counts[name] += 1
-            self._within.update((outer, name) for outer in active)
-            active.append(name)
-
-        return enter
-
-    def all_in(self, graph: tp.DependencyGraph, part: nn.Module, name: str) -> bool:
-        """Whether a part's graph holds all its layers that are called; those lost may be read by others."""
-        return all(
-            module in graph.module2node
-            for child, module in part.named_modules()
-            if isinstance(module, LAYERS) and (child == "" or self._counts[".".join(filter(None, (name, child)))])
-        )
-
-    @property
-    def everywhere(self) -> frozenset[str]:
-        """The linear layers whose input has more axes than samples and features."""
-        received = ((name, self._inputs.get(name)) for name in self._linear)
-        return frozenset(name for name, inputs in received if inputs is not None and inputs.ndim > 2)
-
-    def input_of(self, name: str) -> Tensor | None:
-        """What a module was called with; ``None`` unless that is one tensor and nobody else reaches inside it."""
-        module = self._model.get_submodule(name)
-        inner = [f"{name}.{child}" for child, _ in module.named_modules() if child]
-        if any(self._counts[child] != self._within[name, child] for child in inner):
-            return None
-        own = {id(parameter) for parameter in module.parameters()}
-        elsewhere = (
-            each
-            for other, holder in self._model.named_modules()
-            if other != name and not other.startswith(f"{name}.")
-            for each in holder.parameters(recurse=False)
-        )
-        return None if any(id(each) in own for each in elsewhere) else self._inputs.get(name)
-
-
-def _leave(active: list[str]) -> None:
-    active.pop()
+    return describe(Part(name=name, graph=graph, everywhere=calls.everywhere, unread=frozenset(unread)))
 
 
 class _TooLong(BaseException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from topocompress.deploy.graphs import opset_of, to_onnx
 from topocompress.errors import DataError, ExportError
+from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.runtime.files import atomic_file
@@ -100,7 +100,7 @@ def export_onnx(
             f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB",
             hint="Remove more filters, or convert the model to half precision first.",
         )
-    exported = copy.deepcopy(model).cpu()
+    exported = copied(model).cpu()
     samples = samples.detach().cpu()
     # One sample would make the tracer take the batch axis for a constant 1.
     batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from topocompress.errors import DataError, ModelError
+from topocompress.network.copying import copied
 from topocompress.network.inference import batch_parts, evaluating, run_forward
 
 
@@ -31,7 +31,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
         DataError: No batch holds two samples or more.
         ModelError: The model does not accept the inputs, or the new statistics are not finite.
     """
-    tuned = copy.deepcopy(model)
+    tuned = copied(model)
     if not any(True for _ in with_statistics(tuned)):
         return tuned
     used = 0
@@ -98,7 +98,7 @@ def match_moments(
     Raises:
         ModelError: A network does not accept the inputs.
     """
-    matched, reference = copy.deepcopy(model), copy.deepcopy(original)
+    matched, reference = copied(model), copied(original)
     mine, theirs = named_statistics(matched), named_statistics(reference)
     pairs = {name: (mine[name], theirs[name]) for name in kept if name in mine and name in theirs}
     seen: dict[str, list[Tensor]] = {name: [] for name in pairs}  # of the original, in the batch at hand

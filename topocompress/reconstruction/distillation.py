@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import DataError, ModelError
+from topocompress.network.copying import copied
 from topocompress.network.inference import all_outputs, batch_parts, device_of, evaluating, first_line, run_forward
 from topocompress.reconstruction.pairs import HELD_OUT, layers_of_both, written_alike
 from topocompress.reconstruction.streams import Cutting, order_of
@@ -54,7 +54,7 @@ def distill_blocks(
     """
     if not isinstance(epochs, int) or epochs < 1:
         raise DataError(f"{epochs!r} epochs of distillation", hint="Give a whole number above 0, about 40.")
-    pupil = copy.deepcopy(model)
+    pupil = copied(model)
     images = _samples(batches)
     original = written_alike(original, pupil)
     lesson = _Lesson(pupil, original, images[:1].to(device_of(pupil)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from topocompress.errors import DataError, SurgeryError
 from topocompress.models.loading import fingerprint
+from topocompress.network.copying import copied
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
@@ -86,7 +86,7 @@ def reconstruct(
             hint="Give the very network that was scored and pruned as the original.",
         )
     budget = Resources(memory=memory).bytes
-    pruned, original = copy.deepcopy(model), written_alike(original, model)
+    pruned, original = copied(model), written_alike(original, model)
     given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]
     samples = sum(map(len, given))
     if samples < HELD_OUT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from topocompress.criteria.base import GradientCriterion, checked
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.network.batchnorm import estimating, with_statistics
 from topocompress.network.capture import Batches
+from topocompress.network.copying import copied
 from topocompress.network.detectors import POOLED, is_detector, judged
 from topocompress.network.inference import first_line, main_output
 from topocompress.network.masks import FilterMasks, masked
@@ -205,7 +205,7 @@ class GradientWork:
         """A copy whose BatchNorm statistics are those of the network that is left."""
         if not any(True for _ in with_statistics(self.model)):
             return self.model
-        settled = copy.deepcopy(self.model)
+        settled = copied(self.model)
         with masked(settled, layers, masked_filters, layout=self.layout) as run, estimating(settled):
             for images, _ in self.batches:
                 if len(images) > 1:

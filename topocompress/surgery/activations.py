@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from topocompress.activation.module import Hinge, TopologicalActivation
 from topocompress.errors import ModelError
+from topocompress.network.copying import copied
 from topocompress.network.inference import evaluating, run_forward
 
 PLAIN = (
@@ -105,7 +105,7 @@ def swap_activations(
         ModelError: No activation of the network can be swapped, it does not run on the example, or a setting makes no
             sense.
     """
-    swapped = copy.deepcopy(model)
+    swapped = copied(model)
     seen, calls = _watch(swapped, example)
     names: dict[nn.Module, list[str]] = {}
     for name, module in swapped.named_modules(remove_duplicate=False):
@@ -150,7 +150,7 @@ def fold_back(model: nn.Module, *, tolerance: float = TOLERANCE) -> nn.Module:
         model: The network; left as it was.
         tolerance: Largest absolute amplitude that counts as 0.
     """
-    folded = copy.deepcopy(model)
+    folded = copied(model)
     for module, names in _waves(folded).items():
         with torch.no_grad():
             module.amplitude[module.amplitude.abs() <= tolerance] = 0

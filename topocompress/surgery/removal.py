@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
@@ -18,24 +18,26 @@ from topocompress.dependencies.tracing import Part, trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.batchnorm import named_statistics
+from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
-from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.network.inference import first_line
+from topocompress.surgery.checking import Difference, Yardstick
+from topocompress.surgery.statistics import Chosen, copies, overwrite
 from topocompress.types import GroupPlan, PruningPlan
 
 _Layer = nn.Conv2d | nn.Linear
-_TOLERANCE = 1e-3
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What torch-pruning raises where a module is not what it expects."""
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
-NORMS_OVER_CHANNELS = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
     """Remove a plan's channels from a copy of the model.
 
-    The result is verified: widths are as planned, outputs have the shape they had, and on ``example`` it computes what
-    the original computes when the removed channels are not read by anyone (where no norm over channels makes the two
-    differ by design).
+    The result is verified: widths are as planned, outputs have the shape they had, in eval mode and in training, and on
+    ``example`` and on noise it computes what the original computes when the removed channels are not read by anyone.
+    Where the channels go through a mean over channels, as in a LayerNorm, the two differ by design; then it is verified
+    that nothing else does (:mod:`topocompress.surgery.statistics`).
 
     Args:
         model: The network; left as it was.
@@ -55,13 +57,14 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
             "the plan was made for another model: the fingerprints differ",
             hint="Score and plan this model, or pass any_weights=True for other weights of the same architecture.",
         )
+    yardstick = Yardstick(model, example)
     try:
-        smaller = _remove(model, plan, example)
+        smaller = _remove(model, plan, yardstick)
     except SurgeryError as error:
         planned = [entry for entry in plan.groups if entry.remove]
         if len(planned) < 2:
             raise
-        culprits = [entry.root for entry in planned if fails(model, replace(plan, groups=(entry,)), example)]
+        culprits = [entry.root for entry in planned if fails(model, replace(plan, groups=(entry,)), yardstick)]
         where = ", ".join(culprits) or "several groups together"
         raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
     modes = {name: module.training for name, module in model.named_modules()}
@@ -70,10 +73,10 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     return smaller
 
 
-def fails(model: nn.Module, plan: PruningPlan, example: Tensor) -> bool:
+def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> bool:
     """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
     try:
-        _remove(model, plan, example)
+        _remove(model, plan, yardstick)
     except SurgeryError:
         return True
     return False
@@ -97,13 +100,13 @@ def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module
         ModelError: The model cannot be traced.
     """
     smaller = _editable(model, plan)
-    _cut(smaller, None, plan, example)
+    _cut(smaller, None, plan, explore(followed(smaller), example))
     return smaller.eval()
 
 
 def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
     """BatchNorm → (channels,) which of its channels stay when a plan is applied to the model, which is not changed."""
-    numbered = copy.deepcopy(model)
+    numbered = copied(model)
     with torch.no_grad():
         for norm in named_statistics(numbered).values():
             norm.register_buffer("running_mean", torch.arange(float(norm.num_features)).to(norm.running_var))
@@ -114,7 +117,7 @@ def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> di
 
 def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
     """Convolution or linear layer → (outputs,) which of its outputs stay under a plan; the model is not changed."""
-    numbered = copy.deepcopy(model)
+    numbered = copied(model)
     axes: dict[str, int] = {}
     for name, module in numbered.named_modules():
         if isinstance(module, nn.Linear | _ConvNd) and isinstance(module.weight, nn.Parameter):
@@ -127,11 +130,13 @@ def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dic
     return {name: weight.movedim(axes[name], 0).flatten(1)[:, 0].round().long() for name, weight in found.items()}
 
 
-def _remove(model: nn.Module, plan: PruningPlan, example: Tensor) -> nn.Module:
+def _remove(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> nn.Module:
     original = _editable(model, plan)
-    smaller, masked = copy.deepcopy(original), copy.deepcopy(original)
-    comparable = _cut(smaller, masked, plan, example)
-    _verify(model, smaller, masked if comparable else None, plan, example)
+    smaller, masked = copied(original), copied(original)
+    _cut(smaller, masked, plan, yardstick.explored)
+    _check_widths(smaller, plan)
+    if difference := _compared(smaller, masked, yardstick):
+        _check_statistics(original, plan, yardstick, difference)
     return smaller
 
 
@@ -143,17 +148,13 @@ def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
     return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else model
 
 
-def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> bool:
-    """Remove the channels from one copy in place; in the other let nobody read them.
-
-    Returns:
-        Whether the two compute the same by design.
-    """
+def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explored: Explored) -> None:
+    """Remove the channels from one copy in place; in the other let nobody read them."""
     removed = [entry for entry in plan.groups if entry.remove]
     required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
     layers, heads = _layers(smaller), attention_heads(smaller)
-    parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], example)
-    unread, left, comparable = _layers(masked) if masked else {}, dict[str, list[int]](), True
+    parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
+    unread, left = _layers(masked) if masked else {}, dict[str, list[int]]()
     for entry in removed:
         if entry.part in heads:
             _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
@@ -162,7 +163,6 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, exampl
         group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
         if not graph.check_pruning_group(group):
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
-        comparable &= not any(isinstance(dep.target.module, NORMS_OVER_CHANNELS) for dep, _ in group.items)
         try:
             if unread:
                 _mask(unread, left, parts[entry.part], group)
@@ -176,7 +176,6 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, exampl
     for name, parameter in smaller.named_parameters():
         parameter.requires_grad_(required[name])
         parameter.grad = None
-    return comparable
 
 
 def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
@@ -227,7 +226,7 @@ def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, gr
                 twin.weight[block * rows : (block + 1) * rows, index % columns] = 0
 
 
-def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, example: Tensor) -> None:
+def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:
     layers = _layers(explicit(smaller))
     for entry in plan.groups:
         width = width_of(layers[entry.root], out=True)
@@ -235,31 +234,59 @@ def _verify(model: nn.Module, smaller: nn.Module, masked: nn.Module | None, plan
             raise SurgeryError(
                 f"{entry.root} has {width} channels after removal, planned were {entry.kept}", hint=_KEEP
             )
-    expected = _outputs(masked or model, example)
+
+
+def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Difference | None:
+    """Where the smaller network differs from the one of which nobody reads what was removed.
+
+    Raises:
+        SurgeryError: It does not run, or its outputs have other shapes or are not finite.
+    """
     try:
-        actual = _outputs(smaller, example)
+        actual = yardstick.outputs(smaller)
     except ModelError as error:
-        raise SurgeryError(
-            f"the model runs no more after removal: {error.what}",
-            hint=_KEEP,
-        ) from error
-    if [part.shape for part in actual] != [part.shape for part in expected]:
-        raise SurgeryError(
-            f"outputs change shape from {[tuple(p.shape) for p in expected]} to {[tuple(p.shape) for p in actual]}"
-        )
-    for before, after in zip(expected, actual, strict=True):
-        if not torch.isfinite(after).all():
+        raise SurgeryError(f"the model runs no more after removal: {error.what}", hint=_KEEP) from error
+    for before, outputs in zip(yardstick.shapes(), actual, strict=True):
+        if (after := [tuple(one.shape) for one in outputs]) != before:
+            raise SurgeryError(f"outputs change shape from {before} to {after}")
+        if not all(one.isfinite().all() for one in outputs):
             raise SurgeryError("the pruned model gives NaN or infinity")
-        size = float(before.abs().max())
-        difference = float((before - after).abs().max())
-        if masked is not None and difference > _TOLERANCE * max(size, 1e-6):
-            raise SurgeryError(
-                f"the pruned model does not compute what the original computes without these channels: outputs differ "
-                f"by {difference:.3g} where the largest is {size:.3g}",
-                hint=_KEEP,
-            )
+    return yardstick.difference(yardstick.outputs(masked), actual)
 
 
-def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
-    with evaluating(model):
-        return [tensor for tensor in all_outputs(run_forward(followed(model), example)) if tensor.is_floating_point()]
+def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardstick, difference: Difference) -> None:
+    """Refuse a plan under which the outputs differ by something else than a mean over channels.
+
+    Raises:
+        SurgeryError: They do.
+    """
+    refusal = SurgeryError(
+        f"the pruned model does not compute what the original computes without these channels: outputs differ "
+        f"by {difference.largest:.3g} where they otherwise change by {difference.changes:.3g}",
+        hint=_KEEP,
+    )
+    heads = attention_heads(original)
+    removed = [entry for entry in plan.groups if entry.remove]
+    traced = copied(original)
+    parts = trace_parts(
+        followed(traced), [entry.part for entry in removed if entry.part not in heads], yardstick.explored
+    )
+    roots = _layers(traced)
+    found: list[GroupPlan] = []
+    chosen: list[dict[str, Chosen]] = []
+    for entry in removed:
+        if entry.part in heads:
+            found.append(entry)
+            continue
+        made = copies(parts[entry.part], roots[entry.root], entry)
+        if made is None:
+            raise refusal
+        found.append(made.entry)
+        chosen.append(dict(made.chosen))
+    smaller, masked = copied(original), copied(original)
+    for each in chosen:
+        overwrite(smaller, each)
+        overwrite(masked, each)
+    _cut(smaller, masked, replace(plan, groups=tuple(found)), yardstick.explored)
+    if _compared(smaller, masked, yardstick) is not None:
+        raise refusal

@@ -29,6 +29,7 @@ from torch import nn
 from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.network.copying import copied
 from topocompress.runtime.files import atomic_directory
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
@@ -184,12 +185,12 @@ def _original(
         )
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=architecture.options)
-        return copy.deepcopy(build(named)), named
+        return copied(build(named)), named
     try:
         inspect.signature(arch).bind(**architecture.options)
     except (TypeError, ValueError):  # it has the arguments already, as a lambda may
-        return copy.deepcopy(arch()), architecture  # it may give the same network every time
-    return copy.deepcopy(arch(**architecture.options)), architecture
+        return copied(arch()), architecture  # it may give the same network every time
+    return copied(arch(**architecture.options)), architecture
 
 
 def _read_manifest(directory: Path) -> _Manifest:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from topocompress.dependencies.groups import explicit, find_groups
+from topocompress.dependencies.groups import find_groups
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
-from topocompress.surgery.removal import NORMS_OVER_CHANNELS, fails
+from topocompress.surgery.checking import Yardstick, lively
+from topocompress.surgery.removal import fails
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
 UNFOLLOWED = (
@@ -55,27 +56,20 @@ def prunable_groups(
     groups = find_groups(model, example, ignore=ignore, linear=linear)
     if not all(output.isfinite().all() for output in _outputs(model, example)):
         return groups  # scoring says where NaN comes from
-    return tried(model, groups, _steady(model, example))
+    return tried(model, groups, _steady(model, example), example)
 
 
-def tried(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Tensor) -> tuple[ChannelGroup, ...]:
+def tried(model: nn.Module, groups: Sequence[ChannelGroup], *inputs: Tensor) -> tuple[ChannelGroup, ...]:
     """The same groups, each that fails its trial protected. Takes about as long as applying a plan if none does.
 
     Args:
         model: The network; left as it was.
         groups: Its groups, as :func:`topocompress.dependencies.groups.find_groups` finds them.
-        inputs: (1, C, H, W) what outputs are compared on.
+        inputs: (1, C, H, W) what outputs are compared on, the steadiest first.
     """
     random = np.random.default_rng(_SEED)
     trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
-    modules = dict(explicit(model).named_modules())
-
-    def over_channels(group: ChannelGroup) -> bool:
-        return any(isinstance(modules.get(name), NORMS_OVER_CHANNELS) for name in group.coupled)
-
-    # A norm over channels keeps the outputs of all that is removed with it from being compared, so these go apart.
-    kept = _misread(model, [entry for group, entry in trials if not over_channels(group)], inputs)
-    kept |= _misread(model, [entry for group, entry in trials if over_channels(group)], inputs)
+    kept = _misread(lively(model), [entry for _, entry in trials], *inputs)
     return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
 
 
@@ -119,19 +113,22 @@ def _some(group: ChannelGroup, random: np.random.Generator) -> GroupPlan:
     return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove))
 
 
-def _misread(model: nn.Module, entries: Sequence[GroupPlan], inputs: Tensor) -> dict[str, str]:
+def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) -> dict[str, str]:
     """Roots of the groups that cannot be removed together with those before them that can, each with the reason."""
     started = time.monotonic()
     sound: list[GroupPlan] = []
     bad: dict[str, str] = {}
-    waiting = [list(entries)] if entries else []
+    if not entries:
+        return bad
+    yardstick = Yardstick(model, *inputs)
+    waiting = [list(entries)]
     while waiting:
         part = waiting.pop()
         if bad and time.monotonic() - started > SECONDS:
             bad |= {entry.root: UNTRIED for entry in part}
             continue
         plan = PruningPlan(model="", rule={}, criterion="trial", groups=(*sound, *part), macs_before=0, macs_after=0)
-        if not fails(model, plan, inputs):
+        if not fails(model, plan, yardstick):
             sound += part
         elif len(part) == 1:
             bad[part[0].root] = UNFOLLOWED

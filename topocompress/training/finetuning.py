@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from topocompress.errors import DataError
 from topocompress.models.loading import fingerprint
+from topocompress.network.copying import copied
 from topocompress.network.inference import device_of, preserved
 from topocompress.training.accelerator import accelerator
 from topocompress.training.augmentation import augmentation_of
@@ -137,7 +137,7 @@ def finetune(
             progress=progress,
         )
         resumed = trainer.run(model, store, resume=resume)
-        tuned = copy.deepcopy(model)
+        tuned = copied(model)
         tuned.load_state_dict(trainer.best_state)
         return FinetuneResult(
             model=tuned,
@@ -159,6 +159,6 @@ def _teaching(teacher: nn.Module | None, device: torch.device) -> Iterator[nn.Mo
         yield None
         return
     there = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
-    placed = teacher if device_of(teacher) == there else copy.deepcopy(teacher).to(there)
+    placed = teacher if device_of(teacher) == there else copied(teacher).to(there)
     with preserved(placed):
         yield placed.eval()

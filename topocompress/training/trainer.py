@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from topocompress.errors import ModelError, TrainingError
 from topocompress.network.batchnorm import with_statistics
+from topocompress.network.copying import copied
 from topocompress.network.inference import evaluating, main_output, preserved, run_forward
 from topocompress.network.memory_layout import fast_layout
 from topocompress.training import processes
@@ -116,9 +116,9 @@ class Trainer:
     def _prepare(self, model: nn.Module) -> None:
         recipe, device = self.objective.recipe, self.helper.device
         self._shuffle = torch.Generator().manual_seed(self.seed)
-        self._plain = copy.deepcopy(model).to(device)  # for validation: neither 16 bits nor SyncBatchNorm
+        self._plain = copied(model).to(device)  # for validation: neither 16 bits nor SyncBatchNorm
         self._layout = self._suitable_layout()
-        self._model = wrapped(self.helper, copy.deepcopy(model), self._used(model))
+        self._model = wrapped(self.helper, copied(model), self._used(model))
         self._inner: nn.Module = self.helper.unwrap_model(self._model, keep_torch_compile=False)
         trainable = [parameter for parameter in self._inner.parameters() if parameter.requires_grad]
         if not trainable:
@@ -143,7 +143,7 @@ class Trainer:
         """Names of the parameters that get gradients; looked at where several processes must agree on them."""
         if self.helper.num_processes == 1:
             return set()
-        probe = copy.deepcopy(model).train()
+        probe = copied(model).train()
         samples, indices = self.training
         with preserved(probe):
             for inputs, _ in loaded_batches(samples, [list(indices[:2])], torch.device("cpu")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 import topocompress
 from topocompress.errors import OutputError
 from topocompress.models.loading import fingerprint
+from topocompress.network.copying import copied
 from topocompress.training.checkpoints import Snapshot, TuningStore, place
 from topocompress.workflows.job import Job
 
@@ -34,7 +34,7 @@ def once(
     store = _store(job, network, settings)
     found = store.load() if store is not None and job.resume else None
     if found is not None:
-        model = copy.deepcopy(network)
+        model = copied(network)
         model.load_state_dict(dict(found.tensors["model"]))
         return model, dict(found.state)
     model, state = make()

@@ -1,0 +1,112 @@
+"""The ways to run a network in which it calls all its layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.living_nets import (
+    Dropped,
+    EitherOr,
+    EvaluatedOnly,
+    OnBrightImages,
+    OnOneImage,
+    SharedHead,
+    TrainedAuxiliary,
+    Uncalled,
+)
+from tests.helpers.tiny_nets import ALL, example, seeded
+from topocompress.dependencies.calls import explore
+from topocompress.dependencies.groups import find_groups
+from topocompress.errors import ModelError
+
+AUX = {"aux_conv", "aux_head"}
+EVAL, TRAIN = (False, True), (True, True)
+"""(as in training, on the example)"""
+
+
+def ways(model, inputs):
+    found = explore(model, inputs)
+    return [(run.training, run.inputs is inputs) for run in found.runs], found.chancy, found.never
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_one_run_is_enough_for_most_networks(kind):
+    assert ways(seeded(kind), example()) == ([EVAL], set(), set())
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [
+        (TrainedAuxiliary, [TRAIN]),
+        (SharedHead, [TRAIN]),
+        (EvaluatedOnly, [EVAL]),
+        (EitherOr, [EVAL, TRAIN]),
+        (Dropped, [EVAL]),
+        (OnBrightImages, [EVAL, (False, False)]),
+    ],
+)
+def test_what_only_a_mode_or_some_images_call_is_seen(kind, runs):
+    assert ways(seeded(kind), example()) == (runs, set(), set())
+
+
+@pytest.mark.parametrize("kind", [OnOneImage, Uncalled])
+def test_layers_that_are_never_called_are_named(kind):
+    assert ways(seeded(kind), example()) == ([EVAL], set(), AUX)
+
+
+def test_layers_that_only_the_example_calls_are_told_from_others():
+    inputs = example()
+    inputs[0, 0, 0, 0] = 7
+    model = seeded(OnOneImage)
+    assert ways(model, inputs) == ([EVAL], AUX, set())
+    kept = {group.root: group.protected for group in find_groups(model, inputs)}
+    assert kept["first"] == "reaches a layer that is called on some images only: aux_conv"
+    assert kept["second"] == ""
+
+
+@pytest.mark.parametrize("kind", [OnOneImage, Uncalled])
+def test_what_an_uncalled_layer_may_read_stays_whole_and_nothing_else(kind):
+    kept = {group.root: group.protected for group in find_groups(seeded(kind), example())}
+    assert kept["first"] == "may be read by a layer that was never called when the network was tried: aux_conv"
+    assert kept["second"] == ""
+
+
+def test_an_uncalled_linear_layer_may_read_flattened_maps():
+    model = seeded(Uncalled)
+    model.aux_conv, model.aux_head = nn.Identity(), nn.Linear(6 * 4, 5)
+    kept = {group.root: group.protected for group in find_groups(model, example())}
+    assert kept["first"] == kept["second"] != ""  # 24 are 3 · 8 and 4 · 6
+    model.aux_head = nn.Linear(6 * 5, 5)
+    kept = {group.root: group.protected for group in find_groups(model, example())}
+    assert (kept["first"], kept["second"] != "") == ("", True)
+
+
+def test_weights_that_something_else_uses_count_as_called():
+    class Reaching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.spare = nn.Conv2d(3, 8, 1), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return nn.functional.linear(self.body(x).mean((2, 3)), self.spare.weight, self.spare.bias)
+
+    assert explore(seeded(Reaching), example()).never == set()
+
+
+def test_a_network_that_does_not_train_on_images_alone_is_run_as_it_is_used():
+    class Targets(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x, targets=None):
+            if self.training:
+                return self.body(x) - targets["there are none"]
+            return self.body(x)
+
+    assert ways(Targets().eval(), example())[0] == [EVAL]
+
+
+def test_a_network_that_does_not_run_is_refused():
+    with pytest.raises(ModelError, match="does not accept inputs"):
+        explore(seeded(ALL[0]), torch.zeros(1, 4, 8, 8))

@@ -1,0 +1,154 @@
+"""Groups whose channels go through a statistic over channels: is all that a removal changes that statistic?
+
+LayerNorm, GroupNorm, a global response norm or a mean over channels take what stays into account differently once some
+are gone, so the smaller network does not compute what the original computes when nobody reads the removed channels.
+How such a thing is written says little: what counts is that it is a mean. A mean over channels does not change when
+every channel is there twice. So some units of the original are overwritten with copies of others, each copied as often
+as the next, and these copies are removed: if the rest then computes what it did, the channels were followed rightly,
+and nothing but a mean over channels depends on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
+from topocompress.dependencies.groups import join_channel_groups
+from topocompress.dependencies.tracing import Part
+from topocompress.types import GroupPlan
+
+_SEED = 0
+Chosen = tuple[int, list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Units to overwrite with copies, which are then removed.
+
+    Attributes:
+        entry: The removal of the copies.
+        chosen: Module or parameter name → (axis, targets, sources): along this axis, the second list of channels is
+            to be written over the first. For a module the axis is that of its weight; its other tensors have one.
+    """
+
+    entry: GroupPlan
+    chosen: Mapping[str, Chosen]
+
+
+def copies(part: Part, root: nn.Module, entry: GroupPlan) -> Copies | None:
+    """A part of a group's units that can be overwritten evenly with copies of the rest.
+
+    Args:
+        part: The part of the unpruned network in which the group lies.
+        root: Its root layer there.
+        entry: What is to be removed of the group.
+
+    Returns:
+        ``None`` where the removal tears units apart, or no even part of each kind of channel can go.
+    """
+    joined = Disjoint(width_of(root, out=True))
+    members = routes(part.graph, root, joined)
+    for member in members:
+        join_channel_groups(member, joined)
+    units = joined.sets()
+    gone = set(entry.remove)
+    if any(gone & set(unit) and not gone >= set(unit) for unit in units):
+        return None
+    kinds = _kinds(members, units)
+    fold = _fold([len(kind) for kind in kinds])
+    if fold is None:
+        return None
+    random = np.random.default_rng(_SEED)
+    source = np.arange(entry.width)
+    for kind in kinds:
+        order = [kind[index] for index in random.permutation(len(kind))]
+        stay = order[: len(order) // fold]
+        for place, unit in enumerate(order[len(stay) :]):
+            source[list(units[unit])] = units[stay[place % len(stay)]]
+    remove = tuple(int(channel) for channel in np.flatnonzero(source != np.arange(entry.width)))
+    chosen = {}
+    for member in members:
+        name = _name_of(part, member.module)
+        if name is not None and member.out:
+            chosen[name] = (_axis(part, member.module), *_exchanged(member, source))
+    return Copies(replace(entry, remove=remove, dead=(), filters={}, readers={}, coupled=()), chosen)
+
+
+def overwrite(network: nn.Module, chosen: Mapping[str, Chosen]) -> None:
+    """Give channels the weights of others, in place.
+
+    Args:
+        network: The network.
+        chosen: As in :class:`Copies`.
+    """
+    parameters = dict(network.named_parameters())
+    for name, (axis, targets, sources) in chosen.items():
+        if name in parameters:
+            _write(parameters[name], axis, targets, sources)
+            continue
+        module = network.get_submodule(name)
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            _write(tensor, axis if key == "weight" else 0, targets, sources)
+
+
+def _write(tensor: Tensor, axis: int, targets: list[int], sources: list[int]) -> None:
+    if targets and tensor.ndim > axis and tensor.shape[axis] > max(*targets, *sources):
+        index = torch.arange(tensor.shape[axis])
+        index[targets] = torch.tensor(sources)
+        with torch.no_grad():
+            tensor.copy_(tensor.index_select(axis, index.to(tensor.device)))
+
+
+def _name_of(part: Part, member: nn.Module | nn.Parameter) -> str | None:
+    """What a member is called in the network; ``None`` for an operation."""
+    names = part.graph._param_to_name if isinstance(member, nn.Parameter) else part.graph._module2name
+    own = names.get(member)
+    return None if own is None else ".".join(filter(None, (part.name, own)))
+
+
+def _axis(part: Part, member: nn.Module | nn.Parameter) -> int:
+    if isinstance(member, nn.Parameter):
+        return int(part.graph.module2node[member].pruning_dim)
+    return 1 if isinstance(member, _ConvTransposeNd) else 0
+
+
+def _kinds(members: Sequence[Reached], units: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Units that everything in the group treats alike: those of one half of a split are one kind."""
+    reach: dict[int, list[tuple[int, int]]] = {}
+    for number, member in enumerate(members):
+        counts: dict[int, int] = {}
+        for source in member.sources.values():
+            counts[source] = counts.get(source, 0) + 1
+        for source, count in counts.items():
+            reach.setdefault(source, []).append((number, count))
+    kinds: dict[tuple[tuple[tuple[int, int], ...], ...], list[int]] = {}
+    for number, unit in enumerate(units):
+        kinds.setdefault(tuple(tuple(reach.get(channel, ())) for channel in unit), []).append(number)
+    return list(kinds.values())
+
+
+def _fold(sizes: Sequence[int]) -> int | None:
+    """The smallest number above 1 that divides all sizes."""
+    common = int(np.gcd.reduce(sizes))
+    return next((number for number in range(2, common + 1) if common % number == 0), None)
+
+
+def _exchanged(member: Reached, source: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Channels of a member that are to be others, and these, when the root's channels are to be ``source``."""
+    places: dict[int, list[int]] = {}
+    for channel in sorted(member.sources):
+        places.setdefault(member.sources[channel], []).append(channel)
+    pairs = [
+        (channel, taken)
+        for origin, channels in places.items()
+        if source[origin] != origin
+        for channel, taken in zip(channels, places.get(int(source[origin]), ()), strict=False)
+    ]
+    return [channel for channel, _ in pairs], [taken for _, taken in pairs]
