@@ -30,6 +30,11 @@ PHOTO_NOTE = (
 )
 ONE_LABEL = "one label per image says nothing of its pixels or boxes: accuracy is not measured, agreement is"
 """Note on labelled images for a network that segments or detects."""
+NO_CLASSES = (
+    "labels cannot be held against the outputs, which are no scores of classes: accuracy is not measured, how far the "
+    "outputs are the original's is"
+)
+"""Note on labelled images for a network without scores of classes."""
 
 PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
 CHECK_ALL = 5_000

@@ -29,7 +29,7 @@ from topocompress.training import processes
 from topocompress.training.recipe import Recipe
 from topocompress.training.step import fitted
 from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, PruningPlan, Scores
-from topocompress.workflows.job import Job
+from topocompress.workflows.job import Job, held_against
 from topocompress.workflows.options import Recovery
 from topocompress.workflows.repair import repair
 from topocompress.workflows.selecting import suited
@@ -95,6 +95,7 @@ def compare(
             hint="Lower --samples or --seeds, or give more data.",
         )
     processes.refuse_several("a comparison")
+    data = held_against(loaded, data)
     folder = None if out is None else Path(out) / "cells"
     check_block_epochs(distill_blocks)
     recovery = Recovery(
@@ -124,7 +125,8 @@ def compare(
     return Comparison(
         model=loaded.source,
         data=data.source,
-        measure="accuracy" if data.labelled else "agreement",
+        measure=comparing.job.measure,
+        compared_by=comparing.job.outputs.what,
         original=comparing.before.accuracy if comparing.before.accuracy is not None else 1.0,
         macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
@@ -201,6 +203,7 @@ class _Comparing:
             "ignore": list(ignore),
             "finetune": recipe.settings() if recipe.epochs else [],
             "reconstruct": [recovery.reconstruct, recovery.distill_blocks],
+            "measure": job.measure,
         }
         return cls(
             job=job,

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from topocompress.data.loading import ONE_LABEL, Data, batches, check_classes, load_data
-from topocompress.deploy.measurement import Predictions, agreement, evaluate
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, batches, check_classes, load_data
+from topocompress.deploy.measurement import Predictions, evaluate, likeness
 from topocompress.errors import DataError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.network.capture import Batches
-from topocompress.network.detectors import boxes_of
-from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.network.inference import device_of, sample_count
+from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
@@ -76,6 +76,16 @@ class Job:
         return image[None].to(device_of(self.model))
 
     @functools.cached_property
+    def outputs(self) -> Outputs:
+        """What of the outputs is compared with the original's, and how."""
+        return _outputs(self.loaded, self.data)
+
+    @property
+    def measure(self) -> str:
+        """What is judged by: ``accuracy``, or without labels what the outputs are compared by."""
+        return "accuracy" if self.data.labelled else self.outputs.measure
+
+    @functools.cached_property
     def calibration(self) -> Batches:
         """The calibration samples in batches, the same at every pass."""
         return batches(_held(self.data.calibration))
@@ -100,12 +110,15 @@ class Job:
                     model,
                     self.evaluation,
                     labelled=self.data.labelled,
+                    outputs=self.outputs,
                     progress=lambda done, total: self.progress(what, done, total),
                 )
             )
 
     def likeness(self, model: nn.Module, *, held_out: bool = False) -> float:
-        """Share in 0..1 of the calibration samples on which a network answers as the job's own does.
+        """How much like the job's own a network answers on the calibration samples, at most 1.
+
+        See :func:`topocompress.deploy.measurement.likeness`.
 
         Args:
             model: The network.
@@ -113,11 +126,14 @@ class Job:
         """
         samples = self._held_out if held_out else self.calibration
         own = self._held_answers if held_out else self._answers
-        return processes.from_main(lambda: agreement(own, evaluate(model, samples, labelled=False)))
+        return processes.from_main(lambda: likeness(own, self._said(model, samples)))
+
+    def _said(self, model: nn.Module, samples: Batches) -> Predictions:
+        return evaluate(model, samples, labelled=False, outputs=self.outputs)
 
     @functools.cached_property
     def _answers(self) -> Predictions:
-        return evaluate(self.model, self.calibration, labelled=False)
+        return self._said(self.model, self.calibration)
 
     @functools.cached_property
     def _held_out(self) -> Batches:
@@ -127,7 +143,7 @@ class Job:
 
     @functools.cached_property
     def _held_answers(self) -> Predictions:
-        return evaluate(self.model, self._held_out, labelled=False)
+        return self._said(self.model, self._held_out)
 
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""
@@ -175,16 +191,48 @@ def open_job(
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     if not isinstance(data, Data):
         data = load_data(data, preprocessing=loaded.preprocessing, samples=scoring.samples, seed=seed)
-    job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
-    if data.labelled:
-        with evaluating(job.model):
-            output = run_forward(job.model, job.example)
-        if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(data.evaluation[0][1]) == 0):
-            job.data = replace(data, labelled=False, note=ONE_LABEL)
-        else:
-            check_classes(data, main_output(output).shape[1])
+    job = Job(loaded=loaded, data=held_against(loaded, data), seed=seed, scoring=scoring, **options)
+    if job.removal.max_accuracy_drop is not None and not job.data.labelled:
+        raise no_accuracy(job.data)
     job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
     return job
+
+
+def held_against(loaded: LoadedModel, data: Data) -> Data:
+    """The data, its labels set aside where they cannot be held against the network's outputs.
+
+    Raises:
+        ModelError: The network does not accept the samples, or returns nothing that can be compared.
+        DataError: Labels beyond the network's classes.
+    """
+    if not data.labelled:
+        return data
+    outputs, axes = _outputs(loaded, data), np.ndim(data.evaluation[0][1])
+    if outputs.label_axes == axes:
+        if outputs.classes is not None:
+            check_classes(data, outputs.classes)
+        return data
+    dense = outputs.measure == "agreement" and axes == 0
+    return replace(data, labelled=False, note=ONE_LABEL if dense else NO_CLASSES)
+
+
+def no_accuracy(data: Data) -> DataError:
+    """The error where accuracy is asked for and there is none."""
+    why = f" ({data.note})" if data.note in (ONE_LABEL, NO_CLASSES) else ""
+    return DataError(
+        f"--max-accuracy-drop needs labels to measure accuracy by{why}",
+        hint="Give labelled images with --data, or use --target-macs, --target-latency or --target-size.",
+    )
+
+
+def _outputs(loaded: LoadedModel, data: Data) -> Outputs:
+    known = {len(names) for names in (loaded.classes, data.classes if data.labelled else ()) if names}
+    return outputs_of(
+        loaded.module,
+        torch.stack([data.calibration[index][0] for index in range(min(3, sample_count(data.calibration)))]),
+        labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
+        classes=known if data.classes or not data.labelled else None,
+    )
 
 
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
