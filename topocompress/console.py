@@ -212,7 +212,7 @@ def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequ
     for heading in comparison[0][1:columns]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison[1:]:
-        table.add_row(*row[:columns])
+        table.add_row(*map(_escape, row[:columns]))
     _console().print(table)
     for line in lines[1:]:
         _console().print(_escape(line), soft_wrap=True)

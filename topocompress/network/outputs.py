@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -106,7 +107,7 @@ def outputs_of(
     """
     with evaluating(model) as device:
         two, three = (run_forward(model, images[_numbers(len(images), count)].to(device)) for count in (2, 3))
-    if boxes_of(two) is not None:
+    if boxes_of(two):
         what = "agreement: the share of boxes that both networks find, of all that either finds"
         return Outputs(measure="agreement", compared=(), what=what)
     pairs = named_outputs(two)
@@ -156,7 +157,7 @@ def _variation(found: tuple[Output, ...]) -> Outputs:
     if len(found) > 1:
         which = f"each of {_listed([each.name for each in found])} by itself; the worst counts"
     else:
-        which = "since nothing tells that they are scores of classes"
+        which = "nothing tells that the output is scores of classes"
     return Outputs(
         measure="explained_variation",
         compared=found,
@@ -201,7 +202,8 @@ def _why_classes(
 
 def _from_a_layer(model: nn.Module, images: Tensor, index: int) -> bool:
     """Whether an output is what a linear or convolutional layer gives, at most averaged, reshaped or scaled."""
-    with preserved(model), torch.enable_grad():
+    with preserved(model), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is odd with gradients only
         model.eval()
         inputs = images[_numbers(len(images), 2)].to(device_of(model)).requires_grad_() + 0
         try:

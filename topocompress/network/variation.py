@@ -49,7 +49,7 @@ class Values:
 def picked(output: Tensor) -> Values:
     """Those numbers that are compared of a (samples, ...) output."""
     if output.is_complex():
-        output = torch.view_as_real(output)
+        output = torch.view_as_real(output.resolve_conj())
     flat = output.detach().reshape(len(output), -1)
     places = np.arange(flat.shape[1], dtype=np.intp)
     if len(places) > PLACES:

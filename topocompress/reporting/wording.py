@@ -98,8 +98,8 @@ def _reconstructed(report: Report, measure: str) -> list[str]:
     before, after = (sum(refit[side] for refit in taken) / max(1, len(taken)) for side in ("before", "after"))
     return [
         f"Reconstructed without labels: {spoken(measure)} {percent(report.removed[f'{measure}_repaired'])}; "
-        f"{len(taken)} of {len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} samples, their "
-        f"error on those held out {before:.2f} → {after:.2f} of the variance."
+        f"{len(taken)} of {len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} "
+        f"samples, their error on those held out {before:.2f} → {after:.2f} of the variance."
     ]
 
 

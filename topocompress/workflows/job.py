@@ -218,10 +218,10 @@ def held_against(loaded: LoadedModel, data: Data) -> Data:
 
 def no_accuracy(data: Data) -> DataError:
     """The error where accuracy is asked for and there is none."""
-    why = f" ({data.note})" if data.note in (ONE_LABEL, NO_CLASSES) else ""
+    use, unfit = "use --target-macs, --target-latency or --target-size.", data.note in (ONE_LABEL, NO_CLASSES)
     return DataError(
-        f"--max-accuracy-drop needs labels to measure accuracy by{why}",
-        hint="Give labelled images with --data, or use --target-macs, --target-latency or --target-size.",
+        f"--max-accuracy-drop needs labels to measure accuracy by{f'; {data.note}' if unfit else ''}",
+        hint=use.capitalize() if unfit else f"Give labelled images with --data, or {use}",
     )
 
 
