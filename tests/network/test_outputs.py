@@ -65,25 +65,29 @@ def test_why_is_said(make, words):
 
 
 @pytest.mark.parametrize(
-    ("make", "labels", "classes", "measure"),
+    ("kind", "labels", "classes", "names", "measure"),
     [
-        (KINDS["embedding"], 0, (10,), "explained_variation"),  # ten classes say nothing of 16 features
-        (KINDS["embedding"], 0, (16,), "agreement"),
-        (KINDS["embedding"], 0, None, "agreement"),  # nothing is known of the labels but that they are there
-        (KINDS["embedding"], None, (16,), "agreement"),  # class names come with the network
-        (KINDS["binary"], 0, (2,), "explained_variation"),
-        (KINDS["two heads"], 0, (5,), "agreement"),
-        (KINDS["many maps"], 0, (9,), "agreement"),
-        (KINDS["many maps"], 2, None, "agreement"),
-        (KINDS["super-resolution"], 0, (2,), "explained_variation"),
+        ("embedding", 0, 10, 0, "explained_variation"),  # labels of ten classes say nothing of 16 features
+        ("embedding", 0, 16, 0, "agreement"),
+        ("embedding", 0, None, 0, "agreement"),  # nothing is known of the labels but that they are there
+        ("embedding", None, None, 16, "agreement"),
+        ("embedding", None, 16, 0, "explained_variation"),
+        ("binary", 0, 2, 0, "explained_variation"),
+        ("two heads", 0, 5, 0, "agreement"),
+        ("two heads", 0, None, 0, "agreement"),
+        ("many maps", 0, 9, 0, "explained_variation"),  # labels of images say nothing of their pixels
+        ("many maps", None, None, 9, "agreement"),
+        ("many maps", 2, None, 0, "agreement"),
+        ("super-resolution", 0, 3, 0, "explained_variation"),
     ],
 )
-def test_what_labels_and_names_tell(make, labels, classes, measure):
-    assert outputs_of(made(make), images(4), labels=labels, classes=classes).measure == measure
+def test_what_labels_and_names_tell(kind, labels, classes, names, measure):
+    model = made(KINDS[kind])
+    assert outputs_of(model, images(4), labels=labels, classes=classes, names=names).measure == measure
 
 
 def test_what_is_not_compared_is_said():
-    found = outputs_of(made(KINDS["two heads"]), images(4), labels=0, classes=(5,))
+    found = outputs_of(made(KINDS["two heads"]), images(4), labels=0, classes=5)
     assert "; not compared: shape)" in found.what
 
 

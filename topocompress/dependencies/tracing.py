@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from topocompress.activation.module import TopologicalActivation
 from topocompress.errors import ModelError
-from topocompress.network.inference import evaluating, first_line, run_forward
+from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
 
 LAYERS = (nn.Conv2d, nn.Linear)
 """Modules whose output channels are filters."""
@@ -72,6 +72,7 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
             return tp.DependencyGraph().build_dependency(
                 model,
                 example_inputs=(example,),  # in a tuple, or else it is first tried without its batch axis
+                output_transform=all_outputs,
                 verbose=False,
                 customized_pruners={TopologicalActivation: _Amplitudes()},
             )

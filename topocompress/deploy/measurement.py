@@ -225,6 +225,14 @@ def likeness(first: Predictions, second: Predictions) -> float:
     return float(np.mean(first.classes == second.classes))
 
 
+def likenesses(first: Predictions, second: Predictions) -> dict[str, Any]:
+    """The same as fields of a :class:`~topocompress.types.Measurement`, of each output where there are several."""
+    each = output_agreements(first, second)
+    if not each:
+        return {"agreement": agreement(first, second)}
+    return {"explained_variation": min(each.values()), "outputs": each if len(each) > 1 else {}}
+
+
 def output_agreements(first: Predictions, second: Predictions, *, lowest: float = 0.0) -> dict[str, float]:
     """The variation explained of each output, by its name; empty where outputs are compared otherwise.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class Outputs:
 
 
 def outputs_of(
-    model: nn.Module, images: Tensor, *, labels: int | None = None, classes: Collection[int] | None = None
+    model: nn.Module, images: Tensor, *, labels: int | None = None, classes: int | None = None, names: int = 0
 ) -> Outputs:
     """Decide how a network's outputs are compared with those of a smaller one.
 
@@ -100,7 +100,8 @@ def outputs_of(
         model: The network; left as it was.
         images: (N, C, H, W) inputs, N from 1 on; a few are run.
         labels: Axes of one sample's label: 0 for one number, 2 for one per pixel; ``None`` without labels.
-        classes: How many classes labels or names are known for; ``None`` if labels are to be believed.
+        classes: How many classes the labels tell apart; ``None`` if that is not known, and labels are believed.
+        names: How many names of classes come with the network; 0 if none do.
 
     Raises:
         ModelError: The network does not accept the images, or returns no tensor with an entry per sample.
@@ -131,8 +132,8 @@ def outputs_of(
     scores = pairs[main.index][1]
     axes = {2: 0, 4: 2}.get(scores.ndim)
     if axes is not None and main.axis == 0 and scores.shape[1] > 1 and scores.is_floating_point():
-        why = _why_classes(model, images, main, scores, classes or (), convention=convention)
-        if labels == axes and (why or classes is None or scores.shape[1] in classes):
+        why = _why_classes(model, images, main, scores, names, convention=convention)
+        if labels == axes and (why or classes in (None, scores.shape[1])):
             why = why or "which the labels fit"
         elif aside and not convention:
             why = ""
@@ -182,13 +183,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _why_classes(
-    model: nn.Module, images: Tensor, main: Output, scores: Tensor, classes: Collection[int], *, convention: bool
+    model: nn.Module, images: Tensor, main: Output, scores: Tensor, names: int, *, convention: bool
 ) -> str:
     """Why an output is taken for scores of classes; empty where nothing tells."""
     width, kinds = scores.shape[1], type(model).__mro__
     config = getattr(model, "config", None)
-    if width in classes or width in (getattr(model, "num_classes", None), getattr(config, "num_labels", None)):
-        return "as many as are known"
+    if width in (names, getattr(model, "num_classes", None), getattr(config, "num_labels", None)):
+        return "as many as the network names"
     if any(kind.__name__.endswith(_HEADS[scores.ndim]) for kind in kinds):
         return "by the kind of the network"
     if scores.ndim == 4 and (convention or any(kind.__module__.startswith(_SEGMENTATION) for kind in kinds)):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Progress = Callable[[int, int, str], None]
+_STEEPEST = 1.0
+"""Largest norm of the gradients of squared errors; longer ones are shortened to it."""
+
 Chosen = tuple[Samples, Sequence[int]]
 """A dataset and the numbers of those of its samples that are used."""
 
@@ -175,6 +178,8 @@ class Trainer:
                     f"the training loss became {found} in epoch {number}, step {step + 1} of {self._steps}",
                     hint=f"Lower --lr, for example to {max(rate for rate, _ in rates) / 10:g}.",
                 )
+            if self.objective.weights is not None:  # squared errors have no largest slope, as probabilities have
+                helper.clip_grad_norm_((each for part in self._sgd.param_groups for each in part["params"]), _STEEPEST)
             self._optimiser.step()
             self._optimiser.zero_grad()
             total += found

@@ -11,7 +11,7 @@ from torch import nn
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
 from topocompress.deploy.latency import compare_latency, peak_memory
-from topocompress.deploy.measurement import Predictions, agreement, count_macs, count_parameters, output_agreements
+from topocompress.deploy.measurement import Predictions, count_macs, count_parameters, likenesses
 from topocompress.deploy.profile import profile
 from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
@@ -107,15 +107,12 @@ def _measurement(
     latency: tuple[Latency, ...],
     peak: int | None,
 ) -> Measurement:
-    each = output_agreements(*said)
     return Measurement(
         parameters=count_parameters(model),
         macs=count_macs(model, job.example),
         file_bytes=path.stat().st_size,
         accuracy=said[1].accuracy,
-        agreement=None if each else agreement(*said),
-        explained_variation=min(each.values()) if each else None,
-        outputs=each if len(each) > 1 else {},
+        **likenesses(*said),
         latency=latency,
         peak_bytes=peak,
     )

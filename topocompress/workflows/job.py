@@ -226,12 +226,12 @@ def no_accuracy(data: Data) -> DataError:
 
 
 def _outputs(loaded: LoadedModel, data: Data) -> Outputs:
-    known = {len(names) for names in (loaded.classes, data.classes if data.labelled else ()) if names}
     return outputs_of(
         loaded.module,
         torch.stack([data.calibration[index][0] for index in range(min(3, sample_count(data.calibration)))]),
         labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
-        classes=known if data.classes or not data.labelled else None,
+        classes=len(data.classes) or None,
+        names=len(loaded.classes),
     )
 
 

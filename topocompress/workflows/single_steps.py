@@ -16,12 +16,11 @@ from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.deploy.latency import compare_latency, peak_memory
 from topocompress.deploy.measurement import (
-    agreement,
     count_macs,
     count_parameters,
     evaluate,
     layer_macs,
-    output_agreements,
+    likenesses,
 )
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
@@ -235,7 +234,6 @@ def measure(
     """
     found = evaluate(model, evaluation) if evaluation is not None else None
     other = evaluate(reference, evaluation) if reference is not None and evaluation is not None else None
-    each = output_agreements(other, found) if found and other else {}
     path = Path(onnx) if onnx is not None else None
     if path is not None and not path.is_file():
         raise ModelError(f"{path} does not exist", hint="Export the model first with export_onnx().")
@@ -245,9 +243,7 @@ def measure(
         macs=count_macs(model, example),
         file_bytes=path.stat().st_size if path else None,
         accuracy=found.accuracy if found else None,
-        agreement=agreement(other, found) if found and other and not each else None,
-        explained_variation=min(each.values()) if each else None,
-        outputs=each if len(each) > 1 else {},
+        **(likenesses(other, found) if found and other else {}),
         latency=compare_latency([path], sample=sample, batch_sizes=batch_sizes)[0] if path else (),
         peak_bytes=peak_memory(path, sample=sample) if path else None,
     )
