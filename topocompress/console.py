@@ -212,7 +212,7 @@ def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequ
     for heading in comparison[0][1:columns]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison[1:]:
-        table.add_row(*row[:columns])
+        table.add_row(*map(_escape, row[:columns]))
     _console().print(table)
     for line in lines[1:]:
         _console().print(_escape(line), soft_wrap=True)
@@ -249,7 +249,9 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
     """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
     stages = {"removed": "after removal", "settled": "repaired", "tuned": "fine-tuned"}
     shown = [stage for stage in stages if rows and stage in rows[0]]
-    table = _table(f"{measure} left, %")
+    from topocompress.reporting.quantities import spoken
+
+    table = _table(f"{spoken(measure)} left, %")
     table.add_column("share removed", justify="right")
     table.add_column("criterion", no_wrap=True)
     for heading in ("MACs left", *(stages[stage] for stage in shown)):
@@ -267,8 +269,11 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
 
 def show_sweep(found: Sweep) -> None:
     """One row per size; a star marks the Pareto front."""
-    table = _table(f"{found.criterion}, {found.measure} against latency")
-    for heading in ("MACs left", f"{found.measure}, %", "latency", "faster", "ONNX file, MB", "front"):
+    from topocompress.reporting.quantities import spoken
+
+    measure = spoken(found.measure)
+    table = _table(f"{found.criterion}, {measure} against latency")
+    for heading in ("MACs left", f"{measure}, %", "latency", "faster", "ONNX file, MB", "front"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in found.points:
         table.add_row(
@@ -286,7 +291,10 @@ def show_advice(report: Report) -> None:
     """What to try where too much was lost; nothing otherwise."""
     if not report.advice:
         return
-    measure = "Accuracy" if report.data["labelled"] else "Agreement with the original model"
+    from topocompress.reporting.quantities import measure_of
+
+    fell = {"accuracy": "Accuracy", "agreement": "Agreement with the original model"}
+    measure = fell.get(measure_of(report), "Explained variation of the original's outputs")
     _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
     for number, (what, command) in enumerate(report.advice, 1):
         _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)

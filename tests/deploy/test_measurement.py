@@ -131,29 +131,33 @@ def batches(labels: list[int]) -> list[tuple[Tensor, Tensor]]:
     return list(zip(SCORES.split(3), torch.tensor(labels).split(3), strict=True))
 
 
+class Returns(nn.Module):
+    """Scores as they are, given by a layer, in whatever form."""
+
+    def __init__(self, wrap=lambda scores: scores) -> None:
+        super().__init__()
+        self.wrap = wrap
+        self.head = nn.Linear(3, 3, bias=False)
+        nn.init.eye_(self.head.weight)
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.head(x) if x.ndim == 2 else x)
+
+
 @pytest.mark.parametrize(
     ("labels", "accuracy"),
     [([0, 1, 2, 0], 1.0), ([0, 1, 0, 1], 0.5), ([-1, -1, -1, -1], None), ([0, -1, 1, -1], 0.5), ([-1, -1, -1, 0], 1.0)],
 )
 def test_accuracy_counts_labelled_samples_only(labels, accuracy):
-    found = evaluate(nn.Identity(), batches(labels))
+    found = evaluate(Returns(), batches(labels))
     assert found.classes.tolist() == [0, 1, 2, 0]
     assert found.accuracy == accuracy
 
 
 def test_inputs_without_labels():
-    found = evaluate(nn.Identity(), SCORES.split(2))
+    found = evaluate(Returns(), SCORES.split(2))
     assert found.classes.tolist() == [0, 1, 2, 0]
     assert found.accuracy is None
-
-
-class Returns(nn.Module):
-    def __init__(self, wrap) -> None:
-        super().__init__()
-        self.wrap = wrap
-
-    def forward(self, x: Tensor) -> object:
-        return self.wrap(x)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +169,12 @@ class Returns(nn.Module):
         lambda x: {"logits": x, "loss": None},
     ],
 )
-def test_the_main_output_is_found(wrap):
-    assert evaluate(Returns(wrap), [SCORES]).classes.tolist() == [0, 1, 2, 0]
+def test_the_main_output_is_found_where_labels_fit_it(wrap):
+    assert evaluate(Returns(wrap), [(SCORES, torch.tensor([0, 1, 2, 0]))]).classes.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x[:, 0], lambda x: "text", lambda x: {}])
-def test_outputs_without_classes_are_refused(wrap):
+@pytest.mark.parametrize("wrap", [lambda x: x.sum(), lambda x: "text", lambda x: {}])
+def test_outputs_without_an_entry_per_sample_are_refused(wrap):
     with pytest.raises(ModelError, match="expected"):
         evaluate(Returns(wrap), [SCORES])
 
@@ -203,7 +207,7 @@ def test_agreement_needs_the_same_samples():
 )
 def test_what_cannot_be_evaluated(loader, kind, message):
     with pytest.raises(kind, match=message):
-        evaluate(nn.Identity(), loader)
+        evaluate(Returns(), loader)
 
 
 def test_a_misfit_is_reported_with_its_shape():

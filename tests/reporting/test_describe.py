@@ -8,6 +8,7 @@ from torch import nn
 from tests.helpers.descriptions import PLAN, data, delivery, loaded
 from tests.helpers.synthetic import chain, layer, scores
 from topocompress.data.loading import STAND_IN
+from topocompress.network.outputs import Outputs
 from topocompress.reporting import describe
 from topocompress.reporting.describe import FinetuneResult
 from topocompress.training.finetuning import Epoch
@@ -38,21 +39,30 @@ def test_where_the_model_came_from():
     assert json.loads(json.dumps(found)) == found
 
 
+OUTPUTS = Outputs(measure="explained_variation", compared=(), what="explained variation")
+
+
 def test_where_the_samples_came_from_and_how_many_there_are():
-    found = describe.data(data("a note", skipped=("bad.png",), train=None))
+    found = describe.data(data("a note", skipped=("bad.png",), train=None), OUTPUTS)
     assert found == {
         "source": "imagefolder:photos",
         "stand_in": False,
         "labelled": True,
         "classes": 2,
+        "measure": "accuracy",
+        "compared_by": "explained variation",
         "samples": {"calibration": 5, "train": 0, "evaluation": 3},
         "note": "a note",
         "pixels": "",
         "skipped": ["bad.png"],
         "fingerprint": "sha256:2",
     }
-    assert describe.data(data())["samples"]["train"] == 7
-    assert describe.data(data(source=STAND_IN))["stand_in"]
+    assert describe.data(data(), OUTPUTS)["samples"]["train"] == 7
+    assert describe.data(data(source=STAND_IN), OUTPUTS)["stand_in"]
+
+
+def test_without_labels_it_is_measured_what_the_outputs_are_compared_by():
+    assert describe.data(replace(data(), labelled=False), OUTPUTS)["measure"] == "explained_variation"
 
 
 def test_a_note_on_own_data_is_no_warning():

@@ -60,6 +60,7 @@ def compare(
         console.note(f"Each of the {seeds} sets has {samples} calibration samples.")
     from topocompress.reporting import verdicts
     from topocompress.reporting.plots import plot_comparison
+    from topocompress.reporting.quantities import spoken
     from topocompress.workflows.compare import compare as run
 
     with console.progress() as progress:
@@ -81,7 +82,11 @@ def compare(
     verdicts.write(out / "compare.json", comparison)
     plot_comparison(out / "compare.png", comparison)
     console.show_comparison(verdicts.rows(comparison), comparison.measure)
-    console.note(f"Original: {comparison.measure} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png")
+    if comparison.measure != "accuracy":
+        console.note(f"Outputs are compared by {comparison.compared_by}.")
+    console.note(
+        f"Original: {spoken(comparison.measure)} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png"
+    )
     for name, settings in comparison.adapted:
         console.note(
             f"{name} took {settings}, which suits what follows removal; a setting behind its name has priority."

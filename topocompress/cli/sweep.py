@@ -80,6 +80,8 @@ def sweep(
     sweep.write(out / "sweep.json", result)
     plot_sweep(out / "sweep.png", result)
     console.show_sweep(result)
+    if result.measure != "accuracy":
+        console.note(f"Outputs are compared by {result.compared_by}.")
     console.note(f"Written: {out}/sweep.json, {out}/sweep.png")
     for line in result.warnings:
         console.note(line)

@@ -33,6 +33,11 @@ PHOTO_NOTE = (
 )
 ONE_LABEL = "one label per image says nothing of its pixels or boxes: accuracy is not measured, agreement is"
 """Note on labelled images for a network that segments or detects."""
+NO_CLASSES = (
+    "labels cannot be held against the outputs, which are no scores of classes: accuracy is not measured, likeness to "
+    "the original's outputs is"
+)
+"""Note on labelled images for a network without scores of classes."""
 
 UNLABELLED = "labels left out, as asked: agreement with the original is measured, not accuracy"
 IMAGENET = "imagenet"

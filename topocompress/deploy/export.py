@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from topocompress.errors import DataError, ExportError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.runtime.files import atomic_file
 from topocompress.types import ExportCheck
 
@@ -58,6 +60,7 @@ def export_onnx(
     samples: Tensor,
     tolerance: float = 1e-3,
     opset: int | None = None,
+    outputs: Outputs | None = None,
 ) -> ExportCheck:
     """Write the model as one ONNX file with a free batch axis, and prove that it computes what PyTorch computes.
 
@@ -73,10 +76,11 @@ def export_onnx(
         samples: (N, C, H, W) preprocessed real inputs; their size is the size the file accepts.
         tolerance: Largest accepted difference, relative to the largest absolute PyTorch output.
         opset: ONNX opset; the exporter's default if ``None``.
+        outputs: Which of the outputs holds scores of classes, if any; decided anew if ``None``.
 
     Returns:
         The differences found. With several outputs each is compared relative to its own largest value, and the
-        worst counts. An output without a class axis takes no part in the top-1 agreement, which is 1 if none has one.
+        worst counts. The top-1 agreement is of the output with scores of classes, ``None`` if there is none.
         Of a detector the scores of the boxes are compared; its agreement is the share of boxes that both find. That
         may be less than 95 % only where PyTorch itself loses about as many with 1e-5 of noise on the images: a
         detector that is not trained, or no longer, is so sensitive.
@@ -115,7 +119,9 @@ def export_onnx(
             found = _box_parity(session, batch, boxes, exported)
             tolerance = math.inf  # boxes have been compared one by one
         else:
-            found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)])
+            chosen = outputs_of(exported, batch) if outputs is None else outputs
+            scores = chosen.compared[0].index if chosen.classes is not None else None
+            found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)], scores)
         _judge(found, tolerance)
     return ExportCheck(
         samples=len(samples),
@@ -131,7 +137,7 @@ def export_onnx(
 class _Difference:
     max_abs: float
     max_rel: float
-    top1_agreement: float
+    top1_agreement: float | None
     finite: bool
     stability: float | None = None
 
@@ -174,36 +180,52 @@ def _validate(path: Path) -> None:
         raise ExportError(f"the exported file is no valid ONNX model: {first_line(error)}") from error
 
 
-def _parity(session: ort.InferenceSession, batch: NDArray[Any], expected: list[NDArray[Any]]) -> _Difference:
+def _parity(
+    session: ort.InferenceSession, batch: NDArray[Any], expected: list[NDArray[Any]], scores: int | None
+) -> _Difference:
     together = run_session(session, batch)
     singles = [run_session(session, sample[np.newaxis]) for sample in batch]
-    one_by_one = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
-    found = [_compare(together, expected, "at once"), _compare(one_by_one, expected, "one by one")]
+    one_by_one = [
+        _put_together(parts, wanted.shape) for parts, wanted in zip(zip(*singles, strict=True), expected, strict=False)
+    ]
+    found = [_compare(together, expected, "at once", scores), _compare(one_by_one, expected, "one by one", scores)]
+    shares = [each.top1_agreement for each in found if each.top1_agreement is not None]
     return _Difference(
         max_abs=max(each.max_abs for each in found),
         max_rel=max(each.max_rel for each in found),
-        top1_agreement=min(each.top1_agreement for each in found),
+        top1_agreement=min(shares, default=None),
         finite=all(each.finite for each in found),
     )
 
 
-def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str) -> _Difference:
+def _put_together(parts: Sequence[NDArray[Any]], wanted: tuple[int, ...]) -> NDArray[Any]:
+    """What was given for one sample after the other, as if it had been given for all at once."""
+    shape = parts[0].shape
+    if shape == wanted:  # the same whatever the samples, such as anchors
+        return max(parts, key=lambda part: float(np.abs(part - parts[0]).max(initial=0.0)))
+    if not shape:
+        return np.stack(parts)
+    axes = [axis for axis, (one, all_) in enumerate(zip(shape, wanted, strict=False)) if (one, all_) == (1, len(parts))]
+    return np.concatenate(parts, axis=axes[0] if axes else 0)
+
+
+def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str, scores: int | None) -> _Difference:
     shapes, wanted = [each.shape for each in outputs], [each.shape for each in expected]
     if shapes != wanted:
         raise ExportError(
             f"run {how}, the samples give outputs of shapes {shapes} in ONNX Runtime, {wanted} in PyTorch"
         )
     max_abs = max_rel = 0.0
-    agreement, finite = 1.0, True
-    for output, reference in zip(outputs, expected, strict=True):
+    agreement, finite = None, True
+    for index, (output, reference) in enumerate(zip(outputs, expected, strict=True)):
         finite = finite and bool(np.isfinite(output).all() and np.isfinite(reference).all())
         with np.errstate(invalid="ignore"):  # infinity minus infinity; reported as non-finite
             difference = float(np.abs(output.astype(np.float64) - reference).max())
         scale = float(np.abs(reference).max())
         max_abs = max(max_abs, difference)
         max_rel = max(max_rel, difference / scale if scale else float(difference > 0) * np.inf)
-        if reference.ndim > 1:
-            agreement = min(agreement, float(np.mean(output.argmax(1) == reference.argmax(1))))
+        if index == scores:
+            agreement = float(np.mean(output.argmax(1) == reference.argmax(1)))
     return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
 
 
@@ -255,6 +277,7 @@ def _judge(found: _Difference, tolerance: float) -> None:
         raise ExportError(
             f"the ONNX file differs from PyTorch by {found.max_rel:.2e} relative ({found.max_abs:.2e} absolute); "
             f"the tolerance is {tolerance:.2e}",
-            hint="Accept it with a larger tolerance only if the top-1 agreement "
-            f"({found.top1_agreement:.1%}) is good enough.",
+            hint="Accept it with a larger tolerance only if "
+            + ("that is" if found.top1_agreement is None else f"the top-1 agreement ({found.top1_agreement:.1%}) is")
+            + " good enough.",
         )

@@ -76,9 +76,10 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self._session: ort.InferenceSession = open_session(path)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """First output for (B, C, H, W) inputs."""
-        return torch.from_numpy(run_session(self._session, images.cpu().numpy())[0])
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The output for (B, C, H, W) inputs, or all of them where there are several."""
+        found = tuple(torch.from_numpy(each) for each in run_session(self._session, images.cpu().numpy()))
+        return found[0] if len(found) == 1 else found
 
 
 def judged(small: Measurement, pruned: Measurement) -> Quantized:
@@ -87,8 +88,10 @@ def judged(small: Measurement, pruned: Measurement) -> Quantized:
     shrunk = (pruned.file_bytes or 0) / max(1, small.file_bytes or 0)
     size = f"{shrunk:.1f}× smaller" if shrunk >= 1 else f"{1 / max(shrunk, 1e-9):.1f}× larger"
     what = "accuracy" if small.accuracy is not None else "agreement"
+    if small.explained_variation is not None:
+        what = "explained_variation"
     first, second = getattr(pruned, what) or 0.0, getattr(small, what) or 0.0
-    quality = f"{what} {100 * second:.1f} % against {100 * first:.1f} %"
+    quality = f"{what.replace('_', ' ')} {100 * second:.1f} % against {100 * first:.1f} %"
     if faster > 1:
         message = f"In INT8 the pruned network is {faster:.2f}× faster again and its file {size}; {quality}."
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from topocompress.errors import DataError, ModelError
 from topocompress.network.detectors import Boxes, box_agreement, boxes_of
-from topocompress.network.inference import batch_parts, evaluating, main_output, run_forward
+from topocompress.network.inference import batch_parts, evaluating, run_forward
+from topocompress.network.outputs import Outputs, outputs_of
+from topocompress.network.variation import Values, explained, joined, picked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +25,13 @@ class Predictions:
     """What a model says of some samples.
 
     Attributes:
-        classes: Top-1 class per sample, (samples,); per pixel, (samples, h, w), for segmentation; none for a detector.
+        classes: Top-1 class per sample, (samples,); per pixel, (samples, h, w), for segmentation; none where the
+            outputs are no scores of classes.
         accuracy: Share in 0..1 of labelled samples (or pixels) whose class is the label; ``None`` without labels.
         boxes: What a detector finds in each sample; ``None`` for other networks.
         labels: What ``accuracy`` was taken against, shaped as ``classes``, -1 where unknown; ``None`` without labels.
         confidence: Mean probability in 0..1 of the top-1 class, where the output is one score per class.
+        values: What is compared of outputs that are no scores of classes, by their names; ``None`` for other networks.
     """
 
     classes: NDArray[np.int64]
@@ -35,6 +39,12 @@ class Predictions:
     boxes: tuple[Boxes, ...] | None = None
     labels: NDArray[np.int64] | None = None
     confidence: float | None = None
+    values: Mapping[str, Values] | None = None
+
+    @property
+    def one_class_each(self) -> bool:
+        """Whether they are one class per sample."""
+        return self.boxes is None and self.values is None and self.classes.ndim == 1
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -114,58 +124,68 @@ def evaluate(
     loader: Iterable[Any],
     *,
     labelled: bool = True,
+    outputs: Outputs | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """Run the model over batches and take the top-1 classes, or a detector's boxes (then labels are not looked at).
+    """Run the model over batches and keep what it says: top-1 classes, a detector's boxes, or else its outputs.
 
     Args:
         model: The network; left as it was. Its device is used.
         loader: Batches of inputs (B, C, H, W), alone or with labels (B,), or (B, h, w) per pixel. A negative label
             means that there is none.
-        labelled: Whether to look at the labels.
+        labelled: Whether to look at the labels; those of a network without classes are not.
+        outputs: What of the outputs is looked at, and how; by default decided on the first batch.
         progress: Called after each batch with (batches done, batches in all; 0 if the loader does not tell).
 
     Raises:
         DataError: No samples, labels of another shape than the predictions, or beyond the model's classes.
-        ModelError: The model does not accept the inputs; its outputs hold NaN or infinity, or have no class axis.
+        ModelError: The model does not accept the inputs; its outputs hold NaN or infinity, or no entry per sample.
     """
     total = len(loader) if isinstance(loader, Sized) else 0
     found: list[NDArray[np.int64]] = []
     boxes: list[Boxes] = []
-    correct = known_labels = 0
+    values: list[list[Values]] = []
     truth: list[NDArray[np.int64]] = []
+    correct = known_labels = samples = 0
     certain = 0.0
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
+            used = labels if labelled and labels is not None and bool((labels >= 0).any()) else None
+            samples += len(inputs)
+            if outputs is None:
+                outputs = outputs_of(model, inputs, labels=None if used is None else used.ndim - 1)
             output = run_forward(model, inputs.to(device))
             if (detected := boxes_of(output)) is not None:
                 boxes += detected
-                if progress is not None:
-                    progress(done, total)
-                continue
-            scores = main_output(output)
-            if not torch.isfinite(scores).all():
-                raise ModelError(
-                    f"the model's outputs hold NaN or infinity, first in batch {done}",
-                    hint="Check the weights, and that inputs are normalised as in training (--mean, --std).",
-                )
-            classes = scores.argmax(1).cpu()
-            found.append(classes.numpy())
-            if scores.ndim == 2:
-                certain += float(scores.softmax(1).amax(1).sum())
-            if labelled and labels is not None and bool((labels >= 0).any()):
-                _check_labels(labels, classes, scores.shape[1])
-                known = labels.cpu() >= 0
-                correct += int((classes == labels.cpu())[known].sum())
-                known_labels += int(known.sum())
-                truth.append(labels.cpu().numpy().astype(np.int64))
+            else:
+                tensors = outputs.tensors(output, len(inputs))
+                _check_finite(tensors, done)
+                if outputs.measure == "agreement":
+                    scores = tensors[0]
+                    scored = scores.is_floating_point()
+                    classes = (scores.argmax(1) if scored else scores).cpu()
+                    found.append(classes.numpy())
+                    if scored and scores.ndim == 2:
+                        certain += float(scores.softmax(1).amax(1).sum())
+                    if used is not None:
+                        _check_labels(used, classes, scores.shape[1] if scored else None)
+                        known = used.cpu() >= 0
+                        correct += int((classes == used.cpu())[known].sum())
+                        known_labels += int(known.sum())
+                        truth.append(used.cpu().numpy().astype(np.int64))
+                else:
+                    values.append([picked(tensor) for tensor in tensors])
             if progress is not None:
                 progress(done, total)
-    if boxes:
-        return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=tuple(boxes))
-    if not found:
+    if not samples or outputs is None:
         raise DataError("there are no samples to evaluate on")
+    if values:
+        names = [each.name for each in outputs.compared]
+        whole = {name: joined(parts) for name, parts in zip(names, zip(*values, strict=True), strict=True)}
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, values=whole)
+    if not found:
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=tuple(boxes))
     predicted = np.concatenate(found)
     return Predictions(
         classes=predicted,
@@ -175,10 +195,18 @@ def evaluate(
     )
 
 
-def _check_labels(labels: Tensor, classes: Tensor, width: int) -> None:
+def _check_finite(tensors: Iterable[Tensor], batch: int) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise ModelError(
+            f"the model's outputs hold NaN or infinity, first in batch {batch}",
+            hint="Check the weights, and that inputs are normalised as in training (--mean, --std).",
+        )
+
+
+def _check_labels(labels: Tensor, classes: Tensor, width: int | None) -> None:
     if labels.shape != classes.shape:
         raise DataError(f"labels of shape {tuple(labels.shape)} do not fit predictions of shape {tuple(classes.shape)}")
-    if int(labels.max()) >= width:
+    if width is not None and int(labels.max()) >= width:
         raise DataError(
             f"label {int(labels.max())} among the samples, but the model has {width} classes",
             hint="Labels must be the class indices that the model was trained with, counted from 0.",
@@ -186,15 +214,54 @@ def _check_labels(labels: Tensor, classes: Tensor, width: int) -> None:
 
 
 def agreement(first: Predictions, second: Predictions) -> float:
-    """Share in 0..1 of samples (pixels, for segmentation) to which two models give the same top-1 class.
+    """How much of what one model says another says too, 0..1, by the measure that suits their outputs.
 
-    Of two detectors: the share of their boxes that both find, see :func:`topocompress.network.detectors.box_agreement`.
+    The share of samples (pixels, for segmentation) to which both give the same top-1 class; of two detectors the share
+    of boxes that both find, see :func:`topocompress.network.detectors.box_agreement`; of outputs that are no scores of
+    classes the variation explained, see :func:`topocompress.network.variation.explained`, of several outputs the least.
+
+    Args:
+        first: The original's.
+        second: The other's.
 
     Raises:
-        DataError: The two were not made from the same samples.
+        DataError: The two were not made from the same samples, or from outputs of other shapes.
     """
+    return max(0.0, likeness(first, second))
+
+
+def likeness(first: Predictions, second: Predictions) -> float:
+    """The same for choosing between networks: where variation is explained, worse than nothing is below 0."""
+    if first.values is not None and second.values is not None:
+        return min(output_agreements(first, second, lowest=-1.0).values())
     if first.boxes is not None and second.boxes is not None and len(first.boxes) == len(second.boxes):
         return box_agreement(first.boxes, second.boxes)
-    if first.classes.shape != second.classes.shape:
+    if first.values is not second.values or first.classes.shape != second.classes.shape:
         raise DataError(f"predictions of shapes {first.classes.shape} and {second.classes.shape} cannot be compared")
     return float(np.mean(first.classes == second.classes))
+
+
+def likenesses(first: Predictions, second: Predictions) -> dict[str, Any]:
+    """The same as fields of a :class:`~topocompress.types.Measurement`, of each output where there are several."""
+    each = output_agreements(first, second)
+    if not each:
+        return {"agreement": agreement(first, second)}
+    return {"explained_variation": min(each.values()), "outputs": each if len(each) > 1 else {}}
+
+
+def output_agreements(first: Predictions, second: Predictions, *, lowest: float = 0.0) -> dict[str, float]:
+    """The variation explained of each output, by its name; empty where outputs are compared otherwise.
+
+    Args:
+        first: The original's.
+        second: The other's.
+        lowest: What is less is raised to this.
+
+    Raises:
+        DataError: The two were not made from the same samples, or from outputs of other shapes.
+    """
+    one, other = first.values or {}, second.values or {}
+    shapes = [[each.numbers.shape[:1] + each.shape for each in side.values()] for side in (one, other)]
+    if shapes[0] != shapes[1]:
+        raise DataError(f"outputs of shapes {shapes[0]} and {shapes[1]} cannot be compared")
+    return {name: max(lowest, explained(one[name], each)) for name, each in zip(one, other.values(), strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -58,14 +59,34 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
 
 
 def all_outputs(output: Any) -> list[Tensor]:
-    """Every tensor in a model's output, in the order in which it is returned; dicts, tuples and lists may nest."""
+    """Every tensor in a model's output, in the order in which it is returned; see :func:`named_outputs`."""
+    return [tensor for _, tensor in named_outputs(output)]
+
+
+def named_outputs(output: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    """Every tensor in a model's output with what it is called, in the order in which it is returned.
+
+    Dicts, tuples, lists and dataclasses may nest. A tensor is called by its keys, fields and numbers, joined with dots;
+    a lone one ``output``.
+
+    Args:
+        output: What the model returned.
+        name: What it is called, as a part of something larger.
+    """
     if isinstance(output, Tensor):
-        return [output]
+        return [(name or "output", output)]
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(output, Mapping):
-        output = output.values()
-    if isinstance(output, Iterable) and not isinstance(output, (str, bytes)):
-        return [tensor for part in output for tensor in all_outputs(part)]
-    return []
+        parts = output.items()
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        parts = [(field.name, getattr(output, field.name)) for field in dataclasses.fields(output)]
+    elif isinstance(output, tuple) and hasattr(output, "_fields"):
+        parts = zip(output._fields, output, strict=True)
+    elif isinstance(output, Iterable) and not isinstance(output, (str, bytes)):
+        parts = enumerate(output)
+    else:
+        return []
+    return [pair for key, part in parts for pair in named_outputs(part, f"{name}.{key}" if name else str(key))]
 
 
 def main_output(output: Any) -> Tensor:

@@ -13,7 +13,7 @@ from topocompress.types import Control, Measurement, PruningPlan, Scores
 
 _FLAGS = {"--force", "--distill", "--no-reconstruct"}
 TOLERATED_LOSS = 0.05
-"""Accuracy or agreement, in 0..1, that may be lost before advice is given."""
+"""Accuracy, or likeness to the original, in 0..1, that may be lost before advice is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,11 @@ class Situation:
 
 
 def loss(before: Measurement, after: Measurement) -> float:
-    """Accuracy lost, or agreement lost where there are no labels, in 0..1."""
+    """Accuracy lost in 0..1, or where there are no labels what is lacking to the original's outputs."""
     if before.accuracy is not None and after.accuracy is not None:
         return before.accuracy - after.accuracy
-    return 1.0 - (after.agreement if after.agreement is not None else 1.0)
+    likeness = after.explained_variation if after.agreement is None else after.agreement
+    return 1.0 - (1.0 if likeness is None else likeness)
 
 
 def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from topocompress.activation.module import TopologicalActivation
-from topocompress.data.loading import ONE_LABEL, STAND_IN, Data
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, STAND_IN, Data
 from topocompress.deploy.measurement import Predictions
 from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import SCORE
 from topocompress.network.inference import sample_count
+from topocompress.network.outputs import Outputs
 from topocompress.planning.plan import removal_counts
 from topocompress.planning.ranking import rank
 from topocompress.surgery.activations import Swapped, some
@@ -42,14 +43,16 @@ def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def data(data: Data) -> dict[str, Any]:
-    """Where the samples came from and how many serve which use."""
+def data(data: Data, outputs: Outputs) -> dict[str, Any]:
+    """Where the samples came from, how many serve which use, and what is measured on them."""
     counts = {"calibration": data.calibration, "train": data.train, "evaluation": data.evaluation}
     return {
         "source": data.source,
         "stand_in": data.source == STAND_IN,
         "labelled": data.labelled,
         "classes": len(data.classes),
+        "measure": "accuracy" if data.labelled else outputs.measure,
+        "compared_by": outputs.what,
         "samples": {use: 0 if samples is None else sample_count(samples) for use, samples in counts.items()},
         "note": data.note,
         "pixels": data.pixels,
@@ -157,8 +160,8 @@ def tuning_warnings(data: Data, recipe: Recipe, budget: Budget | None = None) ->
         return ()
     if data.source == STAND_IN:
         return (
-            "Fine-tuned on crops of two photographs, without labels. Agreement is measured on such crops too and says "
-            "little of your own images, a few hundred of which, unlabelled, would serve far better.",
+            "Fine-tuned on crops of two photographs, without labels. What is left is measured on such crops too and "
+            "says little of your own images, a few hundred of which, unlabelled, would serve far better.",
         )
     if data.train is None:
         judged = budget is not None and budget.option == "--max-accuracy-drop"
@@ -200,7 +203,7 @@ def collect_warnings(
         note
         for note in (
             loaded.note,
-            data.note if data.source == STAND_IN or data.note == ONE_LABEL else "",
+            data.note if data.source == STAND_IN or data.note in (ONE_LABEL, NO_CLASSES) else "",
             data.pixels,
             verdict,
         )
@@ -252,7 +255,19 @@ def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement])
 
 
 def nothing_found(original: Predictions) -> tuple[str, ...]:
-    """A sentence where the original is a detector that finds nothing, so that agreement with it says nothing."""
+    """A sentence where the original finds nothing, or says the same of all samples, so that likeness says nothing."""
+    if original.values is not None:
+        still = [name for name, values in original.values.items() if values.constant]
+        if not still:
+            return ()
+        which = (
+            "The original gives the same output"
+            if len(original.values) == 1
+            else f"The original's {some(still)} is the same"
+        )
+        return (
+            f"{which} for all held-out samples: there is no variation to explain, and likeness to it says nothing.",
+        )
     if original.boxes is None or any(len(each.certain().scores) for each in original.boxes):
         return ()
     return (

@@ -42,7 +42,7 @@ def to_html(report: Report) -> str:
         cards=[_card(each) for each in quantities.quantities(report)],
         comparison=quantities.comparison_table(report),
         lines=[*wording.stage_lines(report), wording.parity(report)],
-        measure=quantities.measure_of(report),
+        measure=quantities.spoken(quantities.measure_of(report)),
         stages=[_stage(each, report) for each in quantities.stages(report)],
         budget=wording.budget_line(report.budget) if report.budget else "",
         layers=_layers(report),
@@ -100,7 +100,7 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
     """One quantity at a glance: what is left of it, as a share of the original, where less is better."""
     first, second = each.values[:2]
     share = None
-    if first and second is not None and each.path not in ("accuracy", "agreement"):
+    if first and second is not None and not _is_likeness(each):
         share = min(1.0, second / first)
     timed = each.path.startswith("latency.")
     return {
@@ -116,10 +116,15 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
     }
 
 
+def _is_likeness(each: quantities.Quantity) -> bool:
+    """Whether it is a share of right or equal answers, of which more is better."""
+    return each.path in ("accuracy", "agreement", "explained_variation") or each.path.startswith("outputs.")
+
+
 def _worse(each: quantities.Quantity) -> bool:
     """Whether something got worse by more than noise: half a point of accuracy, or 2 %."""
     first, second = each.values[:2]
-    if first is None or second is None or each.path == "agreement":
+    if first is None or second is None or (_is_likeness(each) and each.path != "accuracy"):
         return False
     return second < first - 0.005 if each.path == "accuracy" else second > 1.02 * first
 

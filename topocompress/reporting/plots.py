@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from topocompress.errors import OutputError
+from topocompress.reporting.quantities import spoken
 from topocompress.runtime.files import atomic_file
 from topocompress.types import Comparison, Scores, Sweep
 
@@ -69,7 +70,7 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
         axes.errorbar(macs, means, yerr=bars, label=criterion, marker=marker, markersize=4, capsize=3, linewidth=1.2)
     axes.axhline(100 * comparison.original, color="#888888", linewidth=0.8, linestyle="--", label="original")
     axes.set_xlabel("multiply-accumulates left, as a share")
-    axes.set_ylabel(f"{comparison.measure} in % ({_stage(comparison.finetune)})")
+    axes.set_ylabel(f"{spoken(comparison.measure)} in % ({_stage(comparison.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -109,7 +110,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
         )
     axes.margins(0.08)
     axes.set_xlabel("latency of one sample in ONNX Runtime, as a share of the original's (labels: MACs left)")
-    axes.set_ylabel(f"{found.measure} in % ({_stage(found.finetune)})")
+    axes.set_ylabel(f"{spoken(found.measure)} in % ({_stage(found.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 

@@ -31,7 +31,7 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Accuracy (or agreement) at one point of a run, or of a control.
+    """What is judged by (accuracy, or without labels how like the original) at one point of a run, or of a control.
 
     Attributes:
         name: For the reader.
@@ -48,8 +48,13 @@ class Stage:
 
 
 def measure_of(report: Report) -> str:
-    """What the report judges by: ``accuracy``, or ``agreement`` without labels."""
-    return "accuracy" if report.data["labelled"] else "agreement"
+    """What the report judges by: ``accuracy``, or without labels ``agreement`` or ``explained_variation``."""
+    return "accuracy" if report.data["labelled"] else report.data.get("measure", "agreement")
+
+
+def spoken(measure: str) -> str:
+    """A measure in words."""
+    return measure.replace("_", " ")
 
 
 def quantities(report: Report) -> list[Quantity]:
@@ -67,16 +72,14 @@ def quantities(report: Report) -> list[Quantity]:
         changes = tuple(f"{100 * (share - shares[0]):+.1f} points" for share in shares[1:])
         shown = tuple(percent(share) for share in shares)
         found.append(Quantity(what="Accuracy", path="accuracy", values=shares, shown=shown, changes=changes))
-    agreements = tuple(side.agreement for side in sides)
-    found.append(
-        Quantity(
-            what="Agreement with the original",
-            path="agreement",
-            values=agreements,
-            shown=tuple(percent(share) for share in agreements),
-            changes=("",) * (len(sides) - 1),
-        )
-    )
+    found.append(_likeness("agreement", "Agreement with the original", [side.agreement for side in sides]))
+    explained = [side.explained_variation for side in sides]
+    if any(share is not None for share in explained):
+        found[-1] = _likeness("explained_variation", "Explained variation of the outputs", explained)
+    found += [
+        _likeness(f"outputs.{name}", f"... of {name}", [side.outputs.get(name) for side in sides])
+        for name in report.after.outputs
+    ]
     for index, batch in enumerate(zip(*(side.latency for side in sides), strict=True)):
         medians = tuple(each.median_ms for each in batch)
         found.append(
@@ -107,7 +110,7 @@ def comparison_table(report: Report) -> list[tuple[str, ...]]:
 
 
 def stages(report: Report) -> list[Stage]:
-    """Accuracy (or agreement) step by step, what is unknown left out, then the controls."""
+    """What is judged by, step by step, what is unknown left out, then the controls."""
     measure, removed, cut = measure_of(report), report.removed, report.after.macs
     found = [
         ("Original", "original", report.before.macs, getattr(report.before, measure)),
@@ -160,6 +163,16 @@ def times(before: float | None, after: float | None, word: str = "smaller") -> s
     if after > before:
         return f"{after / before:.2f}× {_OPPOSITES[word]}"
     return f"{before / after:.2f}× {word}"
+
+
+def _likeness(path: str, what: str, shares: list[float | None]) -> Quantity:
+    return Quantity(
+        what=what,
+        path=path,
+        values=tuple(shares),
+        shown=tuple(percent(share) for share in shares),
+        changes=("",) * (len(shares) - 1),
+    )
 
 
 def _latency(value: Latency) -> str:

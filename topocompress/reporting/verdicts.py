@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from topocompress.reporting.quantities import spoken
 from topocompress.runtime.files import atomic_file
 from topocompress.types import Cell, Comparison
 
@@ -66,7 +67,7 @@ def recommendation(comparison: Comparison) -> str:
             "no error bars: use --seeds 3 before you believe it."
         )
     ties = [name for name in ranked[1:] if not _differs(table[best], table[name])]
-    where = f"{comparison.measure} averaged over the ratios, {seeds} seeds"
+    where = f"{spoken(comparison.measure)} averaged over the ratios, {seeds} seeds"
     if any(name.partition("+")[0] == "random" for name in (best, *ties)):
         return (
             f"No criterion is worth its cost on this model: random pruning leaves as much as the best within the error "

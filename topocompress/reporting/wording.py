@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from topocompress.reporting.quantities import measure_of, percent, times
+from topocompress.reporting.quantities import measure_of, percent, spoken, times
 from topocompress.types import Budget, Report
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
@@ -19,7 +19,7 @@ def name(report: Report) -> str:
 
 
 def stage_lines(report: Report) -> list[str]:
-    """The data, then accuracy (or agreement) step by step: removal, re-estimation, tuning, and the controls."""
+    """The data, how outputs are compared, then step by step: removal, re-estimation, tuning, and the controls."""
     measure, data, removed = measure_of(report), report.data, report.removed
     counts = data["samples"]
     tuned_on = data["labelled"] or (report.finetune and counts["train"])
@@ -28,8 +28,13 @@ def stage_lines(report: Report) -> list[str]:
     note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
     lines = [
         f"Data: {data['source']}{note}; {uses}.",
+        *(
+            [f"Outputs are compared by {data['compared_by']}."]
+            if data.get("compared_by") and measure != "accuracy"
+            else []
+        ),
         *scales_taken(report.scoring),
-        f"After removal: {measure} {percent(removed[measure])}; {_settled(report, measure)}.",
+        f"After removal: {spoken(measure)} {percent(removed[measure])}; {_settled(report, measure)}.",
         *_reconstructed(report, measure),
         *_distilled(report, measure),
     ]
@@ -39,7 +44,7 @@ def stage_lines(report: Report) -> list[str]:
         run = report.finetune.get("epochs_run", report.finetune["epochs"])
         lines.append(
             f"After {run} epoch{'s' * (run != 1)} of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
-            f"{measure} {percent(getattr(report.after, measure))}."
+            f"{spoken(measure)} {percent(getattr(report.after, measure))}."
         )
     if swapped := report.finetune.get("activation"):
         lines.append(
@@ -92,9 +97,9 @@ def _reconstructed(report: Report, measure: str) -> list[str]:
     taken = [refit for refit in refits if refit["ridge"] is not None]
     before, after = (sum(refit[side] for refit in taken) / max(1, len(taken)) for side in ("before", "after"))
     return [
-        f"Reconstructed without labels: {measure} {percent(report.removed[f'{measure}_repaired'])}; {len(taken)} of "
-        f"{len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} samples, their "
-        f"error on those held out {before:.2f} → {after:.2f} of the variance."
+        f"Reconstructed without labels: {spoken(measure)} {percent(report.removed[f'{measure}_repaired'])}; "
+        f"{len(taken)} of {len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} "
+        f"samples, their error on those held out {before:.2f} → {after:.2f} of the variance."
     ]
 
 
@@ -104,8 +109,8 @@ def _distilled(report: Report, measure: str) -> list[str]:
     epochs = report.removed.get("distilled_epochs", 0)
     if not epochs:
         return []
-    left = percent(report.removed[f"{measure}_distilled"])
-    return [f"Blocks distilled without labels, {epochs} epoch{'s' * (epochs != 1)} on the samples: {measure} {left}."]
+    left = f"{spoken(measure)} {percent(report.removed[f'{measure}_distilled'])}"
+    return [f"Blocks distilled without labels, {epochs} epoch{'s' * (epochs != 1)} on the samples: {left}."]
 
 
 def headline(report: Report) -> str:
@@ -128,6 +133,8 @@ def verdict(report: Report) -> str:
         gains.append(f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)")
     elif report.after.agreement is not None:
         gains.append(f"agreement with the original {percent(report.after.agreement)}")
+    elif report.after.explained_variation is not None:
+        gains.append(f"explains {percent(report.after.explained_variation)} of the variation of the original's outputs")
     return f"{headline(report).removesuffix('.')}: {', '.join(gains)}."
 
 
@@ -160,9 +167,10 @@ def parity(report: Report) -> str:
             f"the same (PyTorch alone keeps {percent(check.stability)} where pixels change by 0.00001 of their range), "
             f"their scores differ by {check.max_abs:.2g} at most."
         )
+    same = "" if check.top1_agreement is None else f", same top-1 class on {percent(check.top1_agreement)}"
     return (
         f"ONNX Runtime against PyTorch on {check.samples} samples: largest difference {check.max_abs:.2g} "
-        f"({check.max_rel:.2g} of the largest output), same top-1 class on {percent(check.top1_agreement)}."
+        f"({check.max_rel:.2g} of the largest output){same}."
     )
 
 

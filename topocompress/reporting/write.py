@@ -38,7 +38,7 @@ def to_markdown(report: Report) -> str:
             "",
             _text(verdict(report)),
             "",
-            *_table(*comparison_table(report)),
+            *_table(*(tuple(map(_text, row)) for row in comparison_table(report))),
             "",
             *(f"- {_text(line)}" for line in (*stage_lines(report), parity(report))),
             "",

@@ -118,6 +118,9 @@ class GradientWork:
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
                 seen, arriving = set[str](), len(images)
                 found.append(points_of(run(images)))
+                if len(found[-1]) != arriving:
+                    what = f"the first axis of the output has {len(found[-1])} entries for {arriving} samples"
+                    raise ModelError(what, hint="Wrap the model to return (samples, ...), or use --criterion l1.")
                 labels.append(given)
         samples = sum(map(len, found))
         if samples < 2:

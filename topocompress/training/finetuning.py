@@ -13,15 +13,25 @@ from torch import nn
 from topocompress.errors import DataError
 from topocompress.models.loading import fingerprint
 from topocompress.network.copying import copied
-from topocompress.network.inference import device_of, preserved
+from topocompress.network.inference import device_of, evaluating, preserved, run_forward
+from topocompress.network.outputs import Outputs, outputs_of
+from topocompress.network.variation import error_weights
 from topocompress.training.accelerator import accelerator
 from topocompress.training.augmentation import augmentation_of
 from topocompress.training.checkpoints import TuningStore
 from topocompress.training.objective import Objective
 from topocompress.training.random_state import denormals_flushed, seeded
 from topocompress.training.recipe import Recipe
-from topocompress.training.trainer import Epoch, Progress, Trainer
-from topocompress.training.training_set import Samples, class_labels, labelled_indices, no_labels, split_indices
+from topocompress.training.trainer import Chosen, Epoch, Progress, Trainer
+from topocompress.training.training_set import (
+    Samples,
+    batch_indices,
+    class_labels,
+    labelled_indices,
+    loaded_batches,
+    no_labels,
+    split_indices,
+)
 from topocompress.types import Augmentation
 
 
@@ -34,7 +44,8 @@ class FinetuneResult:
         history: One entry per epoch, epoch 0 included.
         best_epoch: The epoch whose weights were kept.
         validation_samples: How many samples chose it.
-        measure: What the history calls accuracy: ``accuracy``, or ``agreement`` with the teacher.
+        measure: What the history calls accuracy: ``accuracy``, ``agreement`` with the teacher, or the
+            ``explained_variation`` of its outputs.
         augmentation: What was done to training images.
         resumed: Epochs taken from checkpoints of an interrupted run.
         processes: How many processes trained.
@@ -59,6 +70,7 @@ def finetune(
     *,
     validation: Samples | None = None,
     teacher: nn.Module | None = None,
+    outputs: Outputs | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
     identity: str = "",
@@ -84,7 +96,10 @@ def finetune(
             Labels are neither needed nor read where ``recipe.distill`` is 1.
         recipe: The settings.
         validation: Samples that choose the best epoch, of the same form; never augmented.
-        teacher: The network whose outputs are learned where ``recipe.distill`` is above 0; not changed.
+        teacher: The network whose outputs are learned where ``recipe.distill`` is above 0; not changed. Where labels
+            are not used and its outputs are no scores of classes, the squared error of all of them is minimised, as a
+            share of their variation over the validation samples.
+        outputs: Which of its outputs are compared, and how; decided on a few samples if ``None``.
         checkpoints: Folder where each finished epoch replaces the one before it; nothing is kept if ``None``.
         resume: Continue from what an interrupted run has left in ``checkpoints``. On the CPU the result is bit for bit
             that of a run without interruption.
@@ -106,6 +121,10 @@ def finetune(
     train_indices, held_out = split_indices(labels, seed, hold_out=validation is None)
     judged = labels if validation is None else labels_of(validation)
     chooser = held_out if validation is None else labelled_indices(judged)
+    read = None
+    if recipe.label_free and teacher is not None:
+        read = outputs or outputs_of(teacher, torch.stack([training[index][0] for index in train_indices[:3]]))
+        read = None if read.measure == "agreement" else read
     store = None
     if checkpoints is not None:
         run = {
@@ -116,6 +135,7 @@ def finetune(
             "samples": [len(labels), train_indices, chooser],
             "identity": identity,
             "seed": seed,
+            **({} if read is None else {"measure": read.measure}),
         }
         store = TuningStore(Path(checkpoints), run)
     kind = augmentation_of(training, recipe.augment)
@@ -126,12 +146,14 @@ def finetune(
         denormals_flushed(),
         _teaching(teacher if recipe.distill else None, helper.device) as teaching,
     ):
+        judging = (training if validation is None else validation, chooser)
+        weights = None if read is None or teaching is None else _weights(teaching, read, judging, helper.device)
         trainer = Trainer(
             helper=helper,
-            objective=Objective(recipe=recipe, highest=highest),
+            objective=Objective(recipe=recipe, highest=highest, outputs=read, weights=weights),
             teacher=teaching,
             training=(training, train_indices),
-            chooser=(training if validation is None else validation, chooser),
+            chooser=judging,
             augmentation=kind,
             seed=seed,
             progress=progress,
@@ -162,3 +184,12 @@ def _teaching(teacher: nn.Module | None, device: torch.device) -> Iterator[nn.Mo
     placed = teacher if device_of(teacher) == there else copied(teacher).to(there)
     with preserved(placed):
         yield placed.eval()
+
+
+def _weights(teacher: nn.Module, outputs: Outputs, judging: Chosen, device: torch.device) -> torch.Tensor:
+    """(numbers,) what makes squared errors of the teacher's outputs shares of their variation."""
+    samples, indices = judging
+    with evaluating(teacher):
+        loaded = loaded_batches(samples, batch_indices(indices, 64, shuffle=None), device)
+        said = (outputs.tensors(run_forward(teacher, images), len(images)) for images, _ in loaded)
+        return torch.cat(error_weights(said)).to(device)

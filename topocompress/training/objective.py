@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from topocompress.errors import DataError
+from topocompress.network.inference import main_output
+from topocompress.network.outputs import Outputs
 from topocompress.training.recipe import Recipe
 
 
@@ -38,15 +41,33 @@ class Objective:
     Attributes:
         recipe: Weights of its parts.
         highest: Highest label among the samples.
+        outputs: What is learned of the teacher's outputs where they are no scores of classes; ``None`` where they are.
+        weights: (numbers,) of squared errors then, from :func:`topocompress.network.variation.error_weights`.
     """
 
     recipe: Recipe
     highest: int
+    outputs: Outputs | None = None
+    weights: Tensor | None = None
 
     @property
     def measure(self) -> str:
-        """By what the best epoch is chosen: ``accuracy``, or ``agreement`` with the teacher where labels are unused."""
-        return "agreement" if self.recipe.label_free else "accuracy"
+        """What an epoch is said to reach: ``accuracy``; where labels are unused ``agreement`` with the teacher, or the
+        ``explained_variation`` of its outputs.
+        """
+        if not self.recipe.label_free:
+            return "accuracy"
+        return "agreement" if self.outputs is None else self.outputs.measure
+
+    def read(self, output: Any, samples: int) -> Tensor:
+        """What of a network's output is compared: (samples, classes, ...), or (samples, numbers) of all its outputs.
+
+        Raises:
+            ModelError: There is nothing to compare.
+        """
+        if self.outputs is None:
+            return main_output(output).float()
+        return torch.cat([each.reshape(samples, -1).float() for each in self.outputs.tensors(output, samples)], dim=1)
 
     def check(self, logits: Tensor, taught: Tensor | None) -> None:
         """Refuse outputs that the loss is not for.
@@ -82,16 +103,25 @@ class Objective:
             own = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="none")
             parts.append((1 - recipe.distill) * own if recipe.distill else own)
         if taught is not None:
-            parts.append(recipe.distill * distillation_loss(logits, taught, recipe.temperature))
+            parts.append(recipe.distill * self._apart(logits, taught))
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _apart(self, given: Tensor, taught: Tensor) -> Tensor:
+        """(samples,) how far outputs are from the teacher's."""
+        if self.weights is None:
+            return distillation_loss(given, taught, self.recipe.temperature)
+        return ((given - taught).square() * self.weights).sum(1)
 
     def judge(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> tuple[float, float]:
         """Validation loss and the number of right samples, each summed over the samples.
 
-        Cross-entropy and right labels; without labels, distillation loss and the teacher's classes.
+        Cross-entropy and right labels; without labels, distillation loss and the teacher's classes, or the variation
+        explained.
         """
         if self.recipe.label_free and taught is not None:
-            loss = distillation_loss(logits, taught, self.recipe.temperature).sum().item()
+            loss = self._apart(logits, taught).sum().item()
+            if self.weights is not None:
+                return loss, len(logits) - loss
             same = (logits.argmax(1) == taught.argmax(1)).double()
             return loss, same.reshape(len(same), -1).mean(1).sum().item()
         loss = F.cross_entropy(logits, labels, reduction="sum").item()

@@ -13,6 +13,7 @@ from topocompress.data.loading import Data
 from topocompress.errors import DataError, OutputError
 from topocompress.models.loading import fingerprint
 from topocompress.network.detectors import is_detector
+from topocompress.network.outputs import Outputs
 from topocompress.runtime.progress import Progress
 from topocompress.surgery.activations import fold_back
 from topocompress.training.accelerator import check_precision
@@ -62,6 +63,7 @@ def tuned(
     folder: Path | None,
     resume: bool,
     progress: Progress,
+    outputs: Outputs | None = None,
 ) -> FinetuneResult:
     """Fine-tune on what is left for it, and fold back what learned no wave.
 
@@ -76,6 +78,7 @@ def tuned(
         folder: Where finished epochs are kept, from :func:`kept`; nowhere if ``None``.
         resume: Continue from there.
         progress: Called as ``progress(step, done, total)``.
+        outputs: What of the original's outputs is learned, and how; decided on a few samples if ``None``.
 
     Raises:
         KeyboardInterrupt: As it came; its message says what has been kept.
@@ -86,6 +89,7 @@ def tuned(
             data.train if data.train is not None else data.calibration,
             recipe,
             teacher=original if recipe.distill else None,
+            outputs=outputs,
             checkpoints=folder,
             resume=resume,
             identity=data.fingerprint,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from topocompress.errors import ModelError, TrainingError
 from topocompress.network.batchnorm import with_statistics
 from topocompress.network.copying import copied
-from topocompress.network.inference import evaluating, main_output, preserved, run_forward
+from topocompress.network.inference import evaluating, preserved, run_forward
 from topocompress.network.memory_layout import fast_layout
 from topocompress.training import processes
 from topocompress.training.accelerator import summed, wrapped
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Progress = Callable[[int, int, str], None]
+_STEEPEST = 1.0
+"""Largest norm of the gradients of squared errors; longer ones are shortened to it."""
+
 Chosen = tuple[Samples, Sequence[int]]
 """A dataset and the numbers of those of its samples that are used."""
 
@@ -43,7 +46,8 @@ class Epoch:
         loss: Mean training loss over the epoch; ``None`` for epoch 0.
         validation_loss: On the validation samples after the epoch, the mean cross-entropy, or the mean distillation
             loss where labels are unused.
-        accuracy: On the same samples, top-1 accuracy in 0..1, or agreement with the teacher where labels are unused.
+        accuracy: On the same samples, top-1 accuracy in 0..1, or where labels are unused agreement with the teacher, or
+            the variation of its outputs that is explained.
         lr: Highest learning rate of the epoch's steps; 0 for epoch 0.
         seconds: Wall time, validation included.
     """
@@ -147,7 +151,7 @@ class Trainer:
         samples, indices = self.training
         with preserved(probe):
             for inputs, _ in loaded_batches(samples, [list(indices[:2])], torch.device("cpu")):
-                torch.autograd.backward(main_output(run_forward(probe.cpu(), inputs)).sum())
+                torch.autograd.backward(self.objective.read(run_forward(probe.cpu(), inputs), len(inputs)).sum())
         return {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
 
     def _train(self, number: int) -> tuple[float, float]:
@@ -174,6 +178,8 @@ class Trainer:
                     f"the training loss became {found} in epoch {number}, step {step + 1} of {self._steps}",
                     hint=f"Lower --lr, for example to {max(rate for rate, _ in rates) / 10:g}.",
                 )
+            if self.objective.weights is not None:  # squared errors have no largest slope, as probabilities have
+                helper.clip_grad_norm_((each for part in self._sgd.param_groups for each in part["params"]), _STEEPEST)
             self._optimiser.step()
             self._optimiser.zero_grad()
             total += found
@@ -191,7 +197,7 @@ class Trainer:
         total = 0.0
         for (inputs, labels), weights in batches:
             with helper.accumulate(self._model):
-                logits = main_output(run_forward(self._model, inputs)).float()
+                logits = self.objective.read(run_forward(self._model, inputs), len(inputs))
                 taught = self._taught(inputs, amp=True)
                 self.objective.check(logits, taught)
                 loss = (self.objective.losses(logits, labels, taught) * weights).sum()
@@ -205,9 +211,9 @@ class Trainer:
             return None
         with torch.no_grad():
             if not amp:
-                return main_output(run_forward(self.teacher, inputs)).float()
+                return self.objective.read(run_forward(self.teacher, inputs), len(inputs))
             with self.helper.autocast():
-                return main_output(run_forward(self.teacher, inputs)).float()
+                return self.objective.read(run_forward(self.teacher, inputs), len(inputs))
 
     def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
         """Measure the weights as they are on the samples that choose the best epoch."""
@@ -224,7 +230,7 @@ class Trainer:
         with evaluating(self._plain):
             loaded = loaded_batches(samples, batches, helper.device, layout=self._layout)
             for place, (inputs, labels) in enumerate(loaded):
-                logits = main_output(run_forward(self._plain, inputs))
+                logits = self.objective.read(run_forward(self._plain, inputs), len(inputs))
                 if place == len(self._taught_validation):  # the teacher says the same in each epoch
                     self._taught_validation.append(self._taught(inputs, amp=False))
                 taught = self._taught_validation[place]
@@ -232,6 +238,7 @@ class Trainer:
                 for index, value in enumerate(self.objective.judge(logits, labels, taught)):
                     sums[index] += value
         wrong, right = (value / len(indices) for value in summed(helper, sums))
+        right = max(0.0, right)  # variation is explained from nothing on
         seconds = time.perf_counter() - started
         return Epoch(epoch=number, loss=loss, validation_loss=wrong, accuracy=right, lr=lr, seconds=seconds)
 

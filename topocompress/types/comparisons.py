@@ -16,7 +16,7 @@ class Cell:
         ratio: Share of every group's channels that went.
         seed: Which set of calibration samples.
         macs: Multiply-accumulates for one sample that are left.
-        removed: Accuracy (or agreement) in 0..1 right after removal.
+        removed: The measure in 0..1 right after removal.
         settled: The same after repair: layers reconstructed, or BatchNorm re-estimated.
         tuned: The same after fine-tuning; ``None`` without.
     """
@@ -42,7 +42,8 @@ class Comparison:
     Attributes:
         model: Where the model came from.
         data: Where the samples came from.
-        measure: ``accuracy``, or ``agreement`` with the original where there are no labels.
+        measure: ``accuracy``; where there are no labels ``agreement`` with the original, or ``explained_variation`` of
+            its outputs.
         original: The measure of the original, in 0..1.
         macs: Its multiply-accumulates for one sample.
         samples: Calibration samples of each seed.
@@ -52,6 +53,7 @@ class Comparison:
         adapted: Criteria that took other settings because they suit what follows removal, and which, such as
             ``alone=1000``.
         warnings: Sentences the user should read.
+        compared_by: How outputs are compared with the original's, in words.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Comparison:
     left_out: tuple[tuple[str, str], ...] = ()
     adapted: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    compared_by: str = ""
 
     @property
     def criteria(self) -> list[str]:
@@ -88,7 +91,7 @@ class Point:
     Attributes:
         target: Share of the original's multiply-accumulates asked for; 1 is the original.
         macs: Share that is left.
-        quality: Top-1 accuracy in 0..1 on held-out samples, or agreement with the original where there are no labels.
+        quality: The sweep's measure in 0..1 on held-out samples.
         latency: Median latency of one sample in ONNX Runtime as a share of the original's, timed in turn.
         file_bytes: Size of the ONNX file, bytes.
     """
@@ -107,12 +110,14 @@ class Sweep:
     Attributes:
         model: Where the model came from.
         data: Where the samples came from.
-        measure: ``accuracy`` or ``agreement``.
+        measure: ``accuracy``; where there are no labels ``agreement`` with the original, or ``explained_variation`` of
+            its outputs.
         criterion: What chose the filters.
         finetune: Epochs of fine-tuning of every point.
         points: The original first, then from large to small.
         settings: The criterion's, as plain data.
         warnings: Sentences the user should read.
+        compared_by: How outputs are compared with the original's, in words.
     """
 
     model: str
@@ -123,6 +128,7 @@ class Sweep:
     points: tuple[Point, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    compared_by: str = ""
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -52,7 +52,11 @@ class Measurement:
         macs: Multiply-accumulates of convolutions, linear layers and attention for one sample.
         file_bytes: Size of the ONNX file, bytes; ``None`` if not exported.
         accuracy: Top-1 accuracy in 0..1 on held-out samples; ``None`` without labels.
-        agreement: Share in 0..1 of held-out samples on which the top-1 class equals the original model's.
+        agreement: Share in 0..1 of held-out samples on which the top-1 class equals the original model's, or of boxes
+            that both find; ``None`` where outputs are neither.
+        explained_variation: Of outputs that are neither: how much of the variation of the original's outputs over the
+            held-out samples the model's explain (R²), 0..1; of several outputs the least. ``None`` for other models.
+        outputs: The same of each output by its name, where there are several.
         latency: Inference times in ONNX Runtime, one per batch size.
         peak_bytes: Peak resident memory of a fresh process that runs the ONNX file once, bytes; ``None`` if this
             system does not tell.
@@ -63,6 +67,8 @@ class Measurement:
     file_bytes: int | None = None
     accuracy: float | None = None
     agreement: float | None = None
+    explained_variation: float | None = None
+    outputs: Mapping[str, float] = field(default_factory=dict)
     latency: tuple[Latency, ...] = ()
     peak_bytes: int | None = None
 
@@ -75,7 +81,8 @@ class ExportCheck:
         samples: Number of samples compared.
         max_abs: Largest absolute difference of any output.
         max_rel: ``max_abs`` divided by the largest absolute PyTorch output.
-        top1_agreement: Share in 0..1 of samples with the same top-1 class; of a detector, of boxes that both find.
+        top1_agreement: Share in 0..1 of samples with the same top-1 class; of a detector, of boxes that both find;
+            ``None`` where outputs are neither.
         opset: ONNX opset of the file.
         stability: Share in 0..1 of a detector's boxes that PyTorch alone finds again in images with 1e-5 of noise;
             ``None`` for other networks.
@@ -84,7 +91,7 @@ class ExportCheck:
     samples: int
     max_abs: float
     max_rel: float
-    top1_agreement: float
+    top1_agreement: float | None
     opset: int
     stability: float | None = None
 
@@ -199,12 +206,14 @@ class Report:
 
     Attributes:
         model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
-        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``.
+        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``; ``measure`` is
+            what is judged by (``accuracy``, ``agreement`` or ``explained_variation``), ``compared_by`` says in words
+            how outputs are compared with the original's.
         scoring: Criterion, settings, samples, and per-layer quartiles.
         plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
             units and which of them went.
         before: The original model.
-        removed: Accuracy or agreement right after removal, and once BatchNorm has other statistics (``_recalibrated``),
+        removed: The measures right after removal, and once BatchNorm has other statistics (``_recalibrated``),
             both before fine-tuning; ``statistics`` says whether these were ``re-estimated`` on the calibration samples,
             ``matched`` (corrected for what removal changed) or ``kept``.
         after: The finished model.
@@ -214,7 +223,7 @@ class Report:
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
         finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
         warnings: Sentences the user should read.
-        advice: ``(what, command)`` in the order in which to try them, where accuracy or agreement fell too far.
+        advice: ``(what, command)`` in the order in which to try them, where the measure fell too far.
         environment: Versions, machine, threads, seed, command, seconds per step.
     """
 

@@ -49,7 +49,7 @@ def report_on(
     situation = Situation(
         command=command,
         labelled=job.data.labelled,
-        classifies=before.boxes is None and before.classes.ndim == 1,
+        classifies=before.one_class_each,
         teachable=before.boxes is None and job.data.source != STAND_IN,
         finetune=recipe.epochs,
         max_betti=job.removal.max_betti,
@@ -58,7 +58,7 @@ def report_on(
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
         model=describe.model(job.loaded, plan.model),
-        data=describe.data(job.data),
+        data=describe.data(job.data, job.outputs),
         scoring=describe.scoring(selection.scores),
         plan=describe.plan(plan, selection.groups, selection.scores),
         before=sides[0],

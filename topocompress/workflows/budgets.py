@@ -12,10 +12,10 @@ from torch import nn
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
 from topocompress.deploy.measurement import evaluate
-from topocompress.errors import DataError, PlanError
+from topocompress.errors import PlanError
 from topocompress.network.inference import sample_count
 from topocompress.types import PruningPlan
-from topocompress.workflows.job import Job
+from topocompress.workflows.job import Job, no_accuracy
 
 Judge = Callable[[PruningPlan], float]
 Finish = Callable[[PruningPlan], nn.Module]
@@ -51,12 +51,9 @@ def _accuracy_drop(job: Job, finish: Finish) -> Judge:
 
     def accuracy(model: nn.Module) -> float:
         with job.timed("search"):
-            found = evaluate(model, job.calibration, labelled=job.data.labelled).accuracy
+            found = evaluate(model, job.calibration, labelled=job.data.labelled, outputs=job.outputs).accuracy
         if found is None:
-            raise DataError(
-                "--max-accuracy-drop needs labels to measure accuracy by",
-                hint="Give labelled images with --data, or use --target-macs, --target-latency or --target-size.",
-            )
+            raise no_accuracy(job.data)
         return found
 
     original = accuracy(job.loaded.module)

@@ -127,7 +127,8 @@ def compare(
     return Comparison(
         model=loaded.source,
         data=data.source,
-        measure="accuracy" if data.labelled else "agreement",
+        measure=comparing.job.measure,
+        compared_by=comparing.job.outputs.what,
         original=comparing.before.accuracy if comparing.before.accuracy is not None else 1.0,
         macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
@@ -205,6 +206,7 @@ class _Comparing:
             "ignore": list(ignore),
             "finetune": recipe.settings() if recipe.epochs else [],
             "reconstruct": [recovery.reconstruct, recovery.distill_blocks],
+            "measure": job.measure,
         }
         return cls(
             job=job,

@@ -35,16 +35,11 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
     distilled = repaired
     if shrunk.cut is not shrunk.repaired.reconstructed:
         distilled = job.evaluated(shrunk.cut, "evaluating after distillation")
+    stages = {"": raw, "_recalibrated": settled, "_repaired": repaired, "_distilled": distilled}
     return {
-        "accuracy": raw.accuracy,
-        "agreement": agreement(before, raw),
-        "accuracy_recalibrated": settled.accuracy,
-        "agreement_recalibrated": agreement(before, settled),
+        **{f"accuracy{stage}": found.accuracy for stage, found in stages.items()},
+        **{f"{job.outputs.measure}{stage}": agreement(before, found) for stage, found in stages.items()},
         "statistics": shrunk.repaired.statistics,
-        "accuracy_repaired": repaired.accuracy,
-        "agreement_repaired": agreement(before, repaired),
-        "accuracy_distilled": distilled.accuracy,
-        "agreement_distilled": agreement(before, distilled),
         "distilled_epochs": job.recovery.distill_blocks if shrunk.cut is not shrunk.repaired.reconstructed else 0,
         "not_distilled": shrunk.repaired.undistilled,
         "refitted": [asdict(refit) for refit in shrunk.repaired.refits],

@@ -11,7 +11,7 @@ from torch import nn
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
 from topocompress.deploy.latency import compare_latency, peak_memory
-from topocompress.deploy.measurement import Predictions, agreement, count_macs, count_parameters
+from topocompress.deploy.measurement import Predictions, count_macs, count_parameters, likenesses
 from topocompress.deploy.profile import profile
 from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
@@ -55,9 +55,9 @@ def deliver(
         paths = [Path(scratch) / "original.onnx", directory / MODEL_FILE]
         with job.timed("export"):
             job.progress("exporting", 0, 2)
-            export_onnx(original[0], paths[0], samples=images)
+            export_onnx(original[0], paths[0], samples=images, outputs=job.outputs)
             job.progress("exporting", 1, 2)
-            check = export_onnx(finished[0], paths[1], samples=images)
+            check = export_onnx(finished[0], paths[1], samples=images, outputs=job.outputs)
             job.progress("exporting", 2, 2)
         failed = _quantized(job, directory) if int8 else ""
         if int8 and not failed:
@@ -70,9 +70,7 @@ def deliver(
             job.progress("measuring latency and memory", 1, 1)
 
         def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
-            return _measurement(
-                job, model, paths[index], agreement(original[1], found), found.accuracy, latencies[index], peaks[index]
-            )
+            return _measurement(job, model, paths[index], (original[1], found), latencies[index], peaks[index])
 
         before, after = side(0, *original), side(1, *finished)
         quantized = None
@@ -105,8 +103,7 @@ def _measurement(
     job: Job,
     model: nn.Module,
     path: Path,
-    agreement: float,
-    accuracy: float | None,
+    said: tuple[Predictions, Predictions],
     latency: tuple[Latency, ...],
     peak: int | None,
 ) -> Measurement:
@@ -114,8 +111,8 @@ def _measurement(
         parameters=count_parameters(model),
         macs=count_macs(model, job.example),
         file_bytes=path.stat().st_size,
-        accuracy=accuracy,
-        agreement=agreement,
+        accuracy=said[1].accuracy,
+        **likenesses(*said),
         latency=latency,
         peak_bytes=peak,
     )

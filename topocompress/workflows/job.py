@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from topocompress.data.loading import Data, batches
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, batches
 from topocompress.data.looking import check_seen
-from topocompress.deploy.measurement import Predictions, agreement, evaluate
+from topocompress.deploy.measurement import Predictions, evaluate, likeness
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
 from topocompress.network.capture import Batches
 from topocompress.network.inference import device_of, sample_count
+from topocompress.network.outputs import Outputs
 from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.progress import Progress, silent
 from topocompress.surgery.run_directory import is_run, load_run
@@ -30,7 +31,7 @@ from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture
 from topocompress.workflows.options import Recovery, Removal, Scoring
-from topocompress.workflows.samples import open_data
+from topocompress.workflows.samples import open_data, outputs_with
 
 _HELD_BYTES = 1 << 30
 
@@ -77,6 +78,16 @@ class Job:
         return image[None].to(device_of(self.model))
 
     @functools.cached_property
+    def outputs(self) -> Outputs:
+        """What of the outputs is compared with the original's, and how."""
+        return outputs_with(self.loaded, self.data)
+
+    @property
+    def measure(self) -> str:
+        """What is judged by: ``accuracy``, or without labels what the outputs are compared by."""
+        return "accuracy" if self.data.labelled else self.outputs.measure
+
+    @functools.cached_property
     def calibration(self) -> Batches:
         """The calibration samples in batches, the same at every pass."""
         return batches(_held(self.data.calibration))
@@ -101,12 +112,15 @@ class Job:
                     model,
                     self.evaluation,
                     labelled=self.data.labelled,
+                    outputs=self.outputs,
                     progress=lambda done, total: self.progress(what, done, total),
                 )
             )
 
     def likeness(self, model: nn.Module, *, held_out: bool = False) -> float:
-        """Share in 0..1 of the calibration samples on which a network answers as the job's own does.
+        """How much like the job's own a network answers on the calibration samples, at most 1.
+
+        See :func:`topocompress.deploy.measurement.likeness`.
 
         Args:
             model: The network.
@@ -114,11 +128,14 @@ class Job:
         """
         samples = self._held_out if held_out else self.calibration
         own = self._held_answers if held_out else self._answers
-        return processes.from_main(lambda: agreement(own, evaluate(model, samples, labelled=False)))
+        return processes.from_main(lambda: likeness(own, self._said(model, samples)))
+
+    def _said(self, model: nn.Module, samples: Batches) -> Predictions:
+        return evaluate(model, samples, labelled=False, outputs=self.outputs)
 
     @functools.cached_property
     def _answers(self) -> Predictions:
-        return evaluate(self.model, self.calibration, labelled=False)
+        return self._said(self.model, self.calibration)
 
     @functools.cached_property
     def _held_out(self) -> Batches:
@@ -128,7 +145,7 @@ class Job:
 
     @functools.cached_property
     def _held_answers(self) -> Predictions:
-        return evaluate(self.model, self._held_out, labelled=False)
+        return self._said(self.model, self._held_out)
 
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""
@@ -198,8 +215,19 @@ def open_job(
         odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
         data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
+    if job.removal.max_accuracy_drop is not None and not job.data.labelled:
+        raise no_accuracy(job.data)
     job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
     return job
+
+
+def no_accuracy(data: Data) -> DataError:
+    """The error where accuracy is asked for and there is none."""
+    use, unfit = "use --target-macs, --target-latency or --target-size.", data.note in (ONE_LABEL, NO_CLASSES)
+    return DataError(
+        f"--max-accuracy-drop needs labels to measure accuracy by{f'; {data.note}' if unfit else ''}",
+        hint=use.capitalize() if unfit else f"Give labelled images with --data, or {use}",
+    )
 
 
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from topocompress.data.labels import BY_NUMBER, BY_ORDER, plain
-from topocompress.data.loading import IMAGENET, ONE_LABEL, Data, check_classes, load_data, without_labels
+from topocompress.data.loading import IMAGENET, NO_CLASSES, ONE_LABEL, Data, check_classes, load_data, without_labels
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import boxes_of
-from topocompress.network.inference import device_of, evaluating, main_output, run_forward
+from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.network.outputs import Outputs, outputs_of
 
 Classes = Sequence[str] | str | Path
 """What may be said of a network's outputs: see :func:`topocompress.data.load_data`."""
@@ -75,18 +76,17 @@ def open_data(
 
 
 def fitted_labels(loaded: LoadedModel, data: Data) -> Data:
-    """Loaded data, unlabelled for a network that gives no class per image.
+    """Loaded data, its labels set aside where they cannot be held against the network's outputs.
 
     Raises:
         DataError: Its classes are not those of the network's outputs.
     """
     if not data.labelled:
         return data
-    image, label = data.evaluation[0]
-    with evaluating(loaded.module) as device:
-        output = run_forward(loaded.module, image[None].to(device))
-    if boxes_of(output) is not None or (main_output(output).ndim > 2 and np.ndim(label) == 0):
-        return replace(data, labelled=False, note=ONE_LABEL)
+    outputs, axes = outputs_with(loaded, data), np.ndim(data.evaluation[0][1])
+    if outputs.label_axes != axes:
+        dense = outputs.measure == "agreement" and axes == 0
+        return replace(data, labelled=False, note=ONE_LABEL if dense else NO_CLASSES)
     named, own = [plain(name) for name in loaded.classes], [plain(name) for name in data.classes]
     if named and own and named != own:
         raise DataError(
@@ -95,8 +95,20 @@ def fitted_labels(loaded: LoadedModel, data: Data) -> Data:
             hint="Load it with load_data(..., classes=loaded.classes): Data.classes are the names of the outputs, in "
             "their order, or empty where labels are numbers of outputs.",
         )
-    check_classes(data, main_output(output).shape[1])
+    if outputs.classes is not None:
+        check_classes(data, outputs.classes)
     return data
+
+
+def outputs_with(loaded: LoadedModel, data: Data) -> Outputs:
+    """What of the network's outputs is compared, and how, given what the data says of them."""
+    return outputs_of(
+        loaded.module,
+        torch.stack([data.calibration[index][0] for index in range(min(3, sample_count(data.calibration)))]),
+        labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
+        classes=len(data.classes) or None,
+        names=len(loaded.classes),
+    )
 
 
 def _outputs(loaded: LoadedModel) -> int | None:

@@ -144,6 +144,7 @@ def tune(job: Job, model: nn.Module, *, teacher: nn.Module | None = None) -> Fin
             folder=folder,
             resume=job.resume,
             progress=job.progress,
+            outputs=job.outputs,
         )
 
 

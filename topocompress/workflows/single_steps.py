@@ -15,7 +15,13 @@ from topocompress.criteria.registry import create
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.deploy.latency import compare_latency, peak_memory
-from topocompress.deploy.measurement import agreement, count_macs, count_parameters, evaluate, layer_macs
+from topocompress.deploy.measurement import (
+    count_macs,
+    count_parameters,
+    evaluate,
+    layer_macs,
+    likenesses,
+)
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
 from topocompress.network.capture import EXACT, Batches, Maps
@@ -219,7 +225,7 @@ def measure(
         example: (1, C, H, W) input.
         onnx: Its exported file; without it there is no file size, latency and memory.
         evaluation: Batches (images (B, C, H, W), labels (B,)); without it there is no accuracy.
-        reference: The network to agree with; without it there is no agreement.
+        reference: The network to agree with; without it there is no agreement, nor explained variation.
         batch_sizes: Samples per inference whose latency is measured.
 
     Raises:
@@ -237,7 +243,7 @@ def measure(
         macs=count_macs(model, example),
         file_bytes=path.stat().st_size if path else None,
         accuracy=found.accuracy if found else None,
-        agreement=agreement(other, found) if found and other else None,
+        **(likenesses(other, found) if found and other else {}),
         latency=compare_latency([path], sample=sample, batch_sizes=batch_sizes)[0] if path else (),
         peak_bytes=peak_memory(path, sample=sample) if path else None,
     )

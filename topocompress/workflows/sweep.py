@@ -21,6 +21,7 @@ from topocompress.network.inference import sample_count
 from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
+from topocompress.reporting.quantities import spoken
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
@@ -87,6 +88,7 @@ def sweep(
             "reconstruct": [job.recovery.reconstruct, job.recovery.distill_blocks],
             "training": recipe.settings() if recipe.epochs else {},
             "seed": seed,
+            "measure": job.measure,
         },
     )
     points: list[Point] = []
@@ -102,7 +104,8 @@ def sweep(
     return Sweep(
         model=loaded.source,
         data=data.source,
-        measure="accuracy" if data.labelled else "agreement",
+        measure=job.measure,
+        compared_by=job.outputs.what,
         criterion=criterion.name,
         finetune=recipe.epochs,
         points=tuple(points),
@@ -167,12 +170,12 @@ def recommendation(found: Sweep) -> str:
         best = fastest_within(found, points)
         if best is not None and best.latency < 1:
             return (
-                f"The fastest within {points:g} point{'s' * (points != 1)} of {found.measure}: --target-macs "
+                f"The fastest within {points:g} point{'s' * (points != 1)} of {spoken(found.measure)}: --target-macs "
                 f"{best.target:g}, {1 / best.latency:.2f}× faster, {100 * best.quality:.1f} % against "
                 f"{100 * found.points[0].quality:.1f} %."
             )
     again = "longer fine-tuning" if found.finetune else "fine-tuning (--finetune)"
-    return f"No size tried is faster within 5 points of {found.measure}: try {again}, or another --criterion."
+    return f"No size tried is faster within 5 points of {spoken(found.measure)}: try {again}, or another --criterion."
 
 
 def write(path: Path, found: Sweep) -> None:

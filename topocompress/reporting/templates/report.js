@@ -122,9 +122,9 @@
       const left = d3.min(points, (point) => point.x);
       return Plot.plot({
         width, height: 300, marginTop: 28, marginLeft: 46, marginBottom: 38, marginRight: 24,
-        ariaLabel: "Accuracy or agreement against multiply-accumulates, of every step and every control",
+        ariaLabel: "Accuracy or likeness to the original against multiply-accumulates, of every step and every control",
         x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [left < 0.6 ? 0 : Math.floor(10 * left - 1) / 10, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
-        y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : "agreement"}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
+        y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : (report.data.measure ?? "agreement").replace("_", " ")}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
         symbol: { type: "identity" },
         marks: [
           Plot.ruleY([0], { stroke: colour("soft"), filter: () => low < 0.7 }),
@@ -183,7 +183,7 @@
       const best = history.filter((epoch) => epoch.epoch === report.finetune.best_epoch).slice(-1);
       const steps = history.filter((epoch, at) => at && epoch.step !== history[at - 1].step).map((epoch) => epoch.at);
       const kinds = {
-        accuracy: { label: `↑ validation ${report.finetune.measure ?? "accuracy"}`, keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
+        accuracy: { label: `↑ validation ${(report.finetune.measure ?? "accuracy").replace("_", " ")}`, keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
         loss: { label: "↑ loss", keys: [["loss", "before", "training"], ["validation_loss", "after", "validation"]], format: short, y: { zero: true } },
         lr: { label: "↑ learning rate", keys: [["lr", "settled", "learning rate"]], format: short, y: { zero: true, tickFormat: short } },
       };
