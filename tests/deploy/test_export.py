@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.helpers.output_kinds import KINDS, Kind, images, made
 from tests.helpers.trained import digits, held_out_part, trained
 from topocompress.deploy import export
 from topocompress.deploy.export import export_onnx
@@ -289,3 +290,19 @@ def test_a_place_that_cannot_be_written(samples, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):
         export_onnx(trained(), tmp_path / "file" / "m.onnx", samples=samples)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        KINDS["crnn"],
+        lambda: Kind(lambda x: (x.sigmoid(), torch.arange(6.0).reshape(3, 2)), 6),
+        lambda: Kind(lambda x: x[:, 0], 1),
+    ],
+    ids=["samples on the second axis", "the same for all samples", "one number each"],
+)
+def test_outputs_without_a_leading_axis_of_samples_are_compared_one_by_one(make, tmp_path):
+    check = export_onnx(made(make), tmp_path / "m.onnx", samples=images(5))
+    assert check.max_rel < 1e-5
+    assert check.top1_agreement is None
+    assert (tmp_path / "m.onnx").is_file()

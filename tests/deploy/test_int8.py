@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from tests.helpers.output_kinds import KINDS, images, made
 from tests.helpers.trained import held_out_part, trained, training_part
 from topocompress.data.loading import batches
 from topocompress.deploy.export import export_onnx
@@ -83,3 +86,19 @@ def test_an_onnx_file_is_evaluated_without_a_trace(files):
     assert isinstance(network, nn.Module)
     assert not list(network.parameters())
     assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+
+
+def test_explained_variation_is_called_by_its_name():
+    small, large = (
+        replace(side(ms, 1000, None), agreement=None, explained_variation=share)
+        for ms, share in ((2.0, 0.5), (3.0, 0.75))
+    )
+    assert "explained variation 50.0 % against 75.0 %" in judged(small, large).message
+
+
+def test_every_output_of_a_file_is_evaluated(tmp_path):
+    model = made(KINDS["detr"])
+    export_onnx(model, tmp_path / "m.onnx", samples=images(4))
+    found, whole = OnnxNetwork(tmp_path / "m.onnx")(images(3)), model(images(3))
+    assert len(found) == 2
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, whole.values(), strict=True))

@@ -109,7 +109,7 @@ class Settings:
 
 
 def test_pickled_objects_beside_the_names_are_read_as_data(tmp_path):
-    torch.save({"classes": list(NAMES), "settings": Settings()}, tmp_path / "model.pt")
+    torch.save({"weight": torch.zeros(2), "classes": list(NAMES), "settings": Settings()}, tmp_path / "model.pt")
     assert beside_weights(tmp_path, 3) == NAMES
 
 

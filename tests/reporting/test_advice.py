@@ -168,3 +168,12 @@ def test_the_verdict_where_the_criterion_won():
 
 def test_no_verdict_without_labels_or_controls():
     assert verdict("betti", None, [L1]) == verdict("betti", 0.9, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("measured", "lost"),
+    [({"explained_variation": 0.75}, 0.25), ({"agreement": 0.5}, 0.5), ({"explained_variation": 0.0}, 1.0), ({}, 0.0)],
+)
+def test_what_is_lost_without_labels_is_what_lacks_to_the_original(measured, lost):
+    before = Measurement(parameters=1, macs=1)
+    assert loss(before, Measurement(parameters=1, macs=1, **measured)) == lost

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers.descriptions import PLAN, data, delivery, loaded, sides
 from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import Predictions
 from topocompress.network.detectors import Boxes
+from topocompress.network.variation import picked
 from topocompress.reporting import describe
 from topocompress.surgery.trial import UNFOLLOWED
 from topocompress.types import (
@@ -97,3 +99,16 @@ def test_a_detector_that_finds_nothing_is_told_of():
     assert describe.nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
     (sentence,) = describe.nothing_found(predictions(boxes(0.1), boxes()))
     assert sentence.startswith("The original finds nothing (score 0.5 or more) in the 2 held-out images")
+
+
+def test_outputs_that_are_the_same_for_all_samples_are_told_of():
+    def predictions(**outputs):
+        values = {name: picked(torch.tensor(rows)) for name, rows in outputs.items()}
+        return Predictions(classes=np.empty(0, np.int64), accuracy=None, values=values)
+
+    varied, still = [[1.0], [2.0]], [[3.0], [3.0]]
+    assert describe.nothing_found(predictions(output=varied)) == ()
+    (alone,) = describe.nothing_found(predictions(output=still))
+    assert alone.startswith("The original gives the same output for all held-out samples: there is no variation")
+    (one_of_two,) = describe.nothing_found(predictions(boxes=varied, priors=still))
+    assert one_of_two.startswith("The original's priors is the same for all held-out samples")

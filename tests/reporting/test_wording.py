@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.reports import full_report, latency, report
 from topocompress.reporting.quantities import comparison_rows, comparison_table, stages
 from topocompress.reporting.wording import headline, parity, scales_taken, stage_lines, tuning_line, verdict
+from topocompress.reporting.write import to_markdown
 from topocompress.types import Control, ExportCheck, Measurement
 
 REFITTED = {"refitted": [{"layer": "a", "before": 0.5, "after": 0.1, "ridge": 0.1}], "refit_samples": 400}
@@ -72,6 +73,35 @@ def test_without_labels_the_stages_say_agreement():
         "Data: digits; 1000 samples to calibrate, 397 held out.",
         "After removal: agreement 55.0 %; with BatchNorm statistics re-estimated: unknown.",
     ]
+
+
+def test_outputs_that_are_no_classes_are_spoken_of_as_what_was_compared():
+    data = {
+        **report().data,
+        "labelled": False,
+        "measure": "explained_variation",
+        "compared_by": "R²",
+    }
+    removed = {"explained_variation": 0.25, "explained_variation_recalibrated": 0.5}
+    before, after = (
+        dataclasses.replace(
+            side, accuracy=None, agreement=None, explained_variation=share, outputs={"boxes": share, "a|b": 0.99}
+        )
+        for side, share in ((report().before, 1.0), (report().after, 0.75))
+    )
+    export = dataclasses.replace(report().export, top1_agreement=None)
+    made = report(data=data, removed=removed, before=before, after=after, export=export)
+    assert stage_lines(made)[1:] == [
+        "Outputs are compared by R².",
+        "After removal: explained variation 25.0 %; with BatchNorm statistics re-estimated: 50.0 %.",
+    ]
+    assert verdict(made).endswith("explains 75.0 % of the variation of the original's outputs.")
+    rows = {row[0]: row[1:3] for row in comparison_rows(made)}
+    assert rows["Explained variation of the outputs"] == ("100.0 %", "75.0 %")
+    assert rows["... of boxes"] == ("100.0 %", "75.0 %")
+    assert not any("greement" in row for row in rows)
+    assert parity(made).endswith("of the largest output).")
+    assert r"| ... of a\|b | 99.0 % |" in to_markdown(made)
 
 
 def test_stand_in_images_are_named():

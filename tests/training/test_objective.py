@@ -4,7 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.helpers.output_kinds import KINDS, images, made
 from topocompress.errors import DataError
+from topocompress.network.outputs import outputs_of
+from topocompress.network.variation import error_weights
 from topocompress.training.objective import Objective, distillation_loss
 from topocompress.training.recipe import Recipe
 
@@ -50,6 +53,29 @@ def test_labels_and_teacher_share_the_weight():
     own = F.cross_entropy(logits, labels, reduction="none")
     assert torch.allclose(found, 0.7 * own + 0.3 * distillation_loss(logits, taught, 2.0))
     assert torch.equal(objective().losses(logits, labels, None), own)
+
+
+def test_squared_errors_of_outputs_that_are_no_classes_are_shares_of_their_variation():
+    wave = torch.linspace(-1, 1, 5)[:, None]
+    outputs = outputs_of(made(KINDS["binary"]), images(3))
+    learned = Objective(
+        recipe=Recipe(epochs=1, distill=1.0), highest=0, outputs=outputs, weights=torch.cat(error_weights([[wave]]))
+    )
+    assert learned.measure == "explained_variation"
+    assert learned.losses(wave.mean(0).expand(5, 1), torch.zeros(5), wave).mean().item() == pytest.approx(1.0)
+    assert learned.losses(wave, torch.zeros(5), wave).tolist() == [0.0] * 5
+    loss, right = learned.judge(wave / 2, torch.zeros(5), wave)
+    assert (loss, right) == (pytest.approx(5 / 4), pytest.approx(5 * 3 / 4))
+    assert (
+        objective(distill=1.0).losses(wave, torch.zeros(5), 2 * wave).tolist() == [0.0] * 5
+    )  # of classes: one is sure
+
+
+def test_all_outputs_that_are_no_classes_are_read_end_to_end():
+    model = made(KINDS["crnn"])
+    learned = Objective(recipe=Recipe(epochs=1, distill=1.0), highest=0, outputs=outputs_of(model, images(3)))
+    assert learned.read(model(images(4)), 4).shape == (4, 16 * 7)
+    assert torch.equal(learned.read(model(images(4)), 4)[1], model(images(4))[:, 1].flatten())
 
 
 def test_label_smoothing_by_hand():

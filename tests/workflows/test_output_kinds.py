@@ -16,6 +16,7 @@ from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel
 from topocompress.reporting.page import to_html
 from topocompress.reporting.wording import stage_lines
+from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
 from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.compare import compare
@@ -142,3 +143,9 @@ def test_guards_see_how_far_outputs_are(held_out):
     with torch.no_grad():
         other.second.weight.mul_(-1)
     assert 1 > near > job.likeness(other, held_out=held_out)
+
+
+def test_outputs_without_gradients_cannot_be_learned():
+    model, recipe = made(CLASSIFIERS["class maps"]), Recipe(epochs=1, distill=1.0)
+    with pytest.raises(DataError, match="whole numbers, which no gradient can follow"):
+        finetune(model, unlabelled().calibration, recipe, teacher=model)

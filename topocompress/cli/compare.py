@@ -81,7 +81,7 @@ def compare(
         )
     verdicts.write(out / "compare.json", comparison)
     plot_comparison(out / "compare.png", comparison)
-    console.show_comparison(verdicts.rows(comparison), comparison.measure)
+    console.show_comparison(verdicts.rows(comparison), spoken(comparison.measure))
     if comparison.measure != "accuracy":
         console.note(f"Outputs are compared by {comparison.compared_by}.")
     console.note(

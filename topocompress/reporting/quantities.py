@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 from topocompress.types import Latency, Measurement, Report
 
+WHAT = {
+    "accuracy": "Accuracy",
+    "agreement": "Agreement with the original",
+    "explained_variation": "Explained variation of the outputs",
+}
+"""What a report may judge by, as it begins a sentence or a row."""
+
 _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 
 
@@ -72,10 +79,10 @@ def quantities(report: Report) -> list[Quantity]:
         changes = tuple(f"{100 * (share - shares[0]):+.1f} points" for share in shares[1:])
         shown = tuple(percent(share) for share in shares)
         found.append(Quantity(what="Accuracy", path="accuracy", values=shares, shown=shown, changes=changes))
-    found.append(_likeness("agreement", "Agreement with the original", [side.agreement for side in sides]))
+    found.append(_likeness("agreement", WHAT["agreement"], [side.agreement for side in sides]))
     explained = [side.explained_variation for side in sides]
     if any(share is not None for share in explained):
-        found[-1] = _likeness("explained_variation", "Explained variation of the outputs", explained)
+        found[-1] = _likeness("explained_variation", WHAT["explained_variation"], explained)
     found += [
         _likeness(f"outputs.{name}", f"... of {name}", [side.outputs.get(name) for side in sides])
         for name in report.after.outputs

@@ -13,7 +13,7 @@ from torch import nn
 from topocompress.errors import DataError
 from topocompress.models.loading import fingerprint
 from topocompress.network.copying import copied
-from topocompress.network.inference import device_of, evaluating, preserved, run_forward
+from topocompress.network.inference import batch_parts, device_of, evaluating, preserved, run_forward
 from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.network.variation import error_weights
 from topocompress.training.accelerator import accelerator
@@ -123,8 +123,16 @@ def finetune(
     chooser = held_out if validation is None else labelled_indices(judged)
     read = None
     if recipe.label_free and teacher is not None:
-        read = outputs or outputs_of(teacher, torch.stack([training[index][0] for index in train_indices[:3]]))
-        read = None if read.measure == "agreement" else read
+        read = outputs or outputs_of(
+            teacher, torch.stack([batch_parts(training[index])[0] for index in train_indices[:3]])
+        )
+        if read.measure == "agreement":
+            if read.classes is None:
+                raise DataError(
+                    "the network's outputs are boxes or whole numbers, which no gradient can follow",
+                    hint="Fine-tune it with its own training code; topocompress.load gives the pruned network.",
+                )
+            read = None
     store = None
     if checkpoints is not None:
         run = {
