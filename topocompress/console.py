@@ -87,13 +87,8 @@ def progress() -> Iterator[Progress]:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(""),
-        TimeRemainingColumn(compact=True),
-    )
+    text, left = TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
+    columns = (text, BarColumn(), MofNCompleteColumn(), Rate(""), left)
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not is_main()) as bars:
 

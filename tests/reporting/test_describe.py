@@ -72,7 +72,7 @@ def test_a_note_on_own_data_is_no_warning():
 def test_what_pixels_were_taken_for_is_one():
     odd = replace(data("Data note."), pixels="0 is taken for black")
     assert describe.collect_warnings(loaded(), odd, PLAN, delivery(), "") == ("0 is taken for black",)
-    assert describe.data(odd)["pixels"] == "0 is taken for black"
+    assert describe.data(odd, OUTPUTS)["pixels"] == "0 is taken for black"
 
 
 def test_what_the_plan_does():

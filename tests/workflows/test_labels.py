@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers.colours import colours, paint
 from tests.helpers.commands import run
+from topocompress.data.loading import NO_CLASSES
 from topocompress.errors import DataError, ModelError
 from topocompress.models.class_names import imagenet_classes
 from topocompress.surgery.run_directory import load_run
@@ -75,6 +76,12 @@ def test_what_the_user_says_of_the_outputs(tmp_path, folders, hues, classes):
     assert found == 1.0
 
 
+def test_labels_are_set_aside_for_a_network_that_gives_no_scores_of_classes(tmp_path):
+    found, data = accuracy(paint(tmp_path, {"a": 0, "b": 0}), 1)
+    assert found is None
+    assert (data.labelled, data.note) == (False, NO_CLASSES)
+
+
 @pytest.mark.parametrize(
     ("folders", "hues", "names", "message"),
     [
@@ -93,7 +100,6 @@ def test_what_the_user_says_of_the_outputs(tmp_path, folders, hues, classes):
         ({"a/train": 0, "a/val": 0, "b/train": 1, "b/val": 1, "c/train": 2}, 3, (), "inside a class folder"),
         ({"train/a": 0, "train/c": 2, "test/a": 0, "test/b": 1, "test/c": 2}, 3, (), "lacks: b"),
         ({"all": 0}, 3, (), "1 classes, the model 3 outputs"),
-        ({"a": 0, "b": 0}, 1, (), "single output"),
     ],
 )
 def test_what_cannot_be_told_is_refused(tmp_path, folders, hues, names, message):
