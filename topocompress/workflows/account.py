@@ -11,6 +11,7 @@ from topocompress.deploy.measurement import Predictions
 from topocompress.planning.selection import Selection
 from topocompress.reporting import describe, environment
 from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
+from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.reporting.write import write_report
 from topocompress.surgery.run_directory import write_run
 from topocompress.types import Control, Delivery, Report
@@ -71,7 +72,8 @@ def report_on(
         warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
         + describe.budget_missed(choice.budget, sides)
         + describe.tuning_warnings(job.data, recipe)
-        + describe.nothing_found(before),
+        + nothing_found(before)
+        + unseen(job.outputs, job.scoring.criterion),
         advice=advise(situation, selection.scores, plan) if bad else (),
         environment={
             **environment.describe(),
