@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from tests.helpers.descriptions import PLAN, data, delivery, loaded, sides
+from tests.helpers.output_kinds import KINDS, images, made
+from topocompress.criteria import L1
+from topocompress.criteria.persistence import Persistence
 from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import Predictions
 from topocompress.network.detectors import Boxes
+from topocompress.network.outputs import outputs_of
 from topocompress.network.variation import picked
 from topocompress.reporting import describe
+from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.surgery.trial import UNFOLLOWED
 from topocompress.types import (
     Budget,
@@ -95,10 +100,24 @@ def test_a_detector_that_finds_nothing_is_told_of():
     def predictions(*found):
         return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=found)
 
-    assert describe.nothing_found(predictions(boxes(0.1), boxes(0.9))) == ()
-    assert describe.nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
-    (sentence,) = describe.nothing_found(predictions(boxes(0.1), boxes()))
+    assert nothing_found(predictions(boxes(0.1), boxes(0.9))) == ()
+    assert nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
+    (sentence,) = nothing_found(predictions(boxes(0.1), boxes()))
     assert sentence.startswith("The original finds nothing (score 0.5 or more) in the 2 held-out images")
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "criterion", "said"),
+    [
+        ("two heads", 0, L1(), ["Outputs that were not looked at: shape. What became of them is not known."]),
+        ("two heads", None, L1(), []),
+        ("two heads", None, Persistence(), ["Filters were chosen by what they do to the first output, colour, alone."]),
+        ("binary", None, Persistence(), []),
+    ],
+)
+def test_outputs_that_nobody_looked_at_are_named(kind, labels, criterion, said):
+    outputs = outputs_of(made(KINDS[kind]), images(3), labels=labels)
+    assert list(unseen(outputs, criterion)) == said
 
 
 def test_outputs_that_are_the_same_for_all_samples_are_told_of():
@@ -107,8 +126,8 @@ def test_outputs_that_are_the_same_for_all_samples_are_told_of():
         return Predictions(classes=np.empty(0, np.int64), accuracy=None, values=values)
 
     varied, still = [[1.0], [2.0]], [[3.0], [3.0]]
-    assert describe.nothing_found(predictions(output=varied)) == ()
-    (alone,) = describe.nothing_found(predictions(output=still))
+    assert nothing_found(predictions(output=varied)) == ()
+    (alone,) = nothing_found(predictions(output=still))
     assert alone.startswith("The original gives the same output for all held-out samples: there is no variation")
-    (one_of_two,) = describe.nothing_found(predictions(boxes=varied, priors=still))
+    (one_of_two,) = nothing_found(predictions(boxes=varied, priors=still))
     assert one_of_two.startswith("The original's priors is the same for all held-out samples")

@@ -57,6 +57,7 @@ class Outputs:
         label_axes: Axes of the labels that can be held against the classes: 0 for one per sample, 2 for one per pixel;
             ``None`` where there are no classes.
         classes: How many classes there are, where they have scores.
+        aside: Names of the tensors that are not compared.
         what: What is compared and why so, as the end of a sentence that begins with "Outputs are compared by".
     """
 
@@ -64,6 +65,7 @@ class Outputs:
     compared: tuple[Output, ...]
     label_axes: int | None = None
     classes: int | None = None
+    aside: tuple[str, ...] = ()
     what: str
 
     def tensors(self, output: Any, samples: int) -> list[Tensor]:
@@ -144,12 +146,14 @@ def outputs_of(
 
 def _classes(main: Output, scores: Tensor, why: str, aside: Sequence[Output]) -> Outputs:
     width, unit = scores.shape[1], "samples" if scores.ndim == 2 else "pixels"
-    rest = f"; not compared: {_listed([each.name for each in aside])}" if aside else ""
+    names = tuple(each.name for each in aside)
+    rest = f"; not compared: {_listed(names)}" if aside else ""
     return Outputs(
         measure="agreement",
         compared=(main,),
         label_axes=scores.ndim - 2,
         classes=width,
+        aside=names,
         what=f"agreement: the share of {unit} with the same most likely of {width} classes ({why}{rest})",
     )
 

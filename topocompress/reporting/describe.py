@@ -10,9 +10,7 @@ import numpy as np
 
 from topocompress.activation.module import TopologicalActivation
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, STAND_IN, Data
-from topocompress.deploy.measurement import Predictions
 from topocompress.models.loading import LoadedModel
-from topocompress.network.detectors import SCORE
 from topocompress.network.inference import sample_count
 from topocompress.network.outputs import Outputs
 from topocompress.planning.plan import removal_counts
@@ -252,28 +250,6 @@ def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement])
             f"{budget.samples} samples that chose the size it was {tried.value:.1f}. More --samples make that surer.",
         )
     return ()
-
-
-def nothing_found(original: Predictions) -> tuple[str, ...]:
-    """A sentence where the original finds nothing, or says the same of all samples, so that likeness says nothing."""
-    if original.values is not None:
-        still = [name for name, values in original.values.items() if values.constant]
-        if not still:
-            return ()
-        which = (
-            "The original gives the same output"
-            if len(original.values) == 1
-            else f"The original's {some(still)} is the same"
-        )
-        return (
-            f"{which} for all held-out samples: there is no variation to explain, and likeness to it says nothing.",
-        )
-    if original.boxes is None or any(len(each.certain().scores) for each in original.boxes):
-        return ()
-    return (
-        f"The original finds nothing (score {SCORE:g} or more) in the {len(original.boxes)} held-out images: agreement "
-        "with it says nothing.",
-    )
 
 
 def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from topocompress.planning.selection import Selection
 from topocompress.reporting import describe, environment
 from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
 from topocompress.reporting.doubts import labels_doubted
+from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.reporting.write import write_report
 from topocompress.surgery.run_directory import write_run
 from topocompress.types import Control, Delivery, Report
@@ -72,8 +73,9 @@ def report_on(
         warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
         + describe.budget_missed(choice.budget, sides)
         + describe.tuning_warnings(job.data, recipe, choice.budget)
-        + describe.nothing_found(before)
-        + labels_doubted(before),
+        + nothing_found(before)
+        + labels_doubted(before)
+        + unseen(job.outputs, job.scoring.criterion),
         advice=advise(situation, selection.scores, plan) if bad else (),
         environment={
             **environment.describe(),
