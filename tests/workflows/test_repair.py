@@ -166,7 +166,7 @@ def test_blocks_that_make_a_network_less_like_the_original_are_refused(pruned, m
     plan, bare = pruned
     repaired = repair(replace(job(), recovery=Recovery(distill_blocks=3)), bare, plan)
     assert repaired.model is repaired.reconstructed
-    assert "less like the original on samples held out" in repaired.undistilled
+    assert "less like the original's on samples held out" in repaired.undistilled
 
 
 def test_a_run_that_continues_another_takes_over_what_it_has_repaired(pruned, monkeypatch, tmp_path):

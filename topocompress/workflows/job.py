@@ -130,6 +130,22 @@ class Job:
         own = self._held_answers if held_out else self._answers
         return processes.from_main(lambda: likeness(own, self._said(model, samples)))
 
+    def explained(self, model: nn.Module) -> float:
+        """How much of the variation of the job's own outputs a network's explain on the samples held out, at most 1.
+
+        Also where the outputs are scores of classes: of few samples it tells more than which score is the highest. Of
+        detectors it is the share of boxes.
+        """
+        return processes.from_main(lambda: likeness(self._held_numbers, self._numbers(model)))
+
+    def _numbers(self, model: nn.Module) -> Predictions:
+        compared = replace(self.outputs, measure="explained_variation")
+        return evaluate(model, self._held_out, labelled=False, outputs=compared)
+
+    @functools.cached_property
+    def _held_numbers(self) -> Predictions:
+        return self._numbers(self.model)
+
     def _said(self, model: nn.Module, samples: Batches) -> Predictions:
         return evaluate(model, samples, labelled=False, outputs=self.outputs)
 

@@ -68,8 +68,8 @@ def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         taught = processes.from_main(lambda: _distilled(job, found.model, epochs))
     except (DataError, ModelError) as error:
         return replace(found, undistilled=error.what)
-    if job.likeness(taught, held_out=True) < job.likeness(found.model, held_out=True):
-        return replace(found, undistilled="they would answer less like the original on samples held out")
+    if job.explained(taught) <= job.explained(found.model):
+        return replace(found, undistilled="the outputs would be less like the original's on samples held out")
     return replace(found, model=taught)
 
 
