@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from tests.helpers.imagesets import write_images
 from tests.helpers.output_kinds import CLASSIFIERS, KINDS, images, made, unlabelled
 from topocompress import compress
 from topocompress.criteria import L1
@@ -22,6 +23,7 @@ from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.compare import compare
 from topocompress.workflows.job import open_job
 from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.samples import open_data
 from topocompress.workflows.sweep import recommendation, sweep
 
 
@@ -149,3 +151,12 @@ def test_outputs_without_gradients_cannot_be_learned():
     model, recipe = made(CLASSIFIERS["class maps"]), Recipe(epochs=1, distill=1.0)
     with pytest.raises(DataError, match="whole numbers, which no gradient can follow"):
         finetune(model, unlabelled().calibration, recipe, teacher=model)
+
+
+@pytest.mark.parametrize("kind", ["binary", "one number, no axis", "detr", "yolo"])
+def test_folders_of_classes_do_for_networks_without_classes(kind, tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, 6)
+    found, data = open_data(loaded(kind), f"imagefolder:{tmp_path}", samples=4, eval_samples=4)
+    assert (data.labelled, data.note) == (False, NO_CLASSES)
+    assert found.classes == ()

@@ -72,7 +72,7 @@ Classes = Annotated[
     ),
 ]
 Unlabelled = Annotated[
-    bool, typer.Option("--unlabelled", help="Leave out labels: agreement with the original is measured, not accuracy.")
+    bool, typer.Option("--unlabelled", help="Leave out labels: likeness to the original is measured, not accuracy.")
 ]
 
 

@@ -96,7 +96,7 @@ def shortage(
         )
     if held_out < min(FEW, eval_samples or FEW):
         found.append(
-            f"Evaluated on {held_out} held-out sample{'s' * (held_out > 1)}: one is {100 / held_out:.3g} points of "
-            "accuracy or agreement."
+            f"Evaluated on {held_out} held-out sample{'s' * (held_out > 1)}: where these are counted, as in accuracy "
+            f"and agreement, one is {100 / held_out:.3g} points."
         )
     return tuple(found)

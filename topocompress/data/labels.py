@@ -16,7 +16,7 @@ is the number of its output."""
 
 OTHERWISE = (
     "Name the outputs with --classes FILE, one class a line in their order; or add --unlabelled, which measures "
-    "agreement with the original instead of accuracy."
+    "likeness to the original instead of accuracy."
 )
 _SYNSET = re.compile(r"n\d{8}")
 _NAMED = 5

@@ -39,7 +39,7 @@ NO_CLASSES = (
 )
 """Note on labelled images for a network without scores of classes."""
 
-UNLABELLED = "labels left out, as asked: agreement with the original is measured, not accuracy"
+UNLABELLED = "labels left out, as asked: likeness to the original is measured, not accuracy"
 IMAGENET = "imagenet"
 PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
 

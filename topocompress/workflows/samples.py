@@ -16,7 +16,7 @@ from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import boxes_of
-from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.network.inference import device_of, evaluating, named_outputs, run_forward, sample_count
 from topocompress.network.outputs import Outputs, outputs_of
 
 Classes = Sequence[str] | str | Path
@@ -119,5 +119,6 @@ def _outputs(loaded: LoadedModel) -> int | None:
         )
     if boxes_of(output) is not None:
         return None
-    scores = main_output(output)
-    return scores.shape[1] if scores.ndim == 2 else None
+    named = named_outputs(output)
+    scores = next((tensor for name, tensor in named if name == "out"), named[0][1] if named else None)
+    return None if scores is None or scores.ndim != 2 else scores.shape[1]
