@@ -61,13 +61,14 @@ BEFORE_THE_MODEL = {
 
 
 @pytest.mark.parametrize("case", BEFORE_THE_MODEL)
-def test_refused_before_the_model_is_looked_for(
+def test_refused_before_the_model_is_read(
     case: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "photos.png").touch()
     (place / "photos.svg").mkdir()
+    (place / "damaged.pt").write_bytes(b"\x80\x02 begins as a pickle does")
     words, expected = BEFORE_THE_MODEL[case]
-    assert expected in refused(monkeypatch, capsys, "inspect", "no-such-model.pt", *FILTER, *words)
+    assert expected in refused(monkeypatch, capsys, "inspect", "damaged.pt", *FILTER, *words)
 
 
 @pytest.mark.parametrize(

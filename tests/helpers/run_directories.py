@@ -9,7 +9,8 @@ import torch
 
 import topocompress
 from topocompress.models.loading import load_model
-from topocompress.surgery.run_directory import MANIFEST, _own_digest
+from topocompress.runtime.files import MANIFEST
+from topocompress.surgery.run_directory import _own_digest
 from topocompress.types import Architecture, Preprocessing
 
 SMALL = Preprocessing(input_shape=(3, 8, 8), resize=9, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 import topocompress
 from tests.helpers.run_directories import edited
 from topocompress.errors import ArtifactError
-from topocompress.surgery.run_directory import MANIFEST, WEIGHTS, is_run
+from topocompress.runtime.files import MANIFEST, is_run
+from topocompress.surgery.run_directory import WEIGHTS
 
 
 @pytest.mark.parametrize(

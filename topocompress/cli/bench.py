@@ -24,13 +24,17 @@ def bench(
     seed: options.Seed = 0,
 ) -> None:
     """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
-    from topocompress.deploy.bench import bench as measure
-    from topocompress.reporting.write import write_bench
+    from topocompress.errors import DataError
     from topocompress.runtime.files import check_file
 
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{missing[0]} is no file", hint="Give ONNX files, the one to compare with first.")
     if out is not None:
         check_file(out)
     size = options.pixels(input_size)
+    from topocompress.deploy.bench import bench as measure
+    from topocompress.reporting.write import write_bench
+
     with console.progress() as progress:
         found = measure(
             files,

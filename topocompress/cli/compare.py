@@ -47,10 +47,14 @@ def compare(
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
     check_free(out, force=True)
     rounding = options.alignment(round_to)
-    from topocompress.criteria.registry import split_names
-    from topocompress.network.inference import sample_count
+    from topocompress.criteria.registry import check_name, split_names
 
     names = split_names(criteria)
+    opening.check(model, data)
+    for name in names:
+        check_name(name.partition("@")[0])
+    from topocompress.network.inference import sample_count
+
     loaded, found = opening.load(model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0)
     there = sample_count(found.calibration)
     for line in opened(loaded, found):

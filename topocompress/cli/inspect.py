@@ -11,7 +11,7 @@ from topocompress import console
 from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
-from topocompress.runtime.files import check_file
+from topocompress.runtime.files import check_file, check_picture
 
 
 @grouped
@@ -34,10 +34,9 @@ def inspect(
     seed: options.Seed = 0,
 ) -> None:
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
-    from topocompress.reporting.plots import check_format
-
-    check_format(out)
+    check_picture(out)
     check_file(out)
+    opening.check(model, data)
     maps = options.make_maps(map_size, sketch)
     budget = None if memory is None else options.bytes_of(memory)
     settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension

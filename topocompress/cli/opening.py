@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,6 +95,33 @@ class Opening:
     classes: Classes = None
     unlabelled: Unlabelled = False
 
+    def check(self, model: str, data: str | None) -> None:
+        """Refuse what surely cannot be opened, before torch is loaded.
+
+        Raises:
+            TopocompressError: A file that is missing or no checkpoint, an unknown name, a value that cannot be read.
+        """
+        from topocompress.data.checks import WORDS
+        from topocompress.data.checks import check_source as check_data
+        from topocompress.models.class_names import given_classes
+        from topocompress.models.sources import check_source as check_model
+
+        self._read()
+        check_model(model, arch=self.arch, weights=self.weights)
+        check_data(data, download=self.download)
+        if self.classes is not None:
+            given_classes(self.classes, WORDS)
+
+    def _read(self) -> dict[str, Any]:
+        """The options that are more than a text."""
+        return {
+            "arch_args": arguments(self.arch_args or ()),
+            "input_size": pixels(self.input_size),
+            "mean": _numbers("--mean", self.mean),
+            "std": _numbers("--std", self.std),
+            "pixel_range": _two("--pixel-range", self.pixel_range),
+        }
+
     def load(
         self,
         model: str,
@@ -118,13 +145,9 @@ class Opening:
             arch=self.arch,
             weights=self.weights,
             weights_key=self.weights_key,
-            arch_args=arguments(self.arch_args or ()),
             trust_pickle=self.trust_pickle,
-            input_size=pixels(self.input_size),
             resize=self.resize,
-            mean=_numbers("--mean", self.mean),
-            std=_numbers("--std", self.std),
-            pixel_range=_two("--pixel-range", self.pixel_range),
+            **self._read(),
         )
         return open_data(
             loaded,

@@ -94,6 +94,7 @@ def prune(
     seed: options.Seed = 0,
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
+    from topocompress.criteria.registry import check_name
     from topocompress.runtime.files import check_free
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
@@ -126,6 +127,8 @@ def prune(
         out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
     )
     check(removal, scoring, recovery, output)  # what can be refused without torch is refused first
+    opening.check(model, data)
+    check_name(criterion)
     scoring = replace(
         scoring,
         criterion=options.make_criterion(criterion, scale, dims, backend, orientation, per_class),

@@ -12,7 +12,7 @@ from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
-from topocompress.runtime.files import check_file
+from topocompress.runtime.files import check_file, check_picture
 
 
 @grouped
@@ -48,10 +48,12 @@ def score(
     marks = _thresholds(thresholds)
     check_file(out)
     if plot is not None:
-        from topocompress.reporting.plots import check_format
-
-        check_format(plot)
+        check_picture(plot)
         check_file(plot)
+    from topocompress.criteria.registry import check_name
+
+    opening.check(model, data)
+    check_name(criterion)
     from topocompress.criteria import GradientCriterion
     from topocompress.reporting.describe import layer_rows, scoring, scoring_lines
     from topocompress.reporting.wording import scales_taken

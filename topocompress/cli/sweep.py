@@ -44,12 +44,14 @@ def sweep(
     seed: options.Seed = 0,
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
-    from topocompress.criteria.registry import create
+    from topocompress.criteria.registry import check_name, create
     from topocompress.runtime.files import check_free
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = options.shares("--macs", macs), tuning.recipe()
     check_free(out, force=True)
+    opening.check(model, data)
+    check_name(criterion)
     removal = Removal(
         round_to=options.alignment(round_to),
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one

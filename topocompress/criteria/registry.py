@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from topocompress.criteria.base import KINDS, Criterion
@@ -86,6 +89,16 @@ def _load(name: str, distribution: str, entry: EntryPoint) -> type[Criterion]:
     return loaded
 
 
+def _described(entry: EntryPoint) -> str | None:
+    """The docstring of one of our own, read from its source: a list of them must not wait for torch."""
+    found = importlib.util.find_spec(entry.module)
+    if found is None or found.origin is None:
+        return None
+    module = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
+    return ast.get_docstring(classes[entry.attr])
+
+
 def available() -> list[CriterionInfo]:
     """Every criterion on offer; one that cannot be used carries its error instead of a summary.
 
@@ -95,7 +108,8 @@ def available() -> list[CriterionInfo]:
     found = []
     for name, distribution, entry in _entries():
         try:
-            summary = (_load(name, distribution, entry).__doc__ or "").strip().partition("\n")[0]
+            text = _described(entry) if entry.value in _BUILT_IN.values() else _load(name, distribution, entry).__doc__
+            summary = (text or "").strip().partition("\n")[0]
             found.append(CriterionInfo(name=name, distribution=distribution, summary=summary))
         except CriterionError as error:
             found.append(CriterionInfo(name=name, distribution=distribution, error=error.what))
@@ -112,17 +126,29 @@ def create(name: str, **options: Any) -> Criterion:
     Raises:
         CriterionError: The name is unknown or ambiguous, the plugin is broken, or an option does not exist.
     """
+    check_name(name)
     name, *settings = name.split("+")
     options |= dict(_setting(name, text) for text in settings)
-    entries = _entries()
-    for known, distribution, entry in entries:
-        if known == name:
-            cls = _load(known, distribution, entry)
-            try:
-                return cls(**options)
-            except TypeError as error:
-                raise CriterionError(f"criterion {name!r}: {error}", hint=_usual_settings(cls)) from error
-    raise CriterionError(f"unknown criterion {name!r}", hint=_suggest(name, [known for known, _, _ in entries]))
+    distribution, entry = next((owner, entry) for known, owner, entry in _entries() if known == name)
+    cls = _load(name, distribution, entry)
+    try:
+        return cls(**options)
+    except TypeError as error:
+        raise CriterionError(f"criterion {name!r}: {error}", hint=_usual_settings(cls)) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse a criterion that is not on offer, and settings that cannot be read; nothing is imported for it.
+
+    Raises:
+        CriterionError: The name is unknown or ambiguous, or a setting is not of the form ``+setting=value``.
+    """
+    name, *settings = name.split("+")
+    for text in settings:
+        _setting(name, text)
+    known = [entry for entry, _, _ in _entries()]
+    if name not in known:
+        raise CriterionError(f"unknown criterion {name!r}", hint=_suggest(name, known))
 
 
 def _usual_settings(cls: type[Criterion]) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from topocompress.data.checks import BY_NUMBER, BY_ORDER
 from topocompress.errors import DataError
 
-BY_ORDER, BY_NUMBER = "by-order", "by-number"
 """What may be said of the outputs in place of their names: they are in the order of the data's classes; a class's name
 is the number of its output."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
+from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
 from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
 from topocompress.data.division import divide, shortage
 from topocompress.data.looking import check_seen, settle_range
@@ -40,7 +41,6 @@ NO_CLASSES = (
 """Note on labelled images for a network without scores of classes."""
 
 UNLABELLED = "labels left out, as asked: likeness to the original is measured, not accuracy"
-IMAGENET = "imagenet"
 PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
 
 
@@ -123,7 +123,7 @@ def load_data(
         raise DataError(f"{eval_samples} evaluation samples are too few", hint="At least 1.")
     if source is None:
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
-    said = None if classes is None else given_classes(classes, (labels.BY_ORDER, labels.BY_NUMBER, IMAGENET))
+    said = None if classes is None else given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
     name, _, rest = source.partition(":")
     where = Path(rest).expanduser()
@@ -145,7 +145,7 @@ def load_data(
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing)
     else:
-        raise DataError(f"unknown data source {source!r}", hint=_advice(source))
+        raise DataError(f"unknown data source {source!r}", hint=advice(source))
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
@@ -173,7 +173,7 @@ def _numbered(pool: sources.Pool, said: str | tuple[str, ...] | None, source: st
     own, targets = pool.classes, pool.samples.targets
     if not own:  # no labels, or numbers of outputs
         return replace(pool, classes=said) if isinstance(said, tuple) and (targets >= 0).any() else pool
-    if said is None or said == labels.BY_ORDER:
+    if said is None or said == BY_ORDER:
         if not isinstance(pool.samples, FileImages):
             return pool
         doubts = "" if said else labels.doubtful_order(own, source)
@@ -222,12 +222,6 @@ def check_classes(data: Data, outputs: int) -> None:
     parts = [part for part in (data.calibration, data.train, data.evaluation) if isinstance(part, SampleSet)]
     highest = max((int(part.targets.max(initial=-1)) for part in parts), default=-1)
     labels.check_width(data.classes, highest, outputs, data.note)
-
-
-def _advice(source: str) -> str:
-    if source and Path(source).is_dir():
-        return f"For a folder of images write imagefolder:{source}"
-    return f"Accepted: {sources.FORMS}; or leave out --data."
 
 
 def _photographs(preprocessing: Preprocessing, *, samples: int, seed: int, eval_samples: int | None) -> Data:

@@ -17,7 +17,6 @@ from topocompress.data.splits import Indices
 from topocompress.errors import DataError
 from topocompress.types import Augmentation, Preprocessing
 
-FORMS = "digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:factory"
 DIGITS_SEED = 0
 """The digits are always divided in the same way, or the shipped network would be judged on what it was trained on."""
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError
+from topocompress.models.files import SAVE_HINT
 from topocompress.models.pickles import Foreign
 
-SAVE_HINT = "Save the weights instead: torch.save(model.state_dict(), 'model.pt')."
 _DEPTH = 5
 _WIDTH = 256
 """Elements of a list that may hold weights of several networks, and not numbers."""

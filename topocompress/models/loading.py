@@ -19,7 +19,6 @@ from topocompress.models.architectures import (
     is_known,
     of_kind,
     published_weights,
-    torchvision_names,
 )
 from topocompress.models.checkpoints import check_finite, read_checkpoint
 from topocompress.models.class_names import names_beside
@@ -35,6 +34,7 @@ from topocompress.models.preprocessing import (
     overridden,
     published_preprocessing,
 )
+from topocompress.models.sources import check_source, untrained
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
 from topocompress.types import Architecture, PixelRange, Preprocessing, PruningPlan
 
@@ -122,7 +122,12 @@ def load_model(
             raise ModelError(f"--arch {arch} is given beside the factory {text}", hint="Leave out --arch.")
         loaded = _from_factory(text, weights=weights, read=read, given=_counted(given, num_classes))
     else:
-        _check_file(Path(source), weights)
+        check_source(text)
+        if weights is not None:
+            raise ModelError(
+                f"--weights {weights} is given beside the checkpoint {text}",
+                hint="Use --arch to name an architecture.",
+            )
         if given and arch is None:
             raise ModelError(
                 f"--arch-args {' '.join(given)} are given, but no architecture", hint="Name it: --arch NAME."
@@ -162,23 +167,6 @@ def fingerprint(module: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _check_file(path: Path, weights: str | None) -> None:
-    if not path.exists() and path.suffix == "" and len(path.parts) == 1:
-        import difflib
-
-        near = difflib.get_close_matches(str(path), ["digits", *torchvision_names()], n=3)
-        guess = f"Did you mean {', '.join(near)}? " if near else ""
-        raise ModelError(
-            f"{path} is neither a file nor a known model",
-            hint=f"{guess}Accepted: a file, a torchvision name, timm:NAME, digits, pkg.module:factory or a run "
-            "directory.",
-        )
-    if weights is not None:
-        raise ModelError(
-            f"--weights {weights} is given beside the checkpoint {path}", hint="Use --arch to name an architecture."
-        )
-
-
 def _from_name(
     name: str, *, arch: str | None, weights: str | None, read: _Reader, given: Mapping[str, Any]
 ) -> LoadedModel:
@@ -189,11 +177,7 @@ def _from_name(
     check_name(name)
     published = {} if name == "digits" else timm_weights(name) if is_timm(name) else published_weights(name)
     if weights is None:
-        own = f", or --weights DEFAULT for the published ones ({', '.join(published)})" if published else ""
-        raise ModelError(
-            f"{name} without weights is untrained, and there is nothing to learn from what it computes",
-            hint=f"Add --weights FILE{own}.",
-        )
+        raise untrained(name, f"the published ones ({', '.join(published)})" if published else "")
     key = weights.partition("_Weights.")[2] or weights  # torchvision's full spelling: ResNet18_Weights.DEFAULT
     if published and (key == "DEFAULT" or key in published):
         if given:

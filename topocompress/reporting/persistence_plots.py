@@ -13,8 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from topocompress.reporting.plots import check_format
-from topocompress.runtime.files import atomic_file
+from topocompress.runtime.files import atomic_file, check_picture
 from topocompress.types import FilterView
 
 # Paul Tol's high-contrast scheme: told apart with any colour vision and in grey. Lines differ in dash as well.
@@ -40,7 +39,7 @@ def plot_filter(path: Path, view: FilterView, *, model: str = "", classes: Seque
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
     """
-    check_format(path)
+    check_picture(path)
     rows = len(view.diagrams)
     height = 4.4 + 0.9 * rows
     figure = Figure(figsize=(12, height))

@@ -9,12 +9,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from topocompress.errors import OutputError
 from topocompress.reporting.quantities import spoken
-from topocompress.runtime.files import atomic_file
+from topocompress.runtime.files import atomic_file, check_picture
 from topocompress.types import Comparison, Scores, Sweep
-
-_FORMATS = (".png", ".svg", ".pdf")
 
 
 def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) -> None:
@@ -28,7 +25,7 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
     """
-    check_format(path)
+    check_picture(path)
     names = list(scores.layers)
     values = [layer.values for layer in scores.layers.values()]
     figure = _figure((10, 3.2 + 0.22 * len(names)))
@@ -58,7 +55,7 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
     """
-    check_format(path)
+    check_picture(path)
     figure = _figure((7, 4.5))
     axes = figure.subplots()
     for number, criterion in enumerate(comparison.criteria):
@@ -85,7 +82,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
     """
-    check_format(path)
+    check_picture(path)
     figure = _figure((7, 4.5))
     axes = figure.subplots()
     front = found.front
@@ -113,16 +110,6 @@ def plot_sweep(path: Path, found: Sweep) -> None:
     axes.set_ylabel(f"{spoken(found.measure)} in % ({_stage(found.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
-
-
-def check_format(path: Path) -> None:
-    """Refuse a picture format that cannot be drawn, before any work is spent.
-
-    Raises:
-        OutputError: The ending is not supported.
-    """
-    if path.suffix.lower() not in _FORMATS:
-        raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_FORMATS)}.")
 
 
 def _stage(epochs: int) -> str:

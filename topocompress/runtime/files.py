@@ -11,6 +11,15 @@ from pathlib import Path
 
 from topocompress.errors import OutputError
 
+_PICTURES = (".png", ".svg", ".pdf")
+MANIFEST = "plan.json"
+"""What describes a run directory."""
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a directory with a run description in it."""
+    return (Path(path) / MANIFEST).is_file()
+
 
 def _refusal(path: Path, error: OSError) -> OutputError:
     return OutputError(
@@ -99,6 +108,16 @@ def check_file(path: str | os.PathLike[str]) -> None:
     if target.is_dir():
         raise OutputError(f"{target} is a directory, not a file", hint="Name a file.")
     _check_parent(target)
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse a picture format that cannot be drawn, before any work is spent.
+
+    Raises:
+        OutputError: The ending is not supported.
+    """
+    if Path(path).suffix.lower() not in _PICTURES:
+        raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_PICTURES)}.")
 
 
 def _check_parent(target: Path) -> None:

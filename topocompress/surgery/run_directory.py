@@ -30,14 +30,13 @@ from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.copying import copied
-from topocompress.runtime.files import atomic_directory
+from topocompress.runtime.files import MANIFEST, atomic_directory
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
 from topocompress.types import Architecture, Preprocessing, PruningPlan
 
 FORMAT = "topocompress-run"
 VERSION = 2
-MANIFEST = "plan.json"
 WEIGHTS = "model.safetensors"
 
 Factory = Callable[..., nn.Module]
@@ -166,11 +165,6 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
         history=manifest.plans,
         classes=manifest.classes,
     )
-
-
-def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a directory with a run description in it."""
-    return (Path(path) / MANIFEST).is_file()
 
 
 def _original(

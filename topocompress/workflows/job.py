@@ -25,8 +25,9 @@ from topocompress.network.capture import Batches
 from topocompress.network.inference import device_of, sample_count
 from topocompress.network.outputs import Outputs
 from topocompress.reconstruction.pairs import HELD_OUT
+from topocompress.runtime.files import is_run
 from topocompress.runtime.progress import Progress, silent
-from topocompress.surgery.run_directory import is_run, load_run
+from topocompress.surgery.run_directory import load_run
 from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture

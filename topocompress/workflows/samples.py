@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from topocompress.data.labels import BY_NUMBER, BY_ORDER, plain
-from topocompress.data.loading import IMAGENET, NO_CLASSES, ONE_LABEL, Data, check_classes, load_data, without_labels
+from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
+from topocompress.data.labels import plain
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, check_classes, load_data, without_labels
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
@@ -48,7 +49,7 @@ def open_data(
     Raises:
         DataError: The data is not usable, or which output a class means is not known.
     """
-    said = None if classes is None else given_classes(classes, (BY_ORDER, BY_NUMBER, IMAGENET))
+    said = None if classes is None else given_classes(classes, WORDS)
     outputs = None
     if outputs_matter and (isinstance(said, tuple) or not isinstance(data, Data | None)):
         outputs = _outputs(loaded)

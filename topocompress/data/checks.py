@@ -1,0 +1,45 @@
+"""What a user writes as data, looked at before torch is loaded: what surely is none is refused at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from topocompress.errors import DataError
+from topocompress.models.factories import is_factory
+
+FORMS = "digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:factory"
+BY_ORDER, BY_NUMBER, IMAGENET = "by-order", "by-number", "imagenet"
+WORDS = (BY_ORDER, BY_NUMBER, IMAGENET)
+"""What ``--classes`` takes in place of names."""
+_ROOTED = ("fashion-mnist", "cifar10", "imagefolder")
+
+
+def check_source(source: str | None, *, download: bool = False) -> None:
+    """Refuse unknown sources and folders that are missing.
+
+    Args:
+        source: What the user wrote, see :func:`topocompress.data.load_data`; ``None`` for photographs.
+        download: Whether a missing folder may be filled.
+
+    Raises:
+        DataError: It cannot be loaded; says why and what to do.
+    """
+    if source is None or source == "digits":
+        return
+    name, _, rest = source.partition(":")
+    if name in _ROOTED and rest:
+        where = Path(rest).expanduser()
+        if not where.is_dir() and not (download and name != "imagefolder"):
+            what = "is not a directory" if where.exists() else "does not exist"
+            hint = "Give a folder of images, or of one folder of images per class."
+            more = "Give the folder that holds the data set, or add --download."
+            raise DataError(f"{where} {what}", hint=hint if name == "imagefolder" else more)
+    elif not is_factory(source):
+        raise DataError(f"unknown data source {source!r}", hint=advice(source))
+
+
+def advice(source: str) -> str:
+    """What to write instead of an unknown source."""
+    if source and Path(source).is_dir():
+        return f"For a folder of images write imagefolder:{source}"
+    return f"Accepted: {FORMS}; or leave out --data."
