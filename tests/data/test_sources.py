@@ -202,7 +202,8 @@ def words(): return [("a picture", 0) for _ in range(10)]
 def labels(): return [(torch.zeros(1, 16, 16), "cat") for _ in range(10)]
 def bare(): return list(tensors(10).tensors[0])
 
-def labelled(*labels): return [(torch.eye(28, dtype=torch.uint8) * (100 + 10 * i), label) for i, label in enumerate(labels)]
+def picture(number): return torch.eye(28, dtype=torch.uint8) * (100 + 10 * number)
+def labelled(*labels): return [(picture(i), label) for i, label in enumerate(labels)]
 def fractions(): return labelled(*[0.5] * 10)
 def rows(): return labelled(*torch.eye(3)[[0, 1, 2] * 3])
 def masks(): return labelled(*[torch.zeros(28, 28, dtype=torch.long)] * 10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import boxes_of
-from topocompress.network.inference import device_of, evaluating, main_output, run_forward, sample_count
+from topocompress.network.inference import all_outputs, device_of, evaluating, run_forward, sample_count
 from topocompress.network.outputs import Outputs, outputs_of
 
 Classes = Sequence[str] | str | Path
@@ -119,5 +119,7 @@ def _outputs(loaded: LoadedModel) -> int | None:
         )
     if boxes_of(output) is not None:
         return None
-    scores = main_output(output)
-    return scores.shape[1] if scores.ndim == 2 else None
+    tensors = all_outputs(output)
+    named = isinstance(output, Mapping) and isinstance(output.get("out"), torch.Tensor)
+    scores = output["out"] if named else next(iter(tensors), None)
+    return scores.shape[1] if scores is not None and scores.ndim == 2 else None
