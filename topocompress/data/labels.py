@@ -154,8 +154,8 @@ def check_width(classes: Sequence[str], highest: int, outputs: int, said: str = 
         if all(name.isdecimal() for name in classes) and max(map(int, classes)) < outputs:
             hint = f"Where a class's name is the number of its output, add --classes {BY_NUMBER}. "
         raise DataError(
-            f"the data has {len(classes)} classes, the model {outputs} outputs: which output each class means is not "
-            f"known{behind}",
+            f"the data has {len(classes)} class{'es' * (len(classes) > 1)}, the model {outputs} outputs: which output "
+            f"each class means is not known{behind}",
             hint=hint + OTHERWISE,
         )
     if highest >= outputs:
