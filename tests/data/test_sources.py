@@ -220,6 +220,8 @@ class Listed(list):
 def retargeted(): return Listed(labelled(*[1, 0] * 5), targets=[0, 1] * 5, classes=["a", "b"])
 def by_mapping(): return Listed(labelled(*[1, 0] * 5), classes={"b": 1, "a": 0})
 def other_classes(): return by_mapping(), Listed(labelled(0, 0), classes=["b"])
+def mixed(): return [(picture(i) if i % 2 else torch.rand(1, 16, 16), 0) for i in range(10)]
+def last(): return [(picture(i)[..., None], 0) for i in range(10)]
 def same_twice(): return (raw(),) * 2
 def copies(): return raw(), raw()
 
@@ -321,6 +323,8 @@ def test_labels_that_nobody_asks_for_may_be_anything(factory, name):
         ("masks", "no integer: tensor"),
         ("boxes", "no integer: {'boxes'"),
         ("other_classes", "number classes differently: a, b and b"),
+        ("mixed", "float tensors, which go to the network as they are, and others"),
+        ("last", r"\(28, 28, 1\): its last axis looks like the channels"),
         ("same_twice", "the same dataset for training and for evaluation"),
         ("stream", "not a dataset"),
         ("nothing", "has no nothing"),
