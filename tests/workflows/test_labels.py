@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.helpers.colours import colours, paint
+from tests.helpers.colours import Colours, colours, paint
 from tests.helpers.commands import run
 from topocompress.data.loading import NO_CLASSES
 from topocompress.errors import DataError, ModelError
@@ -344,3 +344,24 @@ def test_names_given_in_another_order_than_the_networks_own_are_told_of(tmp_path
     scoring = Scoring(samples=6, classes=("c", "b", "a"))
     job = open_job(colours(3, ("a", "b", "c")), f"imagefolder:{tmp_path}", scoring=scoring, recovery=Recovery(), seed=0)
     assert "--classes: c, b, a, where the names that come with the model are a, b, c" in job.loaded.note
+
+
+class OneNumber(Colours):
+    """The number of the hue, (samples,), as classes decided already or as a measured value."""
+
+    whole = True
+
+    def forward(self, images):
+        scores = super().forward(images)
+        return scores.argmax(1) if self.whole else scores[:, 0]
+
+
+@pytest.mark.parametrize(("whole", "reached"), [(True, 1.0), (False, None)])
+def test_outputs_of_one_number_for_each_sample(tmp_path, whole, reached):
+    model = colours(3)
+    model.module.__class__ = OneNumber
+    model.module.whole = whole
+    root = paint(tmp_path, ABC, 3)
+    job = open_job(model, f"imagefolder:{root}", scoring=Scoring(samples=6), recovery=Recovery(), seed=0)
+    assert job.evaluated(job.model, "colours").accuracy == reached
+    assert job.measure == ("accuracy" if whole else "explained_variation")
