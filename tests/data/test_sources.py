@@ -53,6 +53,10 @@ def test_evaluation_folder_that_lacks_a_class_keeps_the_labels(tmp_path):
     assert data.evaluation.targets.tolist() == [1, 1, 1]
 
 
+def test_the_kind_of_a_source_in_any_case(two_classes):
+    assert load_data(f"ImageFolder:{two_classes}", preprocessing=COLOUR, samples=16).classes == ("cat", "dog")
+
+
 def test_flat_folder_is_unlabelled(tmp_path):
     write_images(tmp_path, 20)
     data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=10)

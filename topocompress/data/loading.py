@@ -126,6 +126,7 @@ def load_data(
     said = None if classes is None else given_classes(classes, (labels.BY_ORDER, labels.BY_NUMBER, IMAGENET))
     said = imagenet_classes() if said == IMAGENET else said
     name, _, rest = source.partition(":")
+    name = name.lower() if name.lower() in ("imagefolder", "cifar10", "fashion-mnist") else name
     where = Path(rest).expanduser()
     if source == "digits":
         pool = sources.digits(preprocessing)
