@@ -59,3 +59,12 @@ def test_a_log_gets_a_line_a_minute(monkeypatch):
 def test_an_error_is_shown_with_its_hint_and_no_markup(capsys):
     console.show_error(DataError("no [bold] images", hint="give [some]"))
     assert capsys.readouterr().err == "Error: no [bold] images\ngive [some]\n"
+
+
+def test_what_is_between_colons_is_no_picture(capsys):
+    console.show_error(DataError("imagefolder:cat: several outputs", hint="imagefolder:10: see"))
+    console.note("imagefolder:abc: 3 folders")
+    shown = capsys.readouterr()
+    assert "imagefolder:cat: several" in shown.err
+    assert "imagefolder:10: see" in shown.err
+    assert "imagefolder:abc: 3" in shown.out

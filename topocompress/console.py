@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, quiet=not (stderr or is_main()))
+    return Console(stderr=stderr, highlight=False, emoji=False, quiet=not (stderr or is_main()))
 
 
 def _escape(text: str) -> str:

@@ -26,6 +26,6 @@ def test_what_is_no_data_is_refused(tmp_path, monkeypatch, source, message):
 
 
 def test_what_may_be_some_is_left_to_loading(tmp_path):
-    for source in (None, "digits", f"imagefolder:{tmp_path}", "mydata:load"):
+    for source in (None, "digits", f"imagefolder:{tmp_path}", f"ImageFolder:{tmp_path}", "mydata:load"):
         check_source(source)
     check_source(f"cifar10:{tmp_path / 'new'}", download=True)

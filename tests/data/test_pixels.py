@@ -156,7 +156,7 @@ def test_a_range_that_the_user_gives(tmp_path):
     folder = write(tmp_path / "set", stored, pillow, ".png")
     given = Preprocessing(input_shape=(1, 16, 16), mean=(0.0,), std=(1.0,), pixel_range=(1000, 2000))
     data = loaded(folder, given)
-    assert "(as given, what lies beyond is cut off)" in data.pixels
+    assert "(as given or kept in the run directory, what lies beyond is cut off)" in data.pixels
     assert np.abs(everything(data) - ((stored - 1000.0) / 1000).clip(0, 1)).max() < 1e-5
     assert data.fingerprint != loaded(folder).fingerprint
 
@@ -430,3 +430,11 @@ def test_ordinary_photographs_need_no_word(tmp_path):
     for suffix in (".png", ".jpg", ".webp", ".bmp"):
         write_images(tmp_path / "set", 6, suffix=suffix)
     assert load_data(f"imagefolder:{tmp_path / 'set'}", preprocessing=COLOUR, samples=12).pixels == ""
+
+
+def test_the_a_of_lab_is_a_colour(tmp_path):
+    for number in range(10):
+        path = tmp_path / f"{number}.tif"
+        Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3) + number).convert("LAB").save(path)
+    data = loaded(f"imagefolder:{tmp_path}", Preprocessing(input_shape=(3, 16, 16), mean=(0.5,) * 3, std=(0.5,) * 3))
+    assert "transparent" not in data.pixels

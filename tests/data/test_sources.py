@@ -53,6 +53,10 @@ def test_evaluation_folder_that_lacks_a_class_keeps_the_labels(tmp_path):
     assert data.evaluation.targets.tolist() == [1, 1, 1]
 
 
+def test_the_kind_of_a_source_in_any_case(two_classes):
+    assert load_data(f"ImageFolder:{two_classes}", preprocessing=COLOUR, samples=16).classes == ("cat", "dog")
+
+
 def test_flat_folder_is_unlabelled(tmp_path):
     write_images(tmp_path, 20)
     data = load_data(f"imagefolder:{tmp_path}", preprocessing=COLOUR, samples=10)
@@ -175,6 +179,7 @@ def test_download_fails_without_a_network(tmp_path, monkeypatch):
 
 
 FACTORY = """
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -200,6 +205,29 @@ def raw(): return [(torch.eye(28, dtype=torch.uint8) * (155 + 10 * i), 0) for i 
 def words(): return [("a picture", 0) for _ in range(10)]
 def labels(): return [(torch.zeros(1, 16, 16), "cat") for _ in range(10)]
 def bare(): return list(tensors(10).tensors[0])
+
+def picture(number): return torch.eye(28, dtype=torch.uint8) * (100 + 10 * number)
+def labelled(*labels): return [(picture(i), label) for i, label in enumerate(labels)]
+def fractions(): return labelled(*[0.5] * 10)
+def rows(): return labelled(*torch.eye(3)[[0, 1, 2] * 3])
+def masks(): return labelled(*[torch.zeros(28, 28, dtype=torch.long)] * 10)
+def boxes(): return labelled(*[{"boxes": torch.zeros(1, 4)}] * 10)
+def singles(): return labelled(*[np.array([1])] * 5, *torch.ones(5, 1), 1.0, True)
+def nones(): return labelled(*[None] * 10)
+def some(): return labelled(0, 1, 0, 1, 0, 1, 0, 1, -1, -1)
+
+class Listed(list):
+    def __init__(self, items, **attributes):
+        super().__init__(items)
+        vars(self).update(attributes)
+
+def retargeted(): return Listed(labelled(*[1, 0] * 5), targets=[0, 1] * 5, classes=["a", "b"])
+def by_mapping(): return Listed(labelled(*[1, 0] * 5), classes={"b": 1, "a": 0})
+def other_classes(): return by_mapping(), Listed(labelled(0, 0), classes=["b"])
+def mixed(): return [(picture(i) if i % 2 else torch.rand(1, 16, 16), 0) for i in range(10)]
+def last(): return [(picture(i)[..., None], 0) for i in range(10)]
+def same_twice(): return (raw(),) * 2
+def copies(): return raw(), raw()
 
 class Stream(IterableDataset):
     def __iter__(self): return iter([])
@@ -258,6 +286,32 @@ def test_factory_without_labels(factory):
 
 
 @pytest.mark.parametrize(
+    ("name", "classes", "found", "said"),
+    [
+        ("singles", (), {1}, ""),
+        ("nones", (), {-1}, ""),
+        ("some", (), None, "2 of 10 samples used have no label"),
+        ("retargeted", (), {0, 1}, "taken for numbers of outputs"),
+        ("by_mapping", ("a", "b"), {0, 1}, ""),
+        ("copies", (), {0}, "10 of the 10 held-out samples of topocompress_test_sets:copies are also among"),
+    ],
+)
+def test_what_is_taken_for_labels(factory, name, classes, found, said):
+    data = load_data(f"{factory}:{name}", preprocessing=GREY, samples=100)
+    assert data.classes == classes
+    assert data.labelled == (found not in (None, {-1}))
+    assert found is None or set(data.calibration.targets.tolist()) == found
+    assert said in "; ".join([data.note, *data.warnings])
+    if name == "retargeted":  # as the items say
+        assert [label for _, label in data.calibration] == [1 - number % 2 for number in data.calibration.indices]
+
+
+@pytest.mark.parametrize("name", ["rows", "masks", "boxes", "fractions"])
+def test_labels_that_nobody_asks_for_may_be_anything(factory, name):
+    assert not load_data(f"{factory}:{name}", preprocessing=GREY, samples=4, unlabelled=True).labelled
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("wrong_channels", r"wrong channels: .*\(3, 16, 16\), and the model takes \(1, 16, 16\)"),
@@ -268,6 +322,14 @@ def test_factory_without_labels(factory):
         ("empty", "0 usable samples"),
         ("words", "is a str"),
         ("labels", "no integer"),
+        ("fractions", "no integer: 0.5"),
+        ("rows", r"no integer: tensor\(\[1"),
+        ("masks", "no integer: tensor"),
+        ("boxes", "no integer: {'boxes'"),
+        ("other_classes", "number classes differently: a, b and b"),
+        ("mixed", "float tensors, which go to the network as they are, and others"),
+        ("last", r"\(28, 28, 1\): its last axis looks like the channels"),
+        ("same_twice", "the same dataset for training and for evaluation"),
         ("stream", "not a dataset"),
         ("nothing", "has no nothing"),
     ],

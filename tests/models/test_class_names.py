@@ -116,3 +116,9 @@ def test_pickled_objects_beside_the_names_are_read_as_data(tmp_path):
 def test_json_of_names_with_quotes(tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(["crow's nest", "ø"]), encoding="utf-8")
     assert read_class_names(tmp_path / "names.json") == ("crow's nest", "ø")
+
+
+def test_a_number_that_is_named_twice(tmp_path):
+    (tmp_path / "names.json").write_text('{"0": "a", "1": "b", "1": "c"}', encoding="utf-8")
+    with pytest.raises(DataError, match="twice"):
+        read_class_names(tmp_path / "names.json")

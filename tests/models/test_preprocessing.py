@@ -133,7 +133,9 @@ def test_another_size_drops_the_resize_but_not_the_interpolation():
         ({"input_size": (1, 2, 3)}, "not possible"),
         ({"resize": 100}, "smaller than the input"),
         ({"mean": [0.1, 0.2]}, "3 input channels"),
-        ({"mean": [float("nan")]}, "does not fit"),
+        ({"mean": [float("nan")]}, "is not possible"),
+        ({"mean": [123.7, 116.3, 103.5]}, "is not possible for images of 0..1"),
+        ({"std": [58.4]}, "is not possible for images of 0..1"),
         ({"std": [0.0]}, "must be above 0"),
     ],
 )

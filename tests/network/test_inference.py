@@ -131,12 +131,16 @@ def test_the_main_output_is_the_output_its_out_entry_or_its_first_tensor():
     assert main_output((TWO, ONE)) is TWO
 
 
+def test_one_number_each_is_one_score_each():
+    assert main_output(torch.tensor([1.0, 2.0])).tolist() == [[1.0], [2.0]]
+
+
 @pytest.mark.parametrize(
     ("output", "text"),
     [
         (None, "returns NoneType without a tensor"),
         ([], "returns list without a tensor"),
-        (torch.zeros(3), r"a tensor of shape \(3,\)"),
+        (torch.zeros(3, dtype=torch.int64), r"a tensor of shape \(3,\)"),
         (torch.tensor(1.0), r"a tensor of shape \(\)"),
     ],
 )

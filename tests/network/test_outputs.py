@@ -15,7 +15,7 @@ NAMES = {
     "detr": ["logits", "boxes"],
     "dataclass": ["logits", "boxes"],
     "two heads": ["colour", "shape"],
-    "tuple": ["0", "1"],
+    "tuple": ["output 0", "output 1"],
 }
 
 
@@ -131,7 +131,7 @@ SIDE_STEPS = 16
 def test_an_output_without_samples_takes_no_part():
     anchors = torch.arange(12.0).reshape(3, 4)
     model = made(lambda: Kind(lambda x: (x.sigmoid(), anchors, x.sum()), 6))
-    assert [each.name for each in outputs_of(model, images(3)).compared] == ["0"]
+    assert [each.name for each in outputs_of(model, images(3)).compared] == ["output 0"]
 
 
 @pytest.mark.parametrize("give", [lambda _: torch.zeros(3, 4), lambda _: "text", lambda x: x.sum(), lambda _: ()])

@@ -101,7 +101,6 @@ def test_a_detector_that_finds_nothing_is_told_of():
         return Predictions(classes=np.empty(0, np.int64), accuracy=None, boxes=found)
 
     assert nothing_found(predictions(boxes(0.1), boxes(0.9))) == ()
-    assert nothing_found(Predictions(classes=np.zeros(3, np.int64), accuracy=None)) == ()
     (sentence,) = nothing_found(predictions(boxes(0.1), boxes()))
     assert sentence.startswith("The original finds nothing (score 0.5 or more) in the 2 held-out images")
 
@@ -118,6 +117,24 @@ def test_a_detector_that_finds_nothing_is_told_of():
 def test_outputs_that_nobody_looked_at_are_named(kind, labels, criterion, said):
     outputs = outputs_of(made(KINDS[kind]), images(3), labels=labels)
     assert list(unseen(outputs, criterion)) == said
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "said"),
+    [
+        ([2, 2, 2], None, "the same class, number 2, for all 3 held-out samples: agreement"),
+        ([2, 2, 2], [0, 1, 2], "the same class, number 2, for all 3 held-out samples: agreement"),
+        ([2, 2, 2], [2, 2, 2], ""),  # there is but one class
+        ([2, 2, 1], None, ""),
+        ([2], None, ""),
+        ([[[0, 0]], [[0, 0]]], None, "for all 2 held-out samples, at every pixel"),
+    ],
+)
+def test_one_class_for_all_samples_is_told_of(classes, labels, said):
+    labels = None if labels is None else np.array(labels)
+    found = nothing_found(Predictions(classes=np.array(classes), accuracy=None, labels=labels))
+    assert len(found) == bool(said)
+    assert said in "".join(found)
 
 
 def test_outputs_that_are_the_same_for_all_samples_are_told_of():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from tests.helpers.colours import colours, paint
+from tests.helpers.colours import Colours, colours, paint
 from tests.helpers.commands import run
 from topocompress.data.loading import NO_CLASSES
 from topocompress.errors import DataError, ModelError
@@ -44,6 +45,11 @@ AS_TEXT = {name: place for place, name in enumerate(sorted(TWELVE))}
         ({f"{part}/{name}": hue for part in ("training", "validation") for name, hue in ABC.items()}, 3, ()),
         ({f"images/{part}/{name}": hue for part in ("train", "val") for name, hue in ABC.items()}, 3, ()),
         ({f"val/{name}": hue for name, hue in ABC.items()}, 3, ()),
+        ({f"{part}/{name}": hue for part in ("train2017", "val2017") for name, hue in ABC.items()}, 3, ()),
+        ({f"{part}/{name}": hue for part in ("training_set", "Test Images") for name, hue in ABC.items()}, 3, ()),
+        ({"testudo": 0, "train_station": 1, "valley": 2}, 3, ()),  # no parts, whatever they begin with
+        ({"e\u0301clair": 1, "u\u0308bung": 0}, 3, ("\u00fcbung", "\u00e9clair", "x")),  # as macOS writes them
+        ({"\uff48en": 1, "stra\u00dfe": 0}, 3, ("strasse", "hen", "x")),
         ({f"{part}/{name}": hue for part in ("val", "TEST") for name, hue in ABC.items()}, 3, ()),
         ({**{f"{part}/{name}": hue for part in ("train", "val") for name, hue in ABC.items()}, "test": 0}, 3, ()),
         ({**{f"train/{name}": hue for name, hue in ABC.items()}, "test": 0}, 3, ()),
@@ -99,7 +105,8 @@ def test_labels_are_set_aside_for_a_network_that_gives_no_scores_of_classes(tmp_
         ({"train/a": 0, "Training/a": 0}, 3, (), "which is for training"),
         ({"a/train": 0, "a/val": 0, "b/train": 1, "b/val": 1, "c/train": 2}, 3, (), "inside a class folder"),
         ({"train/a": 0, "train/c": 2, "test/a": 0, "test/b": 1, "test/c": 2}, 3, (), "lacks: b"),
-        ({"all": 0}, 3, (), "1 classes, the model 3 outputs"),
+        ({"all": 0}, 3, (), "1 class, the model 3 outputs"),
+        ({f"train{number}/a": 0 for number in range(2)}, 3, (), "train0/ and train1/: which is for training"),
     ],
 )
 def test_what_cannot_be_told_is_refused(tmp_path, folders, hues, names, message):
@@ -264,3 +271,97 @@ def test_commands_take_names_from_a_file(tmp_path, monkeypatch, capsys, command)
     assert "--classes FILE" in " ".join(capsys.readouterr().err.split())
     assert run(monkeypatch, *words, "--classes", "names.txt") == 0
     assert "matched to the outputs by name" in " ".join(capsys.readouterr().out.split())
+
+
+def test_links_are_followed(tmp_path):
+    paint(tmp_path / "there", ABC, 3)
+    for name in ABC:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "session").symlink_to(tmp_path / "there" / name)
+    (tmp_path / "photos" / "a" / "back").symlink_to(tmp_path / "photos")  # holds what it lies in
+    found, data = accuracy(tmp_path / "photos", 3)
+    assert found == 1.0
+    assert len(data.calibration) + len(data.train) + len(data.evaluation) == len(list((tmp_path / "there").glob("*/*")))
+
+
+def test_links_to_nothing(tmp_path):
+    paint(tmp_path, ABC, 3)
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert accuracy(tmp_path, 3)[1].skipped == (str(tmp_path / "a" / "gone.png"),)
+    (tmp_path / "aa").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="aa is a link to nothing"):
+        accuracy(tmp_path, 3)
+
+
+def test_two_parts_that_are_one(tmp_path):
+    paint(tmp_path, {f"train/{name}": hue for name, hue in ABC.items()}, 3)
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    with pytest.raises(DataError, match="are the same folder"):
+        accuracy(tmp_path, 3)
+    (tmp_path / "test").unlink()
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
+    _, data = accuracy(tmp_path, 3)
+    assert "are also among those for calibration" in " ".join(data.warnings)
+
+
+@pytest.mark.parametrize(
+    ("folders", "hues", "names", "said"),
+    [
+        (
+            {f"fold_{fold}/{name}": hue for fold in range(3) for name, hue in ABC.items()},
+            3,
+            (),
+            "fold_0/ holds a, b, c",
+        ),
+        ({"animal/cat": 0, "animal/dog": 0, "plant/oak": 1}, 2, (), "animal/ holds cat, dog"),
+        ({"animal/cat": 0, "animal/dog": 0, "plant/oak": 1}, 2, ("animal", "plant"), None),
+        ({f"{name}/images": hue for name, hue in ABC.items()}, 3, (), None),
+        ({**ABC, "a/more": 0, "a/most": 0}, 3, (), None),
+    ],
+)
+def test_class_folders_that_hold_what_may_be_the_classes(tmp_path, folders, hues, names, said):
+    _, data = accuracy(paint(tmp_path, folders, hues), hues, names=names)
+    found = [line for line in data.warnings if "the outer ones" in line]
+    assert len(found) == (said is not None)
+    assert (said or "") in "".join(found)
+
+
+def test_a_list_of_classes_that_lies_beside_them_is_told_of(tmp_path):
+    paint(tmp_path, ABC, 3)
+    (tmp_path / "classes.txt").write_text("c\nb\na\n", encoding="utf-8")
+    (tmp_path / "README.txt").write_text("Photographs.", encoding="utf-8")
+    _, data = accuracy(tmp_path, 3)
+    assert [line for line in data.warnings if "not read" in line] == [
+        f"{tmp_path / 'classes.txt'} is not read; if it names the outputs in their order: --classes "
+        f"{tmp_path / 'classes.txt'}"
+    ]
+    _, data = accuracy(tmp_path, 3, classes=str(tmp_path / "classes.txt"))
+    assert not [line for line in data.warnings if "not read" in line]
+
+
+def test_names_given_in_another_order_than_the_networks_own_are_told_of(tmp_path):
+    paint(tmp_path, ABC, 3)
+    scoring = Scoring(samples=6, classes=("c", "b", "a"))
+    job = open_job(colours(3, ("a", "b", "c")), f"imagefolder:{tmp_path}", scoring=scoring, recovery=Recovery(), seed=0)
+    assert "--classes: c, b, a, where the names that come with the model are a, b, c" in job.loaded.note
+
+
+class OneNumber(Colours):
+    """The number of the hue, (samples,), as classes decided already or as a measured value."""
+
+    whole = True
+
+    def forward(self, images):
+        scores = super().forward(images)
+        return scores.argmax(1) if self.whole else scores[:, 0]
+
+
+@pytest.mark.parametrize(("whole", "reached"), [(True, 1.0), (False, None)])
+def test_outputs_of_one_number_for_each_sample(tmp_path, whole, reached):
+    model = colours(3)
+    model.module.__class__ = OneNumber
+    model.module.whole = whole
+    root = paint(tmp_path, ABC, 3)
+    job = open_job(model, f"imagefolder:{root}", scoring=Scoring(samples=6), recovery=Recovery(), seed=0)
+    assert job.evaluated(job.model, "colours").accuracy == reached
+    assert job.measure == ("accuracy" if whole else "explained_variation")

@@ -27,6 +27,7 @@ def check_source(source: str | None, *, download: bool = False) -> None:
     if source is None or source == "digits":
         return
     name, _, rest = source.partition(":")
+    name = name.lower()
     if name in _ROOTED and rest:
         where = Path(rest).expanduser()
         if not where.is_dir() and not (download and name != "imagefolder"):

@@ -210,8 +210,12 @@ class ForeignSet(SampleSet):
     @property
     def prepares(self) -> bool:
         """Whether its images are prepared, and not finished when they come; told by the first."""
-        first = self.raw(0)
-        return not (isinstance(first, Tensor) and first.is_floating_point())
+        return not self.comes_finished(0)
+
+    def comes_finished(self, index: int) -> bool:
+        """Whether a sample goes to the network as it comes."""
+        raw = self.raw(index)
+        return isinstance(raw, Tensor) and raw.is_floating_point()
 
     def raw(self, index: int) -> Any:
         """The image as it comes."""

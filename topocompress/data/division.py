@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from topocompress.data.datasets import FileImages
+from topocompress.data.datasets import FileImages, SampleSet
 from topocompress.data.sources import Pool
 from topocompress.data.splits import Split, split
 from topocompress.errors import DataError
@@ -15,6 +16,8 @@ CHECK_ALL = 5_000
 """Image folders up to this many files are checked whole, larger ones only where used for calibration or evaluation."""
 FEWEST, FEW = 2, 50
 """Calibration samples without which nothing is done; evaluation samples below which it is said what one is worth."""
+MANY = 0.01
+"""Share of samples that may be in two uses without a word: data sets hold a few images twice."""
 
 
 def divide(
@@ -61,6 +64,30 @@ def divide(
 def _listed(names: Sequence[str], limit: int = 3) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def partly_labelled(samples: SampleSet, parts: Split) -> tuple[str, ...]:
+    """A sentence where labels go unused because some samples have none."""
+    targets = samples.targets[np.concatenate([parts.calibration, parts.evaluation])]
+    without = int((targets < 0).sum())
+    if without in (0, len(targets)):
+        return ()
+    return (
+        f"{without} of {len(targets)} samples used have no label, or one below 0, which means none: labels are not "
+        "used, and accuracy is not measured.",
+    )
+
+
+def overlap(samples: SampleSet, parts: Split, source: str) -> tuple[str, ...]:
+    """A sentence where samples held out are the same as some of those used."""
+    used = {hashlib.sha256(samples.identity(int(index))).digest() for index in parts.calibration}
+    twice = sum(hashlib.sha256(samples.identity(int(index))).digest() in used for index in parts.evaluation)
+    if twice <= MANY * min(len(used), len(parts.evaluation)):
+        return ()
+    return (
+        f"{twice} of the {len(parts.evaluation)} held-out samples of {source} are also among those for calibration: "
+        "what is measured on them is no evidence of how new images will fare.",
+    )
 
 
 def shortage(

@@ -6,27 +6,24 @@ behind it would get other numbers.
 
 from __future__ import annotations
 
-import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from topocompress.data.labels import plain
+from topocompress.data.walking import SUFFIXES, TABLES, UNREAD, folders_in, holds_image, images_in, others_in, walk
 from topocompress.errors import DataError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 TRAINING = ("train", "training", "trn")
 EVALUATION = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")
-"""Names of parts, in any case; of several for evaluation the first is taken."""
+"""Names of parts, in any case, alone or as in ``train2017`` and ``test_set``; of several for evaluation the first is
+taken."""
+_PART = re.compile(rf"({'|'.join((*TRAINING, *EVALUATION))})([\s_-]*(set|data|images?|imgs?|\d+))?")
+_NAMES = re.compile(r"class|label|names|idx|categor", re.IGNORECASE)
+"""What files that name classes are called."""
 
-_UNREAD = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".npy", ".npz", ".dcm", ".exr", ".psd", ".dng"}
-"""Kinds of images that are not read; files of no image lie in many a folder and are not worth a word."""
-_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".xml", ".txt", ".parquet"}
-_JUNK = {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "lost+found"} | {
-    "thumbs.db",
-    "desktop.ini",
-}
 _CLASSES_HINT = "If it is a class, name all classes with --classes FILE, one a line in the order of the outputs"
 
 
@@ -74,14 +71,20 @@ def read_folder(root: Path, known: Sequence[str] = ()) -> Found:
             raise DataError(
                 f"{root} holds no images", hint=f"Accepted: {', '.join(sorted(SUFFIXES))}; flat or a folder per class."
             )
-        return _with(found, notes=notes)
-    return _with(_divided(inner, parts, names), notes=notes)
+    else:
+        found = _divided(inner, parts, names)
+    lists = [path for place in dict.fromkeys((root, inner)) for path in sorted(walk(place, TABLES, deep=False))]
+    lists = [path for path in lists if _NAMES.search(path.stem)] if found.classes and not names else []
+    said = [f"{path} is not read; if it names the outputs in their order: --classes {path}" for path in lists[:1]]
+    return _with(found, notes=notes, warnings=said)
 
 
-def _with(found: Found, *, notes: Sequence[str]) -> Found:
+def _with(found: Found, *, notes: Sequence[str], warnings: Sequence[str]) -> Found:
     used = set(found.labels)
     empty = [name for number, name in enumerate(found.classes) if number not in used]
-    kind = f"{len(found.classes)} class folders" if found.classes else "unlabelled images"
+    kind = (
+        f"{len(found.classes)} class folder{'s' * (len(found.classes) != 1)}" if found.classes else "unlabelled images"
+    )
     missing = [f"without images, and counted as classes: {_listed(empty)}"] if empty else []
     return Found(
         paths=found.paths,
@@ -89,15 +92,15 @@ def _with(found: Found, *, notes: Sequence[str]) -> Found:
         classes=found.classes,
         held_out=found.held_out,
         notes=(kind, *notes, *found.notes, *missing),
-        warnings=found.warnings,
+        warnings=(*found.warnings, *warnings),
     )
 
 
 def _unwrapped(root: Path, names: set[str]) -> Path:
     """The folder inside that holds everything, as unpacked archives and ``images/train/`` have it."""
-    folders = _folders(root)
-    filled = [folder for folder in folders if _holds_image(folder)]
-    if len(filled) != 1 or _images(root, deep=False) or _images(filled[0], deep=False):
+    folders = folders_in(root)
+    filled = [folder for folder in folders if holds_image(folder)]
+    if len(filled) != 1 or images_in(root, deep=False) or images_in(filled[0], deep=False):
         return root
     if plain(filled[0].name) in names or _is_part(filled[0]):
         return root
@@ -106,8 +109,8 @@ def _unwrapped(root: Path, names: set[str]) -> Path:
 
 def _parts(root: Path, names: set[str]) -> list[Path]:
     """The folders that are parts of a set, training first."""
-    filled = [folder for folder in _folders(root) if _holds_image(folder)]
-    named = [folder for folder in _folders(root) if _is_part(folder) and plain(folder.name) not in names]
+    filled = [folder for folder in folders_in(root) if holds_image(folder)]
+    named = [folder for folder in folders_in(root) if _is_part(folder) and plain(folder.name) not in names]
     parts = [folder for folder in named if folder in filled]
     others = [folder.name for folder in filled if folder not in parts]
     if named and others:
@@ -115,17 +118,17 @@ def _parts(root: Path, names: set[str]) -> list[Path]:
             f"{root} holds {named[0].name}/ beside {_listed(others)}: is it a class, or a part of the set?",
             hint=f"{_CLASSES_HINT}; if not, sort class folders into train/ and test/, or give one of the folders.",
         )
-    if parts and (loose := _images(root, deep=False)):
+    if parts and (loose := images_in(root, deep=False)):
         raise DataError(
             f"{root} holds both images ({loose[0].name}, ...) and folders of images ({parts[0].name}, ...)",
             hint="Move the images into one of the folders.",
         )
     order = (*TRAINING, *EVALUATION)
-    return sorted(parts, key=lambda folder: (order.index(folder.name.casefold()), folder.name))
+    return sorted(parts, key=lambda folder: (order.index(_part(folder)), folder.name))
 
 
 def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
-    training = [part for part in parts if part.name.casefold() in TRAINING]
+    training = [part for part in parts if _part(part) in TRAINING]
     others = [part for part in parts if part not in training]
     if len(training) > 1:
         raise DataError(
@@ -148,6 +151,11 @@ def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
     if chosen is None:
         return Found(
             paths=train.paths, labels=train.labels, classes=train.classes, notes=tuple(notes), warnings=tuple(warnings)
+        )
+    if chosen.resolve() == training[0].resolve():
+        raise DataError(
+            f"{chosen} and {training[0]} are the same folder: nothing is held out",
+            hint="Remove one; a fifth of the other is held out then.",
         )
     test = judged[chosen]
     notes.append(f"evaluated on {chosen.name}/")
@@ -174,15 +182,15 @@ def _divided(root: Path, parts: Sequence[Path], names: set[str]) -> Found:
 
 def _scan(root: Path, names: set[str]) -> Found:
     """Images and class folders; labels number the folders in the order of their names as text."""
-    folders, loose = _folders(root), _images(root, deep=False)
-    filled = [folder for folder in folders if _holds_image(folder)]
+    folders, loose = folders_in(root), images_in(root, deep=False)
+    filled = [folder for folder in folders if holds_image(folder)]
     if filled and loose:
         raise DataError(
             f"{root} holds both images ({loose[0].name}, ...) and folders of images ({filled[0].name}, ...)",
             hint="Sort all images into class folders, or put all of them in one folder.",
         )
     if not filled:
-        tables = sorted(path.name for path in _walk(root, _TABLES, deep=False)) if loose else []
+        tables = sorted(path.name for path in walk(root, TABLES, deep=False)) if loose else []
         said = [f"{_listed(tables)} in {root}: not read, labels come from class folders alone."] if tables else []
         return Found(
             paths=tuple(loose),
@@ -197,7 +205,7 @@ def _scan(root: Path, names: set[str]) -> Found:
                 hint="Put train/ and test/ at the top, each with all class folders, or give one folder of them.",
             )
     for folder in folders:  # an empty one is a class whose images are missing; annotations are none
-        if not names and folder not in filled and (stray := next(_others(folder), None)):
+        if not names and folder not in filled and (stray := next(others_in(folder), None)):
             raise DataError(
                 f"{folder} holds no images, but {stray.name}: is it a class?",
                 hint=f"{_CLASSES_HINT}; if not, move it out of {root}.",
@@ -205,67 +213,52 @@ def _scan(root: Path, names: set[str]) -> Found:
     paths: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
-        found = _images(folder, deep=True)
+        found = images_in(folder, deep=True)
         paths += found
         labels += [label] * len(found)
     return Found(
         paths=tuple(paths),
         labels=tuple(labels),
         classes=tuple(folder.name for folder in folders),
-        warnings=_unread(folders, deep=True),
+        warnings=(*_unread(folders, deep=True), *_nested(filled, names)),
+    )
+
+
+def _nested(filled: Sequence[Path], names: set[str]) -> tuple[str, ...]:
+    """A sentence where class folders hold folders that may be the classes."""
+    inside = [[inner.name for inner in folders_in(folder) if holds_image(inner)] for folder in filled]
+    if max(map(len, inside)) < 2 or {plain(folder.name) for folder in filled} <= names:
+        return ()
+    if any(images_in(folder, deep=False) for folder in filled):
+        return ()
+    where = next(number for number, found in enumerate(inside) if len(found) > 1)
+    return (
+        f"Class folders hold folders of images ({filled[where].name}/ holds {_listed(inside[where])}): the outer ones "
+        f"({_listed([folder.name for folder in filled])}) are taken for the classes, as torchvision's ImageFolder "
+        "does. If the inner ones are, give the folder that holds these.",
     )
 
 
 def _unread(folders: Sequence[Path], *, deep: bool) -> tuple[str, ...]:
     """A sentence on images of a kind that is not read."""
-    kinds = Counter(path.suffix.lower() for folder in folders for path in _walk(folder, _UNREAD, deep=deep))
+    kinds = Counter(path.suffix.lower() for folder in folders for path in walk(folder, UNREAD, deep=deep))
     if not kinds:
         return ()
     return (f"Not read: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))} files.",)
 
 
-def _folders(root: Path) -> list[Path]:
-    with os.scandir(root) as entries:  # unlike Path.iterdir it need not look at every file again
-        found = [Path(entry.path) for entry in entries if entry.is_dir()]
-    return sorted(filter(_is_seen, found), key=lambda path: path.name)
-
-
-def _is_seen(path: Path) -> bool:
-    return path.name[0] != "." and path.name.casefold() not in _JUNK
-
-
 def _is_part(folder: Path) -> bool:
-    return folder.name.casefold() in (*TRAINING, *EVALUATION)
+    return bool(_part(folder))
+
+
+def _part(folder: Path) -> str:
+    """Which part of a set a folder is called; empty if none."""
+    found = _PART.fullmatch(folder.name.casefold())
+    return found[1] if found else ""
 
 
 def _parts_inside(folder: Path) -> list[Path]:
-    return [part for part in _folders(folder) if _is_part(part) and _holds_image(part)]
-
-
-def _images(folder: Path, *, deep: bool) -> list[Path]:
-    return sorted(_walk(folder, SUFFIXES, deep=deep))
-
-
-def _others(folder: Path) -> Iterator[Path]:
-    """Files that are no images of any kind."""
-    return (path for path in _walk(folder, None, deep=True) if path.suffix.lower() not in SUFFIXES | _UNREAD)
-
-
-def _walk(folder: Path, suffixes: Set[str] | None, *, deep: bool) -> Iterator[Path]:
-    """Files of these suffixes, or all, in no order; hidden ones and those in hidden folders are left out."""
-    for path in folder.rglob("*") if deep else folder.iterdir():
-        inside = path.relative_to(folder).parents
-        if (
-            (suffixes is None or path.suffix.lower() in suffixes)
-            and _is_seen(path)
-            and path.is_file()
-            and all(_is_seen(parent) for parent in inside if parent.name)
-        ):
-            yield path
-
-
-def _holds_image(folder: Path) -> bool:
-    return next(_walk(folder, SUFFIXES, deep=True), None) is not None
+    return [part for part in folders_in(folder) if _is_part(part) and holds_image(part)]
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

@@ -108,6 +108,15 @@ def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
     if not isinstance(image, Tensor):
         raise DataError(f"{where} is a {type(image).__name__}", hint="Yield a tensor or a PIL image, with its label.")
     if image.dtype == torch.uint8 and image.ndim in {2, 3}:
+        if (
+            image.ndim == 3
+            and image.shape[0] not in (1, 3, preprocessing.input_shape[0])
+            and image.shape[2] in (1, 3, 4)
+        ):
+            raise DataError(
+                f"{where} has the shape {tuple(image.shape)}: its last axis looks like the channels",
+                hint="Yield uint8 (channels, height, width), such as image.permute(2, 0, 1); or PIL images.",
+            )
         return prepare(image if image.ndim == 3 else image[None], preprocessing)
     if not image.is_floating_point():
         raise DataError(

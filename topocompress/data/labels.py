@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +24,11 @@ _NAMED = 5
 
 
 def plain(name: str) -> str:
-    """A class name without what differs between folders and lists of names: case, spaces, hyphens and underscores."""
-    return " ".join(re.sub(r"[\s_-]+", " ", name).casefold().split())
+    """A class name without what differs between folders and lists of names: case, spaces, hyphens and underscores, and
+    how a letter is put together (macOS takes ``é`` for two characters).
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(re.sub(r"[\s_-]+", " ", folded).split())
 
 
 def by_name(own: Sequence[str], used: NDArray[np.bool_], names: Sequence[str], where: str) -> NDArray[np.int64]:
@@ -150,8 +154,8 @@ def check_width(classes: Sequence[str], highest: int, outputs: int, said: str = 
         if all(name.isdecimal() for name in classes) and max(map(int, classes)) < outputs:
             hint = f"Where a class's name is the number of its output, add --classes {BY_NUMBER}. "
         raise DataError(
-            f"the data has {len(classes)} classes, the model {outputs} outputs: which output each class means is not "
-            f"known{behind}",
+            f"the data has {len(classes)} class{'es' * (len(classes) > 1)}, the model {outputs} outputs: which output "
+            f"each class means is not known{behind}",
             hint=hint + OTHERWISE,
         )
     if highest >= outputs:

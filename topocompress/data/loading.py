@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from topocompress.data import labels, sources
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
 from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
-from topocompress.data.division import divide, shortage
+from topocompress.data.division import divide, overlap, partly_labelled, shortage
 from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
@@ -126,6 +126,7 @@ def load_data(
     said = None if classes is None else given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
     name, _, rest = source.partition(":")
+    name = name.lower()
     where = Path(rest).expanduser()
     if source == "digits":
         pool = sources.digits(preprocessing)
@@ -143,14 +144,15 @@ def load_data(
             seen = check_seen(made.calibration, preprocessing, source, ready=True)
             return _noted(without_labels(made) if unlabelled else made, seen)
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
-        pool = sources.foreign(train, test, source, preprocessing)
+        pool = sources.foreign(train, test, source, preprocessing, unlabelled=unlabelled)
     else:
         raise DataError(f"unknown data source {source!r}", hint=advice(source))
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
-    pool = replace(pool, warnings=pool.warnings + few)
+    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
+    pool = replace(pool, warnings=pool.warnings + few + doubts)
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
     return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))

@@ -19,6 +19,8 @@ from topocompress.types import Preprocessing
 
 LOOKED = 100
 """How many samples are looked at where looking means reading them once more."""
+FEW = 20
+"""... and where it means no more than to tell their kind."""
 FAINT = 8 / 255
 """Contrast, in units of black to white, below which hardly anything can be seen."""
 BLANK = 1e-5
@@ -62,6 +64,11 @@ def settle_range(samples: SampleSet, preprocessing: Preprocessing, where: str) -
     if isinstance(samples, FileImages):
         looks: Sequence[Look] = list(samples.looks.values())
     elif isinstance(samples, ForeignSet):
+        if len({samples.comes_finished(index) for index in evenly(len(samples), FEW)}) > 1:
+            raise DataError(
+                f"{where} yields float tensors, which go to the network as they are, and others, which are prepared",
+                hint="Yield one kind: float tensors, uint8 tensors or PIL images.",
+            )
         looks = _looks_at(samples)
     else:
         return preprocessing, ""

@@ -67,7 +67,7 @@ def look(image: Image.Image) -> Look:
     numbers = _deep(image)
     if numbers is not None:
         return _described(image, numbers)
-    transparent = "transparency" in image.info or ("A" in image.mode and image.getchannel("A").getextrema()[0] != 255)
+    transparent = "transparency" in image.info or _see_through(image)
     plain = image if image.mode in _PLAIN else as_rgb(image)
     colour = plain.mode in ("RGB", "RGBA")
     low, high = _extremes(plain.resize((min(plain.width, 64), min(plain.height, 64)), Image.Resampling.NEAREST))
@@ -82,6 +82,11 @@ def look(image: Image.Image) -> Look:
         pages=_pages(image),
         turned=_turned(image),
     )
+
+
+def _see_through(image: Image.Image) -> bool:
+    """Whether any pixel is transparent; in LAB the letter A is a colour."""
+    return "A" in image.getbands() and image.mode != "LAB" and image.getchannel("A").getextrema()[0] != 255
 
 
 def _extremes(image: Image.Image) -> tuple[float, float]:
@@ -150,7 +155,7 @@ def _described(image: Image.Image, numbers: NDArray[Any]) -> Look:
         high=float(numbers.max()),
         stated=stated,
         colour=len(numbers) > 1,
-        transparent="A" in image.mode and image.getchannel("A").getextrema()[0] != 255,
+        transparent=_see_through(image),
         pages=_pages(image),
         turned=_turned(image),
     )

@@ -105,7 +105,7 @@ def decided(looks: Sequence[Look], given: PixelRange | None, where: str) -> tupl
     low, high = given or guessed(deep)
     seen = min(entry.low for entry in deep), max(entry.high for entry in deep)
     count = "all images" if len(deep) == len(looks) else f"{len(deep)} of {len(looks)} images"
-    how = "as given" if given is not None else "another range: --pixel-range LOW,HIGH"
+    how = "as given or kept in the run directory" if given is not None else "another range: --pixel-range LOW,HIGH"
     cut = ", what lies beyond is cut off" if seen[0] < low or seen[1] > high else ""
     words.append(
         f"{count} have more than 8 bits a sample, values {seen[0]:.4g}..{seen[1]:.4g} seen: "

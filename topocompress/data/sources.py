@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from topocompress.data.folders import read_folder
 from topocompress.data.images import finished
 from topocompress.data.splits import Indices
 from topocompress.errors import DataError
+from topocompress.models.class_names import ordered_names
 from topocompress.types import Augmentation, Preprocessing
 
+_COMPARED, _SHOWN = 20, 60
+"""Items whose labels are held against a dataset's ``targets``; characters of a label that a message shows."""
 DIGITS_SEED = 0
 """The digits are always divided in the same way, or the shipped network would be judged on what it was trained on."""
 
@@ -133,27 +136,50 @@ def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] 
     )
 
 
-def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing) -> Pool:
+def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool = False) -> Pool:
     """Datasets of the caller's own: one, of which a fifth is held out, or one for training and one for evaluation.
 
     Where they have no ``classes``, their labels are numbers of outputs.
 
+    Args:
+        train: A dataset.
+        test: Another, or ``None``.
+        name: For messages.
+        preprocessing: What the model expects.
+        unlabelled: Do not look at labels, whatever they are.
+
     Raises:
-        DataError: Not a map-style dataset, or its labels are no integers.
+        DataError: Not a map-style dataset, its labels are no integers, or those of one mean other classes than those
+            of the other.
     """
     parts = [train] if test is None else [train, test]
+    if test is train:
+        raise DataError(
+            f"{name} gives the same dataset for training and for evaluation",
+            hint="Return it alone: a fifth of it is held out then.",
+        )
     labels: list[int] = []
+    classes, others = _classes(train), _classes(test)
+    if classes and others and classes != others:
+        raise DataError(
+            f"{name}: the datasets for training and evaluation number classes differently: {_listed(classes)} and "
+            f"{_listed(others)}",
+            hint="Give both the same classes in the same order.",
+        )
+    note = ""
     for part in parts:
         if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
             raise DataError(
                 f"{name} is a {type(part).__name__}, not a dataset with len() and [i]",
                 hint="Return a torch Dataset, (train, test), or a topocompress.data.loading.Data.",
             )
-        labels += _labels(part, name)
+        found, known = ([-1] * len(part), True) if unlabelled else _labels(part, name)
+        labels += found
+        if not known:  # as target_transform does it
+            classes, note = (), "labels as its items have them, not its targets: taken for numbers of outputs"
     samples = ForeignSet(part if test is None else _Joined(train, test), labels, name=name, preprocessing=preprocessing)
     held_out = None if test is None else np.arange(len(train), len(samples), dtype=np.intp)
-    classes = tuple(str(name) for name in getattr(train, "classes", ()))
-    return Pool(samples=samples, classes=classes, held_out=held_out)
+    return Pool(samples=samples, classes=() if unlabelled else classes, held_out=held_out, note=note)
 
 
 class _Joined:
@@ -164,19 +190,50 @@ class _Joined:
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
-def _labels(dataset: Any, name: str) -> list[int]:
-    """Labels from ``targets`` where the dataset has them, else from every item; -1 for items without."""
-    found = getattr(dataset, "targets", None)
-    if found is None or len(found) != len(dataset):
-        items = (dataset[index] for index in range(len(dataset)))
-        found = [item[1] if isinstance(item, tuple | list) and len(item) > 1 else -1 for item in items]
+def _classes(dataset: Any) -> tuple[str, ...]:
+    """Class names by label; none where the dataset has none that can be read so."""
+    found = getattr(dataset, "classes", ())
+    if isinstance(found, Mapping):
+        return ordered_names(found) or ()
+    return () if isinstance(found, str) or not isinstance(found, Iterable) else tuple(map(str, found))
+
+
+def _labels(dataset: Any, name: str) -> tuple[list[int], bool]:
+    """Labels from ``targets`` where the dataset has them and its items the same, else from every item.
+
+    Returns:
+        -1 for items without; and whether they are what ``targets``, if there is such a thing, says.
+    """
+    count, found = len(dataset), getattr(dataset, "targets", None)
+    if found is not None and len(found) == count:
+        numbers = [_number(label, name) for label in found]
+        some = range(0, count, max(1, count // _COMPARED))
+        if all(_number(_label(dataset[index]), name) == numbers[index] for index in some):
+            return numbers, True
+    return [_number(_label(dataset[index]), name) for index in range(count)], found is None
+
+
+def _label(item: Any) -> Any:
+    return item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
+
+
+def _number(label: Any, name: str) -> int:
     try:
-        numbers = [int(label) for label in found]
-    except (TypeError, ValueError) as error:
+        value = label.item() if hasattr(label, "item") else label
+        number = -1 if value is None else int(value)
+        whole = value is None or number == float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        whole = False
+    if not whole:
         raise DataError(
-            f"{name} has a label that is no integer: {error}", hint="Yield (image, class number)."
-        ) from error
-    return numbers
+            f"{name} has a label that is no integer: {' '.join(repr(label).split())[:_SHOWN]}",
+            hint="Yield (image, class number); or add --unlabelled, which compares outputs with the original's.",
+        )
+    return number
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def check_fits(dataset: Any, preprocessing: Preprocessing, name: str) -> None:

@@ -30,7 +30,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         raise DataError(f"cannot read the class names {path}: {reason}", hint=_FORMS) from error
     if text.lstrip()[:1] in ("[", "{"):
         try:
-            names = _names(json.loads(text))
+            names = ordered_names(json.loads(text, object_pairs_hook=_once))
         except ValueError as error:
             raise DataError(f"{path} is not valid JSON: {error}", hint=_FORMS) from error
         if names is None:
@@ -80,7 +80,7 @@ def names_beside(contents: Any, outputs: int) -> tuple[str, ...]:
     for place in (contents, *(contents.get(key) for key in _INSIDE)):
         if isinstance(place, Mapping):
             for key, value in place.items():
-                names = _names(value) if str(key).lower() in _KEYS else None
+                names = ordered_names(value) if str(key).lower() in _KEYS else None
                 if names is not None and len(names) == outputs:
                     return names
     return ()
@@ -97,7 +97,20 @@ def imagenet_classes() -> tuple[str, ...]:
     return imagenet_synsets()
 
 
-def _names(value: Any) -> tuple[str, ...] | None:
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose keys stands there once; others would be lost.
+
+    Raises:
+        ValueError: One stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def ordered_names(value: Any) -> tuple[str, ...] | None:
+    """Names in the order of their numbers, from a list, ``{name: number}`` or ``{number: name}``; else ``None``."""
     if isinstance(value, Mapping):
         pairs = list(value.items())
         if all(isinstance(name, str) and isinstance(number, int) for name, number in pairs):

@@ -173,10 +173,15 @@ def _per_channel(what: str, values: Sequence[float], channels: int) -> tuple[flo
     numbers = tuple(float(value) for value in values)
     if len(numbers) == 1:
         numbers *= channels
-    if len(numbers) != channels or not all(math.isfinite(value) for value in numbers):
+    if len(numbers) != channels:
         raise ModelError(
             f"{what} {tuple(values)} does not fit a model with {channels} input channels",
             hint=f"Give one number, or {channels}.",
+        )
+    if not all(math.isfinite(value) for value in numbers) or max(numbers) > 1:
+        raise ModelError(
+            f"{what} {tuple(values)} is not possible for images of 0..1",
+            hint="Units are those of the 0..1 range: divide numbers for 0..255 by 255.",
         )
     return numbers
 

@@ -93,7 +93,7 @@ def main_output(output: Any) -> Tensor:
     """The tensor that carries the class scores: the output itself, its ``out`` entry, or its first tensor.
 
     Returns:
-        (samples, classes) or (samples, classes, h, w).
+        (samples, classes) or (samples, classes, h, w); (samples, 1) of one number each.
 
     Raises:
         ModelError: No tensor among the outputs, or one without a class axis.
@@ -101,6 +101,8 @@ def main_output(output: Any) -> Tensor:
     if isinstance(output, Mapping) and isinstance(output.get("out"), Tensor):
         output = output["out"]
     tensors = all_outputs(output)
+    if tensors and tensors[0].ndim == 1 and tensors[0].is_floating_point():
+        return tensors[0][:, None]
     if not tensors or tensors[0].ndim < 2:
         found = (
             f"a tensor of shape {tuple(tensors[0].shape)}" if tensors else f"{type(output).__name__} without a tensor"

@@ -115,7 +115,7 @@ def outputs_of(
         return Outputs(measure="agreement", compared=(), what=what)
     pairs = named_outputs(two)
     found = [
-        Output(index=index, name=name, axis=axis)
+        Output(index=index, name=f"output {name}" if name[:1].isdigit() else name, axis=axis)
         for index, ((name, small), (_, large)) in enumerate(zip(pairs, named_outputs(three), strict=False))
         if (axis := _sample_axis(small, large)) is not None
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from topocompress.criteria.base import Criterion, GradientCriterion
 from topocompress.deploy.measurement import Predictions
 from topocompress.network.detectors import SCORE
@@ -22,6 +24,15 @@ def nothing_found(original: Predictions) -> tuple[str, ...]:
         )
         return (
             f"{which} for all held-out samples: there is no variation to explain, and likeness to it says nothing.",
+        )
+    if original.boxes is None and original.values is None and original.classes.size > 1:
+        told = original.labels is None or len(np.unique(original.labels[original.labels >= 0])) > 1
+        if not told or (original.classes != original.classes.flat[0]).any():
+            return ()
+        where = f"{len(original.classes)} held-out samples" + (", at every pixel" if original.classes.ndim > 1 else "")
+        return (
+            f"The original gives the same class, number {original.classes.flat[0]}, for all {where}: agreement with it "
+            "says little. Are inputs prepared as in training?",
         )
     if original.boxes is None or any(len(each.certain().scores) for each in original.boxes):
         return ()

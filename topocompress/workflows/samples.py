@@ -62,7 +62,13 @@ def open_data(
                 f"--classes names {len(said)} classes, and the model has {outputs} outputs",
                 hint="Name every output once, in their order.",
             )
-        loaded = replace(loaded, classes=said)
+        note = loaded.note
+        if loaded.classes and [plain(name) for name in loaded.classes] != [plain(name) for name in said]:
+            own, given = (", ".join(names[:5]) for names in (loaded.classes, said))
+            note = "; ".join(
+                filter(None, (note, f"--classes: {given}, where the names that come with the model are {own}"))
+            )
+        loaded = replace(loaded, classes=said, note=note)
     if not isinstance(data, Data):
         # What gives no class per image has its labels left out below; by which names, is of no interest.
         names = said or loaded.classes or None if outputs is not None else said or BY_ORDER
