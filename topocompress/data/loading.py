@@ -125,6 +125,7 @@ def load_data(
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
     said = None if classes is None else given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
+    source = str(source)  # of a path it is said what to write
     name, _, rest = source.partition(":")
     name = name.lower()
     where = Path(rest).expanduser()
