@@ -231,5 +231,6 @@ def lively(model: nn.Module) -> nn.Module:
         for name, parameter in twin.named_parameters():
             if name in dead and parameter.is_floating_point():
                 noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(0.1 * noise / max(1.0, parameter[0].numel()) ** 0.5)
+                inputs = parameter[0].numel() if parameter.ndim else 1
+                parameter.copy_(0.1 * noise / max(1.0, inputs) ** 0.5)
     return twin
