@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch_pruning as tp
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -17,7 +18,7 @@ def readers(model: nn.Module) -> dict[str, Reader]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Reader)}
 
 
-def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, group: tp.Group) -> None:
+def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, group: Any) -> None:
     """In the unpruned network, let no layer read the channels that go.
 
     Channels already pruned from the graph shift the indices of those still there, so ``left`` remembers which of its
@@ -27,7 +28,7 @@ def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, gro
         modules: The :func:`readers` of the unpruned network, changed in place.
         left: Layer → the inputs it still has, in the unpruned network's numbers; changed in place.
         part: Where the group was found.
-        group: What is about to be pruned.
+        group: What is about to be pruned, as torch-pruning has it.
     """
     for dep, idxs in group.items:
         module = dep.target.module

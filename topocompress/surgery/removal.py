@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -14,7 +13,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
-from topocompress.dependencies.tracing import Part, trace_parts
+from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.batchnorm import named_statistics
@@ -136,7 +135,8 @@ def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dic
 
 def _numbers(layer: Any) -> Tensor:
     """(outputs,) the numbers that were put in place of the weights."""
-    first = layer.weight.detach().flatten(2)[..., 0] if layer.weight.ndim > 2 else layer.weight.detach()
+    weight: Tensor = layer.weight.detach()
+    first = weight.flatten(2)[..., 0] if weight.ndim > 2 else weight
     if isinstance(layer, _ConvTransposeNd):
         return first[:: max(1, len(first) // layer.groups)].flatten().round().long()
     return first[:, 0].round().long()
