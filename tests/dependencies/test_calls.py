@@ -10,6 +10,7 @@ from tests.helpers.living_nets import (
     EvaluatedOnly,
     OnBrightImages,
     OnOneImage,
+    OnSeveralImages,
     SharedHead,
     TrainedAuxiliary,
     Uncalled,
@@ -43,6 +44,7 @@ def test_one_run_is_enough_for_most_networks(kind):
         (EitherOr, [EVAL, TRAIN]),
         (Dropped, [EVAL]),
         (OnBrightImages, [EVAL, (False, False)]),
+        (OnSeveralImages, [EVAL, (False, False)]),
     ],
 )
 def test_what_only_a_mode_or_some_images_call_is_seen(kind, runs):

@@ -169,6 +169,15 @@ class OnBrightImages(_Two):
         return self.main(x) + self.aux(x) if bright else self.main(x)
 
 
+class OnSeveralImages(_Two):
+    """Its auxiliary layers are called on more than one image at once."""
+
+    def forward(self, x):
+        several = len(x) > 1
+        x = F.relu(self.first(x))
+        return self.main(x) + self.aux(x) if several else self.main(x)
+
+
 class SharedHead(nn.Module):
     """In training its head reads another layer, too."""
 
@@ -190,6 +199,7 @@ READ_AT_TIMES = (
     Dropped,
     DroppedAlways,
     OnBrightImages,
+    OnSeveralImages,
 )
 
 

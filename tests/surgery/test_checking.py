@@ -68,6 +68,8 @@ RIGHT = {
 }
 WRONG = {
     "flip": (flip, {}),
+    "flip of more than one image": (lambda x: x.flip(1) if len(x) > 1 else x, {}),
+    "flip of more than one image, beside 300": (lambda x: x.flip(1) if len(x) > 1 else x, {"offset": 300.0}),
     "flip beside 300": (flip, {"offset": 300.0}),
     "flip, small beside 300": (flip, {"offset": 300.0, "scale": 1e-4}),
     "flip, small beside 100 000": (flip, {"offset": 1e5, "scale": 1e-3}),

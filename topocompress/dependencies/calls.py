@@ -80,11 +80,12 @@ def _both(example: Tensor, usual: Counter[str], trained: Counter[str]) -> list[R
 
 
 def _images(example: Tensor) -> Iterator[Tensor]:
-    """Images that send a network different ways: none, noise, and noise about a bright and a dark grey."""
+    """Images that send a network different ways: none, noise, noise about a bright and a dark grey, and two at once."""
     yield torch.zeros_like(example)
     noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     for strength, grey in ((1.0, 0.0), (0.1, 2.0), (0.1, -2.0), (10.0, 0.0)):
         yield strength * noise + grey
+    yield torch.cat([noise, -noise])
 
 
 def _tried(model: nn.Module, run: Run) -> Counter[str]:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
+from topocompress.models.checkpoints import check_dense
 from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
+from topocompress.network.copying import copied
 from topocompress.types import Architecture
 
 BUILTIN = {"digits": DigitsNet}
@@ -91,7 +93,8 @@ def build(architecture: Architecture) -> nn.Module:
                     f"{name} returned {type(module).__name__}, not a torch.nn.Module",
                     hint="The factory must return the network itself.",
                 )
-            return module.eval()
+            check_dense(module.state_dict(), name)
+            return copied(module).eval()  # it may give the same network every time
         name = spelled(architecture)
         check_name(name)
         try:

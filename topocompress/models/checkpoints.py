@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from topocompress.errors import ModelError
 from topocompress.models.contents import Checkpoint, find_weights
@@ -18,6 +19,8 @@ from topocompress.models.files import BROKEN_HINT, check_file
 from topocompress.models.pickle_survey import foreign_names, survey
 from topocompress.models.pickles import read_inert
 from topocompress.models.shards import index_in, read_index
+
+_EXTRA = "_extra_state"
 
 
 def read_checkpoint(
@@ -67,13 +70,25 @@ def _merged(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     return checkpoint.candidates[0].state
 
 
-def check_dense(state: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights that are quantised or sparse.
+def check_dense(state: Mapping[str, Any], where: str) -> None:
+    """Refuse weights that are quantised or sparse, or have no values.
 
     Raises:
         ModelError: Names the first such tensor.
     """
     for name, tensor in state.items():
+        if is_lazy(tensor) or (isinstance(tensor, Tensor) and tensor.is_meta):
+            raise ModelError(
+                f"{where}: {name} has no values yet: it is on the meta device, or of a lazy layer",
+                hint="Build the network on the CPU, its layers with the number of input channels.",
+            )
+        if not isinstance(tensor, Tensor):
+            if name.endswith(_EXTRA):
+                continue
+            raise ModelError(
+                f"{where}: {name} is a {type(tensor).__name__}, as in quantised networks, which cannot be pruned",
+                hint="Use the float32 network.",
+            )
         if tensor.is_quantized or tensor.layout != torch.strided:
             kind = "quantised" if tensor.is_quantized else "sparse"
             raise ModelError(
@@ -88,7 +103,7 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
         ModelError: Names the first such tensor.
     """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             count = int((~torch.isfinite(tensor)).sum())
             raise ModelError(
                 f"{where}: {name} {tuple(tensor.shape)} holds {count} values that are NaN or Inf",

@@ -34,6 +34,7 @@ from topocompress.models.preprocessing import (
     overridden,
     published_preprocessing,
 )
+from topocompress.models.rebuilding import check_rebuilt
 from topocompress.models.sources import check_source, untrained
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
 from topocompress.types import Architecture, PixelRange, Preprocessing, PruningPlan
@@ -144,6 +145,7 @@ def load_model(
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
     outputs = check_runs(loaded.module, preprocessing, text, own=is_own(loaded.architecture))
+    check_rebuilt(loaded.module, loaded.architecture, preprocessing)
     if not loaded.classes and outputs is not None and opened:
         loaded = replace(loaded, classes=names_beside(opened[0].contents, outputs))
     set_by_user = [

@@ -63,7 +63,8 @@ class Yardstick:
 
     Args:
         model: The network; left as it was.
-        example: (1, C, H, W) input on the model's device. Noise of its strength is a second one.
+        example: (1, C, H, W) input on the model's device. Noise of its strength is a second one, both in one batch a
+            third, since a network may compute otherwise what it gets more than one of.
         others: Further inputs; those on which the model does not run, or not steadily, are left out.
 
     Attributes:
@@ -85,7 +86,8 @@ class Yardstick:
         trained = [run for run in self.explored.runs if run.training] or [Run(example, training=True)]
         more = [run for run in self.explored.runs if not run.training and run.inputs is not example]
         self._runs: list[tuple[Run, list[Output]]] = []
-        for run in (Run(example), Run(strength * noise), *map(Run, others), *more, *trained):
+        both = torch.cat([example, strength * noise])
+        for run in (Run(example), Run(strength * noise), Run(both), *map(Run, others), *more, *trained):
             self._add(model, run, needed=run.inputs is example and not run.training)
         self._see_variation()
 
@@ -133,6 +135,10 @@ class Yardstick:
                 if one.whole.shape == two.whole.shape:
                     two.varies = _largest(one.whole - two.whole)
                     one.varies = max(one.varies, two.varies)
+        for _, outputs in self._runs[1:]:
+            for one, two in zip(first, outputs, strict=False):
+                if one.whole.shape[:1] != two.whole.shape[:1] and one.whole.shape[1:] == two.whole.shape[1:]:
+                    two.varies = one.varies  # of more samples at once
 
     def shapes(self) -> list[list[tuple[int, ...]]]:
         """The shapes of all outputs, run by run."""
@@ -225,5 +231,6 @@ def lively(model: nn.Module) -> nn.Module:
         for name, parameter in twin.named_parameters():
             if name in dead and parameter.is_floating_point():
                 noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(0.1 * noise / max(1.0, parameter[0].numel()) ** 0.5)
+                inputs = parameter[0].numel() if parameter.ndim else 1
+                parameter.copy_(0.1 * noise / max(1.0, inputs) ** 0.5)
     return twin

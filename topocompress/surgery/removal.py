@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -14,7 +13,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
-from topocompress.dependencies.tracing import Part, trace_parts
+from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.batchnorm import named_statistics
@@ -22,6 +21,8 @@ from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line
 from topocompress.surgery.checking import Difference, Yardstick
+from topocompress.surgery.masking import Reader, mask, readers
+from topocompress.surgery.parameters import parameters_of, settle
 from topocompress.surgery.statistics import Chosen, copies, overwrite
 from topocompress.types import GroupPlan, PruningPlan
 
@@ -118,16 +119,27 @@ def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> di
 def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
     """Convolution or linear layer → (outputs,) which of its outputs stay under a plan; the model is not changed."""
     numbered = copied(model)
-    axes: dict[str, int] = {}
+    names: list[str] = []
     for name, module in numbered.named_modules():
         if isinstance(module, nn.Linear | _ConvNd) and isinstance(module.weight, nn.Parameter):
-            axis = axes[name] = 1 if isinstance(module, _ConvTransposeNd) else 0
-            numbers = torch.arange(float(module.weight.shape[axis])).to(module.weight)
-            shape = [-1 if dim == axis else 1 for dim in range(module.weight.ndim)]
-            module.weight.data = numbers.view(shape).expand_as(module.weight).contiguous()
+            weight, numbers = module.weight, torch.arange(len(module.weight))[:, None]
+            if isinstance(module, _ConvTransposeNd):  # (inputs, outputs of a group, ...)
+                block = numbers // (len(weight) // module.groups)
+                numbers = block * weight.shape[1] + torch.arange(weight.shape[1])
+            shape = (*numbers.shape, *[1] * (weight.ndim - 2))
+            weight.data = numbers.to(weight).view(shape).expand_as(weight).contiguous()
+            names.append(name)
     smaller: dict[str, Any] = dict(replay(numbered, plan, example=example).named_modules())
-    found = {name: smaller[name].weight.detach() for name in axes if name in smaller}
-    return {name: weight.movedim(axes[name], 0).flatten(1)[:, 0].round().long() for name, weight in found.items()}
+    return {name: _numbers(smaller[name]) for name in names if name in smaller}
+
+
+def _numbers(layer: Any) -> Tensor:
+    """(outputs,) the numbers that were put in place of the weights."""
+    weight: Tensor = layer.weight.detach()
+    first = weight.flatten(2)[..., 0] if weight.ndim > 2 else weight
+    if isinstance(layer, _ConvTransposeNd):
+        return first[:: max(1, len(first) // layer.groups)].flatten().round().long()
+    return first[:, 0].round().long()
 
 
 def _remove(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> nn.Module:
@@ -151,10 +163,10 @@ def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
 def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explored: Explored) -> None:
     """Remove the channels from one copy in place; in the other let nobody read them."""
     removed = [entry for entry in plan.groups if entry.remove]
-    required = {name: parameter.requires_grad for name, parameter in smaller.named_parameters()}
+    before = parameters_of(smaller)
     layers, heads = _layers(smaller), attention_heads(smaller)
     parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
-    unread, left = _layers(masked) if masked else {}, dict[str, list[int]]()
+    unread, left = readers(masked) if masked else {}, dict[str, list[int]]()
     for entry in removed:
         if entry.part in heads:
             _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
@@ -165,7 +177,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
             raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
         try:
             if unread:
-                _mask(unread, left, parts[entry.part], group)
+                mask(unread, left, parts[entry.part], group)
             group.prune()
         except IndexError as error:
             raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
@@ -173,9 +185,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
             raise SurgeryError(
                 f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
             ) from error
-    for name, parameter in smaller.named_parameters():
-        parameter.requires_grad_(required[name])
-        parameter.grad = None
+    settle(smaller, before)
 
 
 def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
@@ -188,7 +198,7 @@ def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
             )
 
 
-def _remove_heads(attention: HeadAttention, unread: _Layer | None, entry: GroupPlan) -> None:
+def _remove_heads(attention: HeadAttention, unread: Reader | None, entry: GroupPlan) -> None:
     """Remove heads, and in the unpruned network, if there is one, let the projection after them not read them."""
     channels = [attention.head_channels(head) for head in range(attention.num_heads)]
     gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
@@ -201,29 +211,6 @@ def _remove_heads(attention: HeadAttention, unread: _Layer | None, entry: GroupP
 
 def _layers(model: nn.Module) -> dict[str, _Layer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
-
-
-def _mask(modules: dict[str, _Layer], left: dict[str, list[int]], part: Part, group: tp.Group) -> None:
-    """In the unpruned network, let no layer read the channels that go.
-
-    Channels already pruned from the graph shift the indices of those still there, so ``left`` remembers which of its
-    original inputs each layer still has.
-    """
-    for dep, idxs in group.items:
-        module = dep.target.module
-        if part.graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (nn.Conv2d, nn.Linear)):
-            continue
-        name = ".".join(filter(None, (part.name, part.graph._module2name[module])))
-        twin = modules[name]
-        before = left.setdefault(name, list(range(width_of(twin, out=False))))
-        gone = {before[index] for index in idxs}
-        left[name] = [index for index in before if index not in gone]
-        groups = twin.groups if isinstance(twin, nn.Conv2d) else 1
-        rows, columns = twin.weight.shape[0] // groups, twin.weight.shape[1]
-        with torch.no_grad():
-            for index in gone:
-                block = index // columns  # the convolution group that reads this input
-                twin.weight[block * rows : (block + 1) * rows, index % columns] = 0
 
 
 def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:

@@ -179,7 +179,7 @@ def _original(
         )
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=architecture.options)
-        return copied(build(named)), named
+        return build(named), named
     try:
         inspect.signature(arch).bind(**architecture.options)
     except (TypeError, ValueError):  # it has the arguments already, as a lambda may
