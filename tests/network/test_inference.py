@@ -2,12 +2,14 @@ from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from topocompress.errors import ModelError
 from topocompress.network.inference import (
     all_outputs,
     batch_parts,
+    check_steady,
     device_of,
     evaluating,
     first_line,
@@ -165,3 +167,47 @@ def test_the_first_line_of_an_error_or_else_its_type():
     assert first_line(ValueError("\n  first  \nsecond")) == "first"
     assert first_line(ValueError()) == "ValueError"
     assert first_line(ValueError(" \n ")) == "ValueError"
+
+
+class Odd(nn.Module):
+    """A network that does something of its own to its inputs, knowing how often it has run."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.run, self.calls = run, 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return {"out": inputs.mean(0), "other": self.run(inputs, self.calls)}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x, _: F.dropout(x),
+        lambda x, _: x + torch.rand(()),
+        lambda x, _: x[:, torch.randperm(x.shape[1])],
+        lambda x, calls: x * calls,
+        lambda x, calls: x[: 1 + calls],
+    ],
+)
+def test_what_computes_something_else_each_time_is_refused(run):
+    state = torch.random.get_rng_state()
+    with pytest.raises(ModelError, match="something else each time") as caught:
+        check_steady(Odd(run), torch.arange(60.0).reshape(5, 12))
+    assert "self.training" in caught.value.hint
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x, _: F.dropout(x, training=False),
+        lambda x, calls: x + 1e-6 * calls,  # rounding, as where sums run in another order
+        lambda x, _: x / 0,
+        lambda x, _: x.long(),
+        lambda x, _: x[:0],
+    ],
+)
+def test_rounding_is_no_chance(run):
+    check_steady(Odd(run), torch.arange(60.0).reshape(5, 12))

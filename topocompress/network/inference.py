@@ -58,6 +58,24 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
         ) from error
 
 
+def check_steady(model: nn.Module, inputs: Tensor) -> None:
+    """Refuse a network that computes something else each time: nothing could be held against what it gave before.
+
+    Raises:
+        ModelError: Two runs on the same inputs differ by more than rounding, or the inputs are not accepted.
+    """
+    with evaluating(model) as device:
+        first, second = (all_outputs(run_forward(model, inputs.to(device))) for _ in range(2))
+    for one, other in zip(first, second, strict=False):
+        finite = one[one.isfinite()].abs()
+        size = float(finite.max()) if finite.numel() else 0.0
+        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-3, atol=1e-4 * size, equal_nan=True):
+            raise ModelError(
+                "the network computes something else each time it is run, on the same inputs and in evaluation mode",
+                hint="It draws random numbers or counts its calls: let it do so only in training (self.training).",
+            )
+
+
 def all_outputs(output: Any) -> list[Tensor]:
     """Every tensor in a model's output, in the order in which it is returned; see :func:`named_outputs`."""
     return [tensor for _, tensor in named_outputs(output)]

@@ -22,7 +22,7 @@ from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
 from topocompress.network.capture import Batches
-from topocompress.network.inference import device_of, sample_count
+from topocompress.network.inference import check_steady, device_of, sample_count
 from topocompress.network.outputs import Outputs
 from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.files import is_run
@@ -232,6 +232,7 @@ def open_job(
         odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
         data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
+    check_steady(job.model, job.example)
     if job.removal.max_accuracy_drop is not None and not job.data.labelled:
         raise no_accuracy(job.data)
     job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
