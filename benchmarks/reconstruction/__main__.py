@@ -70,7 +70,10 @@ def main() -> None:
 
 
 def cost(name: str) -> dict[str, float]:
-    """Processor seconds of reconstruction with half of every layer gone, in bare forward passes."""
+    """Processor seconds of reconstruction with half of every layer gone, in bare forward passes over all samples.
+
+    With how many of them fitted into memory side by side: it is those that layers are fitted to.
+    """
     batches = images_at_224(None, SAMPLES, batch=50)
     model = untrained(name, batches)
     example = batches[0][0][:1]
@@ -84,8 +87,9 @@ def cost(name: str) -> dict[str, float]:
                 run_forward(model, images)
 
     bare = min(_seconds(forward) for _ in range(2))
-    spent = _seconds(lambda: reconstruct(smaller, model, chosen, batches))
-    return {"forward passes": round(spent / bare, 2)}
+    used: list[int] = []
+    spent = _seconds(lambda: used.append(reconstruct(smaller, model, chosen, batches).samples))
+    return {"forward passes": round(spent / bare, 2), "samples": used[0]}
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -57,7 +57,7 @@ def table(rows: Mapping[str, Any]) -> str:
             ranks = ", ".join(f"`{name}` {rank:+.2f}" for name, rank in sorted(row.items(), key=lambda each: -each[1]))
             lines += [f"Rank correlation with the loss of one filter, {key.removeprefix('ranks ')}: {ranks}.", ""]
     costs = [
-        f"{key.removeprefix('cost ')} {row['forward passes']:.1f}"
+        f"{key.removeprefix('cost ')} {row['forward passes']:.1f} (fitted to {row['samples']} of them)"
         for key, row in rows.items()
         if key.startswith("cost ")
     ]

@@ -10,7 +10,7 @@ def row(repaired, settled=None):
 
 
 ROWS = {
-    "cost resnet18": {"forward passes": 4.25},
+    "cost resnet18": {"forward passes": 4.25, "samples": 100},
     "machine": {},
     "original net": {"accuracy": 0.91, "macs": 5},
     "net l1 0 0.25": row(0.8, 0.6),
@@ -38,7 +38,7 @@ def test_the_table_has_a_row_a_criterion_and_a_column_a_ratio():
         "| `l1`, tuned for 2 epochs |  | 85.0 |",
         "| Torch-Pruning, GroupTaylor |  | 40.0 |",
         "",
-        "Cost, in bare forward passes over the samples: resnet18 4.2.",
+        "Cost, in bare forward passes over the samples: resnet18 4.2 (fitted to 100 of them).",
     ]
 
 
