@@ -188,11 +188,6 @@ def test_fewer_classes_than_outputs(outputs):
     assert "--classes by-number" in caught.value.hint
 
 
-def test_one_output_tells_no_classes_apart():
-    with pytest.raises(DataError, match="single output"):
-        check_classes(finished(("a",)), 1)
-
-
 def test_more_classes_than_outputs():
     data = load_data("digits", preprocessing=GREY, samples=50)
     with pytest.raises(DataError, match="the data has 10 classes, the model 9 outputs") as caught:

@@ -24,11 +24,9 @@ def bench(
     seed: options.Seed = 0,
 ) -> None:
     """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
-    from topocompress.errors import DataError
-    from topocompress.runtime.files import check_file
+    from topocompress.runtime.files import check_file, check_there
 
-    if missing := [file for file in files if not file.is_file()]:
-        raise DataError(f"{missing[0]} is no file", hint="Give ONNX files, the one to compare with first.")
+    check_there(files)
     if out is not None:
         check_file(out)
     size = options.pixels(input_size)

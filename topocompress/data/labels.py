@@ -130,18 +130,13 @@ def check_width(classes: Sequence[str], highest: int, outputs: int, said: str = 
     Args:
         classes: Class names by label; none where labels are numbers of outputs.
         highest: Highest label.
-        outputs: Length of the network's output for one sample.
+        outputs: Length of the network's output for one sample, which are scores of classes.
         said: What the data is known to be, for the message.
 
     Raises:
         DataError: They cannot.
     """
     behind = f" ({said})" if said else ""
-    if outputs == 1:
-        raise DataError(
-            "the model has a single output, whose largest is always the first: accuracy cannot be taken from it",
-            hint="Let a factory (--arch pkg.module:factory) return two outputs, one per class, such as (0, z).",
-        )
     if len(classes) > outputs:
         raise DataError(
             f"the data has {len(classes)} classes, the model {outputs} outputs{behind}",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from topocompress.deploy.export import open_session
 from topocompress.deploy.latency import FreshRun, fresh_run, time_in_turn
 from topocompress.errors import DataError, ExportError
+from topocompress.runtime.files import check_there
 from topocompress.runtime.resources import cores
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
@@ -129,8 +130,7 @@ def bench(
     if runs < 1 or warmup < 0 or any(batch < 1 for batch in batch_sizes) or (threads is not None and threads < 1):
         raise DataError(f"{runs} runs, batch sizes {list(batch_sizes)} and {threads} threads are not possible")
     files = [Path(path) for path in paths]
-    if missing := [file for file in files if not file.is_file()]:
-        raise DataError(f"{missing[0]} is no file", hint="Give ONNX files, the one to compare with first.")
+    check_there(files)
     count = threads if threads is not None else cores()
     generator = np.random.default_rng(seed)
     with _pinned(count) as cpus:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from topocompress.errors import OutputError
+from topocompress.errors import DataError, OutputError
 
 _PICTURES = (".png", ".svg", ".pdf")
 MANIFEST = "plan.json"
@@ -108,6 +108,16 @@ def check_file(path: str | os.PathLike[str]) -> None:
     if target.is_dir():
         raise OutputError(f"{target} is a directory, not a file", hint="Name a file.")
     _check_parent(target)
+
+
+def check_there(files: Sequence[Path]) -> None:
+    """Refuse ONNX files that are missing.
+
+    Raises:
+        DataError: Names the first.
+    """
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{missing[0]} is no file", hint="Give ONNX files, the one to compare with first.")
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
