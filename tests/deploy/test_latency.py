@@ -79,11 +79,39 @@ def test_files_take_turns_and_the_order_rotates(clock, sample):
 
 
 def test_median_and_p95_of_the_counted_runs(clock, sample):
-    small, large = compare_latency(["small", "large"], sample=sample, batch_sizes=(1,), runs=21, warmup=2)
-    # the two warm-up runs of 1 and 2 ms do not count: 3, 4, …, 23 ms remain
-    assert (small[0].median_ms, small[0].p95_ms) == pytest.approx((13, 22))
-    assert (large[0].median_ms, large[0].p95_ms) == pytest.approx((130, 220))
-    assert small[0].times_ms == tuple(range(3, 24))
+    small, large = compare_latency(["small", "large"], sample=sample, batch_sizes=(1,), runs=9, warmup=2)
+    # the two warm-up runs of 1 and 2 ms do not count: 3, 4, …, 11 ms remain
+    assert (small[0].median_ms, small[0].p95_ms) == pytest.approx((7, 10.6))
+    assert (large[0].median_ms, large[0].p95_ms) == pytest.approx((70, 106))
+    assert small[0].times_ms == tuple(range(3, 12))
+
+
+def test_a_ratio_that_is_known_well_ends_the_count(clock, sample):
+    small, large = compare_latency(["small", "large"], sample=sample, batch_sizes=(1,), runs=30, warmup=0)
+    assert small[0].runs == large[0].runs == 10  # always ten times as long
+    (alone,) = compare_latency(["alone"], sample=sample, batch_sizes=(1,), runs=30, warmup=0)
+    assert alone[0].runs == 30  # its own time grows from run to run
+
+
+@pytest.mark.parametrize(
+    ("times", "enough"),
+    [
+        ([[1.0] * 10, [2.0] * 10], True),
+        ([[float(n) for n in range(1, 11)], [2.0 * n for n in range(1, 11)]], True),  # only the ratio counts
+        ([[1.0] * 10, [2.0] * 6 + [2.2] * 4], False),
+        ([[1.0] * 10, [2.0] * 9 + [9.0]], True),  # one run that was disturbed
+        ([[1.0] * 10, [2.0] * 10, [2.0] * 5 + [3.0] * 5], False),  # every file counts
+        ([[1.0] * 5 + [2.0] * 5], False),
+    ],
+)
+def test_when_a_ratio_is_known_well_enough(times, enough):
+    assert latency.known(times) is enough
+
+
+def test_slow_files_are_warm_after_two_rounds(clock, sample, monkeypatch):
+    monkeypatch.setattr(latency, "_WARM", 0.0005)
+    compare_latency(["small"], sample=sample, batch_sizes=(1,), runs=3, warmup=5)
+    assert len(clock.calls) == 2 + 3
 
 
 def test_a_spent_budget_ends_after_one_warm_up_and_five_runs(clock, sample):

@@ -45,6 +45,26 @@ def test_they_bring_what_a_whole_pass_would_after_what_was_changed_on_the_way():
         torch.testing.assert_close(brought["4"], model[:4](whole))
 
 
+def test_batches_that_join_late_come_to_where_they_join_through_what_was_changed_before():
+    model, brought, started = network(), {}, []
+
+    def at(stop, inputs):
+        brought[stop] = list(inputs)
+        model.get_submodule(stop).weight.data.mul_(2)
+
+    def around(number, run):
+        started.append((number, list(brought)))
+        run()
+
+    in_step(model, batches(), ["0", "2", "4"], at, around, [0, 1, 2])
+    assert [len(each) for each in brought.values()] == [1, 2, 3]
+    assert started == [(0, []), (1, ["0"]), (2, ["0", "2"])]
+    with torch.no_grad():
+        for stop, before in (("2", model[:2]), ("4", model[:4])):
+            for inputs, batch in zip(brought[stop], batches(), strict=False):
+                torch.testing.assert_close(inputs, before(batch))
+
+
 def failing(_stop, _inputs):
     raise KeyboardInterrupt
 

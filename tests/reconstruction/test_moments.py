@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topocompress.reconstruction.moments import Moments, Rows, fit
+from topocompress.reconstruction.moments import Moments, Rows, _lowest, fit
 
 
 def moments(x, y):
@@ -20,6 +20,10 @@ def filled(found, x, y):
     for part in (slice(0, 7), slice(7, None)):
         found.add(x[part], y[part])
     return found
+
+
+def assert_same(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def problem(seed=0, *, rows=60, groups=2, features=4, outputs=3, noise=0.0):
@@ -42,10 +46,18 @@ def test_the_error_is_the_mean_square_of_what_is_left():
 
 def test_moments_add_up():
     x, y, _ = problem()
-    both = moments(x[:20], y[:20]) + moments(x[20:], y[20:])
-    for name in ("square", "cross", "power"):
-        torch.testing.assert_close(getattr(both, name), getattr(moments(x, y), name), rtol=1e-5, atol=1e-4)
-    assert both.count == 60
+    both, weights = moments(x[:20], y[:20]), torch.randn(2, 5, 3, dtype=torch.float64)
+    both.absorb(moments(x[20:], y[20:]))
+    whole = moments(x, y)
+    assert both.error(weights) == pytest.approx(whole.error(weights), rel=1e-5)
+    assert both.variance() == pytest.approx(whole.variance(), rel=1e-5)
+    assert_same(*(each.system(weights, offset=True).at(0.1) for each in (both, whole)))
+
+
+@pytest.mark.parametrize("lowest", range(5))
+@pytest.mark.parametrize("start", range(5))
+def test_the_lowest_of_what_falls_and_then_rises_is_found_from_anywhere(lowest, start):
+    assert _lowest(lambda number: abs(number - lowest), 5, start) == lowest
 
 
 def test_without_noise_the_true_weights_are_found():
@@ -53,12 +65,12 @@ def test_without_noise_the_true_weights_are_found():
     old = torch.zeros_like(true)
     found = fit(moments(x[:48], y[:48]), moments(x[48:], y[48:]), old, offset=True)
     assert found.after < 1e-4 < found.before
-    torch.testing.assert_close(moments(x, y).solved(old, 1e-9, offset=True), true, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moments(x, y).system(old, offset=True).at(1e-9), true, rtol=1e-3, atol=1e-3)
 
 
 def test_as_many_unknowns_as_an_oracle_solves():
     x, y, true = problem(noise=1.0)
-    found = moments(x, y).solved(true, 1e-9, offset=True)
+    found = moments(x, y).system(true, offset=True).at(1e-9)
     for group in range(2):
         ones = torch.cat([x[:, group], torch.ones(60, 1)], dim=1).double()
         expected = torch.linalg.lstsq(ones, y[:, group].double()).solution
@@ -68,14 +80,14 @@ def test_as_many_unknowns_as_an_oracle_solves():
 def test_a_strong_hand_keeps_the_old_weights():
     x, y, _ = problem()
     old = torch.randn(2, 5, 3, dtype=torch.float64)
-    found = moments(x, y).solved(old, 1e9, offset=True)
+    found = moments(x, y).system(old, offset=True).at(1e9)
     torch.testing.assert_close(found[:, :-1], old[:, :-1], rtol=1e-4, atol=1e-4)
 
 
 def test_an_offset_that_may_not_change_does_not():
     x, y, _ = problem()
     old = torch.zeros(2, 5, 3, dtype=torch.float64)
-    found = moments(x, y).solved(old, 1e-9, offset=False)
+    found = moments(x, y).system(old, offset=False).at(1e-9)
     assert torch.equal(found[:, -1], old[:, -1])
     expected = torch.linalg.lstsq(x[:, 0].double(), y[:, 0].double()).solution
     torch.testing.assert_close(found[0, :-1], expected, rtol=1e-3, atol=1e-3)
@@ -86,7 +98,7 @@ def test_an_offset_that_may_not_change_does_not():
 @pytest.mark.parametrize("rows", [3, 60])
 def test_rows_and_moments_have_the_same_solution_and_variance(rows, ridge, offset):
     x, y, true = problem(rows=rows, noise=1.0)
-    found = [evidence(x, y).solved(true, ridge, offset=offset) for evidence in (moments, as_rows)]
+    found = [evidence(x, y).system(true, offset=offset).at(ridge) for evidence in (moments, as_rows)]
     torch.testing.assert_close(*found, rtol=2e-3, atol=2e-3)
     assert moments(x, y).variance() == pytest.approx(as_rows(x, y).variance(), rel=1e-3)
 

@@ -270,7 +270,7 @@ def test_little_memory_takes_fewer_samples_and_rows():
 
 @pytest.mark.parametrize(
     ("batches", "memory", "message"),
-    [([], None, "0 calibration samples"), ([images(4)], None, "4 calibration"), ([images()], 1000, "1 of 60 .* fit")],
+    [([], None, "0 calibration samples"), ([images(4)], None, "4 calibration"), ([images()], 1000, "0 of 60 .* fit")],
 )
 def test_too_few_samples_are_refused(batches, memory, message):
     model = seeded(NETWORKS["chain"])

@@ -85,8 +85,8 @@ def test_where_images_stand_in_statistics_are_corrected_for_what_removal_changed
     settled = repair(seen, bare, plan)
     assert settled.statistics == "matched"
     assert not same(settled.model, bare)
-    whole = evaluate(seen.loaded.module, seen.evaluation)
-    likeness = [agreement(whole, evaluate(model, seen.evaluation)) for model in (bare, settled.model)]
+    whole = evaluate(seen.loaded.module, seen.passes.evaluation)
+    likeness = [agreement(whole, evaluate(model, seen.passes.evaluation)) for model in (bare, settled.model)]
     assert likeness[1] > likeness[0] + 0.05
 
 

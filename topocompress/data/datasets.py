@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from topocompress.data.images import finished, look_at, normalise, prepare, read_image
+from topocompress.data.images import finished, look_at, normalise, read_image, sized
 from topocompress.data.ranges import Look
 from topocompress.types import Augmentation, Preprocessing
 
@@ -39,8 +39,16 @@ class SampleSet(Dataset[Item]):
         return len(self.targets)
 
     @abstractmethod
+    def pixels(self, index: int) -> Tensor:
+        """(C, H, W) the image as it is best kept: read, of the model's size, and where it can be in 8 bits."""
+
+    @abstractmethod
+    def finish(self, pixels: Tensor) -> Tensor:
+        """(C, H, W) float32: the input made from what :meth:`pixels` gave, which is quick."""
+
     def __getitem__(self, index: int) -> Item:
         """The input and label of one sample."""
+        return self.finish(self.pixels(index)), int(self.targets[index])
 
     @abstractmethod
     def identity(self, index: int) -> bytes:
@@ -66,8 +74,13 @@ class ArrayImages(SampleSet):
         self.targets = np.asarray(labels, dtype=np.int64)
         self.preprocessing = preprocessing
 
-    def __getitem__(self, index: int) -> Item:
-        return prepare(self.images[index], self.preprocessing), int(self.targets[index])
+    def pixels(self, index: int) -> Tensor:
+        """The image in the model's size."""
+        return sized(self.images[index], self.preprocessing)
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """Normalised."""
+        return normalise(pixels, self.preprocessing)
 
     def identity(self, index: int) -> bytes:
         """The raw pixels."""
@@ -94,9 +107,13 @@ class FileImages(SampleSet):
         self.targets = np.asarray(labels, dtype=np.int64)
         self.preprocessing = preprocessing
 
-    def __getitem__(self, index: int) -> Item:
-        image = read_image(self.paths[index], self.preprocessing.pixel_range)
-        return prepare(image, self.preprocessing), int(self.targets[index])
+    def pixels(self, index: int) -> Tensor:
+        """The decoded image in the model's size."""
+        return sized(read_image(self.paths[index], self.preprocessing.pixel_range), self.preprocessing)
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """Normalised."""
+        return normalise(pixels, self.preprocessing)
 
     def identity(self, index: int) -> bytes:
         """The file's bytes."""
@@ -153,14 +170,19 @@ class PhotoCrops(SampleSet):
         border = round(photograph.shape[2] * (1 - self.EVALUATION_SHARE))
         return photograph[:, :, border:] if evaluation else photograph[:, :, :border]
 
-    def __getitem__(self, index: int) -> Item:
+    def pixels(self, index: int) -> Tensor:
+        """The crop in the model's size."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         evaluation = index >= self.first_evaluation
         number = index - self.first_evaluation if evaluation else index
         rng = np.random.default_rng([self.seed, int(evaluation), number])
         photograph = self.photographs[rng.integers(len(self.photographs))]
-        return self._crop(self.region(photograph, evaluation=evaluation), rng), -1
+        return self._crop(self.region(photograph, evaluation=evaluation), rng)
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """Normalised."""
+        return normalise(pixels, self.preprocessing)
 
     def _crop(self, region: Tensor, rng: np.random.Generator) -> Tensor:
         size = self.preprocessing.input_shape[1:]
@@ -176,8 +198,8 @@ class PhotoCrops(SampleSet):
             crop = F.horizontal_flip(crop)
         crop = F.adjust_brightness(crop, rng.uniform(0.7, 1.3))
         crop = F.adjust_contrast(crop, rng.uniform(0.7, 1.3))
-        crop = F.adjust_saturation(crop, rng.uniform(0.7, 1.3))
-        return normalise(crop, self.preprocessing)
+        changed: Tensor = F.adjust_saturation(crop, rng.uniform(0.7, 1.3))
+        return changed
 
     def identity(self, index: int) -> bytes:
         """The seed and the number; the photographs are always the same."""
@@ -203,9 +225,13 @@ class ForeignSet(SampleSet):
         self.name = name
         self.preprocessing = preprocessing
 
-    def __getitem__(self, index: int) -> Item:
-        image = finished(self.raw(index), self.preprocessing, f"{self.name}, sample {index}")
-        return image, int(self.targets[index])
+    def pixels(self, index: int) -> Tensor:
+        """The finished input: what a foreign set yields may be anything."""
+        return finished(self.raw(index), self.preprocessing, f"{self.name}, sample {index}")
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """As it is."""
+        return pixels
 
     @property
     def prepares(self) -> bool:
@@ -244,8 +270,13 @@ class Part(SampleSet):
         self.targets = source.targets[self.indices]
         self.augmentation = augmentation
 
-    def __getitem__(self, index: int) -> Item:
-        return self.source[int(self.indices[index])]
+    def pixels(self, index: int) -> Tensor:
+        """Those of the sample in the whole."""
+        return self.source.pixels(int(self.indices[index]))
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """As the whole does it."""
+        return self.source.finish(pixels)
 
     def identity(self, index: int) -> bytes:
         """That of the sample in the whole."""

@@ -35,12 +35,18 @@ def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     Raises:
         DataError: The channels cannot be converted.
     """
+    return normalise(sized(image, preprocessing), preprocessing)
+
+
+def sized(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The first steps of :func:`prepare`: resize and crop; whole numbers stay whole."""
     height, width = preprocessing.input_shape[1:]
     size = [height, width] if preprocessing.resize is None else [preprocessing.resize]
     image = F.resize(image, size, interpolation=InterpolationMode(preprocessing.interpolation), antialias=True)
     if image.is_floating_point():
         image = image.clamp(0, 1)  # bicubic overshoots at edges; whole numbers are clamped already
-    return normalise(F.center_crop(image, [height, width]), preprocessing)
+    cropped: Tensor = F.center_crop(image, [height, width])
+    return cropped
 
 
 def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:

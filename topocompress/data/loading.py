@@ -41,7 +41,7 @@ NO_CLASSES = (
 """Note on labelled images for a network without scores of classes."""
 
 UNLABELLED = "labels left out, as asked: likeness to the original is measured, not accuracy"
-PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 500
+PHOTO_TRAIN, PHOTO_EVALUATION = 2_000, 100
 
 
 @dataclass(frozen=True, kw_only=True)

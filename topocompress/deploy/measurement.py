@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,18 @@ class Predictions:
     def one_class_each(self) -> bool:
         """Whether they are one class per sample."""
         return self.boxes is None and self.values is None and self.classes.ndim == 1
+
+    def part(self, numbers: Sequence[int]) -> Predictions:
+        """What is said of some of the samples; accuracy and confidence are not known of a part."""
+        chosen = list(numbers)
+        return Predictions(
+            classes=self.classes[chosen] if len(self.classes) else self.classes,
+            accuracy=None,
+            boxes=None if self.boxes is None else tuple(self.boxes[number] for number in chosen),
+            values=None
+            if self.values is None
+            else {name: replace(each, numbers=each.numbers[chosen]) for name, each in self.values.items()},
+        )
 
 
 def count_parameters(model: nn.Module) -> int:

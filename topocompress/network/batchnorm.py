@@ -138,9 +138,9 @@ def match_moments(
 
 def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     """(channels,) mean and variance over samples and places."""
-    axes = [0, *range(2, inputs.ndim)]
-    variance, mean = torch.var_mean(inputs, axes, correction=0)
-    return mean, variance
+    flat = inputs.movedim(1, -1).reshape(-1, inputs.shape[1])  # faster than over several axes
+    mean = flat.mean(0)
+    return mean, (flat - mean).square_().mean(0)
 
 
 _QUIET = 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,8 @@ class _Abandoned(BaseException):
 class _Runner:
     """One batch on its way, in a thread of its own that runs only while it is its turn."""
 
-    def __init__(self, work: Callable[[_Runner], None]) -> None:
+    def __init__(self, work: Callable[[_Runner], None], join: int) -> None:
+        self.join = join
         self.stop: str | None = None
         self.inputs: Tensor | None = None
         self.error: BaseException | None = None
@@ -70,8 +72,12 @@ def in_step(
     stops: Sequence[str],
     at: Callable[[str, Sequence[Tensor]], None],
     around: Callable[[int, Callable[[], None]], None],
+    joins: Sequence[int] = (),
 ) -> None:
     """Run batches through a network, halting all before each stop.
+
+    A batch that joins late starts when the stop before that has been left, and goes straight to where it joins: it has
+    no maps in memory until then.
 
     Args:
         model: The network, in evaluation mode.
@@ -79,14 +85,15 @@ def in_step(
         stops: Names of modules that every batch calls once.
         at: Called with a stop and what each batch brings to it, when all have arrived; may change the module.
         around: Called with a batch's number and a function that runs it; runs it within contexts of its own.
+        joins: Per batch the number of its first stop, none lower than that of the batch before; 0 by default.
 
     Raises:
         ModelError: The batches do not take the same way.
     """
     current: list[_Runner] = []
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: current[0].halt(name, inputs[0])
+    def hook(number: int, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, inputs: current[0].halt(name, inputs[0]) if number >= current[0].join else None
 
     def work(number: int) -> Callable[[_Runner], None]:
         def run(_: _Runner) -> None:
@@ -96,10 +103,16 @@ def in_step(
         return run
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(hook(name)) for name in stops]
-    runners = [_Runner(work(number)) for number in range(len(batches))]
+    handles = [modules[name].register_forward_pre_hook(hook(number, name)) for number, name in enumerate(stops)]
+    runners: list[_Runner] = []
+    waiting = [*enumerate(joins or [0] * len(batches))]
     try:
-        while not all(runner.done for runner in runners):
+        for number in itertools.count():
+            while waiting and waiting[0][1] <= number:
+                index, join = waiting.pop(0)
+                runners.append(_Runner(work(index), join))
+            if all(runner.done for runner in runners):
+                break
             for runner in runners:
                 current[:] = [runner]
                 runner.go()

@@ -16,21 +16,24 @@ from topocompress.errors import DataError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.copying import copied
 from topocompress.network.inference import batch_parts, device_of, evaluating, run_forward
+from topocompress.reconstruction.joining import joining
 from topocompress.reconstruction.lockstep import in_step
 from topocompress.reconstruction.moments import Moments, Rows, fit
 from topocompress.reconstruction.pairs import HELD_OUT, layers_of_both, written_alike
-from topocompress.reconstruction.patches import groups_of, is_product, matrix, places, rows, set_matrix, targets
+from topocompress.reconstruction.patches import groups_of, matrix, places, rows, set_matrix, targets
 from topocompress.reconstruction.streams import Holding, Stream, order_of
 from topocompress.runtime.progress import Progress, silent
-from topocompress.runtime.resources import Resources
+from topocompress.runtime.resources import Resources, give_back
 from topocompress.surgery.removal import kept_outputs
 from topocompress.types import PruningPlan, Refit
 
 _ROWS = 40
 """Rows per feature at least, where there are so many."""
 
-_MAPS = 5  # of the size of a sample's largest, that are there while a network runs
-_MATRICES = 6  # of second moments, that are there while a layer is fitted
+_MEMORY = 3 << 29
+"""Bytes that are taken at most where nobody says how many."""
+
+_MATRICES = 5  # of second moments, that are there while a layer is fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +74,8 @@ def reconstruct(
         plan: What was removed.
         batches: Calibration inputs (B, C, ...), or (inputs, labels) pairs.
         seed: Seed of the positions that are looked at.
-        memory: Bytes for the maps of all samples and what is computed of them; by default half of what is free. Where
-            that is too little for all samples, the first are used.
+        memory: Bytes for the maps of all samples and what is computed of them; by default half of what is free, and at
+            most 1.5 GB. Layers where that is too little for all samples are fitted to the first of them.
         progress: Called as ``progress(step, done, total)`` after each layer.
 
     Raises:
@@ -85,7 +88,7 @@ def reconstruct(
             "the plan was made for another model than the original: the fingerprints differ",
             hint="Give the very network that was scored and pruned as the original.",
         )
-    budget = Resources(memory=memory).bytes
+    budget = min(Resources().bytes, _MEMORY) if memory is None else memory
     pruned, original = copied(model), written_alike(original, model)
     given = [batch_parts(batch)[0].to(device_of(pruned)) for batch in batches]
     samples = sum(map(len, given))
@@ -93,28 +96,22 @@ def reconstruct(
         raise DataError(
             f"{samples} calibration samples, of which none can be held out", hint=f"Give {HELD_OUT} or more."
         )
-    images = _fitting(original, given, budget // 3)  # maps, targets and matrices: a third each
-    used = sum(map(len, images))
-    if used < HELD_OUT:
-        raise DataError(
-            f"only {used} of {samples} calibration samples fit side by side in {budget / 1e6:.3g} MB",
-            hint="Allow more with --memory.",
-        )
-    work = _Work(pruned, original, images, budget // 3)
+    work = _Work(pruned, original, given, budget)
     work.begin(plan, seed)
     found: list[Refit] = []
     with evaluating(original):
-        for number, batch in enumerate(images):
+        for number, batch in enumerate(work.images):
             work.look(number, batch)
-    stops = [name for name in work.order.layers if name in work.views]
+    stops = work.stops
 
     def at(name: str, inputs: Sequence[Tensor]) -> None:
         found.append(work.refit(name, inputs))
+        give_back()  # each of the threads that batches run in keeps what was freed
         progress("reconstructing", len(found), len(stops))
 
     with evaluating(work.pruned):
-        in_step(work.pruned, work.images, stops, at, work.holding)
-    return Reconstruction(model=pruned, layers=tuple(found), samples=used)
+        in_step(work.pruned, work.images, stops, at, work.holding, work.joins)
+    return Reconstruction(model=pruned, layers=tuple(found), samples=sum(map(len, work.images)))
 
 
 @dataclass(kw_only=True)
@@ -136,7 +133,8 @@ class _Work:
     """Everything about one reconstruction."""
 
     def __init__(self, pruned: nn.Module, original: nn.Module, images: list[Tensor], budget: int) -> None:
-        self.pruned, self.original, self.images, self.budget = pruned, original, images, budget
+        self.pruned, self.original = pruned, original
+        self.budget, self.matrices = budget // 4, budget // 2  # a quarter for maps, one for targets
         self.order = order_of(original, images[0][:1], list(layers_of_both(pruned, original)))
         self.before: dict[str, Any] = dict(original.named_modules())
         self.after: dict[str, Any] = dict(pruned.named_modules())
@@ -144,18 +142,19 @@ class _Work:
         self.held: dict[int, Holding] = {}
         self.readers: Counter[int] = Counter()  # of each summand that is held, those still to come
         self.norms = Counter(self.order.norms.values())
-        self.starts = [sum(len(batch) for batch in images[:number]) for number in range(len(images))]
+        sides = [[matrix(side[name]).shape[:2] for side in (self.before, self.after)] for name in self.order.layers]
+        # What comes before the first layer that reads fewer channels gets what it got.
+        first = next((place for place, (old, new) in enumerate(sides) if old != new), len(sides))
+        self.stops = self.order.layers[first:]
+        self.images, self.joins = joining(images, self.order, self.stops, self.budget)
+        self.starts = [sum(len(batch) for batch in self.images[:number]) for number in range(len(self.images))]
 
     def begin(self, plan: PruningPlan, seed: int) -> None:
-        """Choose the layers that are refitted, and the positions at which each is looked at."""
+        """Choose the positions at which each layer that is refitted is looked at."""
         kept = kept_outputs(self.original, plan, example=self.images[0][:1])
-        changed = False
-        for number, name in enumerate(self.order.layers):
-            old, new = matrix(self.before[name]).shape, matrix(self.after[name]).shape
-            changed = changed or old[:2] != new[:2]
-            if changed:  # what comes before the first layer that reads fewer channels gets what it got
-                where = self.positions(name, seed * 100_003 + number)
-                self.views[name] = _View(kept=kept[name].to(where.device), where=where, wanted={})
+        for number, name in enumerate(self.stops):
+            where = self.positions(name, number, seed * 100_003 + number)
+            self.views[name] = _View(kept=kept[name].to(where.device), where=where, wanted={})
         wanted = sum(
             4 * view.where.numel() * matrix(self.after[name])[:, 0].numel() for name, view in self.views.items()
         )
@@ -165,14 +164,15 @@ class _Work:
             view.where = view.where.gather(1, order.to(view.where.device))
         self.readers.update(stream.other for name, stream in self.order.streams.items() if name in self.views)
 
-    def positions(self, name: str, seed: int) -> Tensor:
+    def positions(self, name: str, stop: int, seed: int) -> Tensor:
         """(samples, q) positions of a layer's output: all, or as many at random as its weights need."""
-        layer, samples = self.after[name], sum(map(len, self.images))
+        layer = self.after[name]
+        samples = sum(len(batch) for batch, join in zip(self.images, self.joins, strict=True) if join <= stop)
         count = places(torch.empty(self.order.shapes[name], device="meta"), layer)
         weights = matrix(layer)
         needed = min(count, -(-_ROWS * weights.shape[1] // samples) + 1)
-        if not _by_moments(weights, needed * samples, self.budget):
-            room = self.budget // (8 * weights[..., 0].numel()), self.budget // (_MATRICES * 8 * len(weights))
+        if not _by_moments(weights, needed * samples, self.matrices):
+            room = self.matrices // (8 * weights[..., 0].numel()), self.matrices // (_MATRICES * 8 * len(weights))
             needed = max(1, min(needed, min(room[0], math.isqrt(room[1])) // samples))
         where = torch.arange(count).expand(samples, -1)
         if needed < count:
@@ -183,7 +183,7 @@ class _Work:
         """Note what the original gives for a batch."""
         with contextlib.ExitStack() as stack:
             holding = stack.enter_context(Holding(images, self.readers.keys()))
-            for name in self.views:
+            for name in self.stops[self.joins[number] :]:
                 stack.callback(self.before[name].register_forward_hook(self._note(name, number, holding)).remove)
             run_forward(self.original, images)
 
@@ -229,7 +229,8 @@ class _Work:
 
     def holding(self, number: int, run: Callable[[], None]) -> None:
         """Run a batch through the pruned network, holding on to what its streams bring."""
-        with Holding(self.images[number], self.readers.keys()) as self.held[number]:
+        wanted = [call for call, left in self.readers.items() if left]
+        with Holding(self.images[number], wanted) as self.held[number]:
             run()
 
     def refit(self, name: str, inputs: Sequence[Tensor]) -> Refit:
@@ -237,7 +238,7 @@ class _Work:
         layer, view = self.after[name], self.views[name]
         groups, weights = groups_of(layer), matrix(layer).double()
         outputs = weights.shape[2]
-        by_moments = _by_moments(weights, view.where.numel(), self.budget)
+        by_moments = _by_moments(weights, view.where.numel(), self.matrices)
         seen, held = (
             Moments(groups, weights.shape[1], outputs, weights.device) if by_moments else Rows() for _ in range(2)
         )
@@ -270,20 +271,6 @@ class _Work:
                 elif norm is not None:
                     self.after[norm].running_mean.sub_(new.to(layer.weight.dtype))
         return Refit(layer=name, before=found.before, after=found.after, ridge=found.ridge)
-
-
-def _fitting(model: nn.Module, images: list[Tensor], budget: int) -> list[Tensor]:
-    """As many samples as can run side by side: a few maps of each are there at a time."""
-    layers = [name for name, module in model.named_modules() if is_product(module)]
-    shapes = order_of(model, images[0][:1], layers).shapes
-    largest = max((shape.numel() for shape in shapes.values()), default=0)
-    left = max(1, budget // max(1, _MAPS * largest * images[0].element_size()))
-    found: list[Tensor] = []
-    for batch in images:
-        if left > 0:
-            found.append(batch[:left])
-            left -= len(batch)
-    return found
 
 
 def _by_moments(weights: Tensor, rows: int, budget: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,27 @@ class Resources:
 
 ANY = Resources()
 """Whatever the machine has."""
+
+
+def cpu_seconds() -> float:
+    """Processor time that this process and those it started have taken so far."""
+    own = psutil.Process()
+    times = own.cpu_times()
+    taken = times.user + times.system
+    if sys.platform != "win32":  # of those that have ended
+        taken += times.children_user + times.children_system
+    for child in own.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            spent = child.cpu_times()
+            taken += spent.user + spent.system
+    return float(taken)
+
+
+def give_back() -> None:
+    """Let the system have memory that was freed and that the C library keeps, where that is glibc."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_memory() -> int:

@@ -90,6 +90,7 @@ class Yardstick:
         for run in (Run(example), Run(strength * noise), Run(both), *map(Run, others), *more, *trained):
             self._add(model, run, needed=run.inputs is example and not run.training)
         self._see_variation()
+        del self._model  # as large as two networks
 
     def _add(self, model: nn.Module, run: Run, *, needed: bool) -> None:
         """Take up a run; one that is not needed is left out where the network does not run, or is not steady."""
@@ -144,16 +145,17 @@ class Yardstick:
         """The shapes of all outputs, run by run."""
         return [[tuple(one.whole.shape) for one in outputs] for _, outputs in self._runs]
 
-    def outputs(self, network: nn.Module) -> list[list[Tensor]]:
+    def outputs(self, network: nn.Module, *, spare: bool = False) -> list[list[Tensor]]:
         """What another network computes in the same runs.
 
         Args:
             network: The network; left as it was.
+            spare: Nobody needs it afterwards, so it may be changed.
 
         Raises:
             ModelError: It does not run on an input.
         """
-        placed = copied(network).double() if self.double else network
+        placed = (network if spare else copied(network)).double() if self.double else network
         return [outputs_of(followed(placed), self._precise(run)) for run, _ in self._runs]
 
     def difference(self, first: Sequence[Sequence[Tensor]], second: Sequence[Sequence[Tensor]]) -> Difference | None:

@@ -238,7 +238,7 @@ def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Di
             raise SurgeryError(f"outputs change shape from {before} to {after}")
         if not all(one.isfinite().all() for one in outputs):
             raise SurgeryError("the pruned model gives NaN or infinity")
-    return yardstick.difference(yardstick.outputs(masked), actual)
+    return yardstick.difference(yardstick.outputs(masked, spare=True), actual)
 
 
 def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardstick, difference: Difference) -> None:

@@ -82,6 +82,7 @@ def report_on(
             "seed": job.seed,
             "command": list(command),
             "seconds": job.seconds,
+            "cpu_seconds": job.cpu_seconds,
         },
     )
 

@@ -24,7 +24,8 @@ from topocompress.workflows.single_steps import layer_costs
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 
-_PARITY_SAMPLES = 32
+_PARITY_SAMPLES, _LEAST_PARITY, _PARITY_WORK = 32, 8, 5e10
+"""Samples on which files are held against PyTorch: fewer, down to the least, of a network with many operations."""
 _LATENCY_BATCHES = (1, 8)
 
 
@@ -49,7 +50,8 @@ def deliver(
         ExportError: A network cannot be exported, or its file differs from it.
     """
     evaluation = job.data.evaluation
-    images = torch.stack([evaluation[index][0] for index in range(min(_PARITY_SAMPLES, sample_count(evaluation)))])
+    wanted = min(_PARITY_SAMPLES, max(_LEAST_PARITY, int(_PARITY_WORK / max(1, job.macs))))
+    images = torch.stack([evaluation[index][0] for index in range(min(wanted, sample_count(evaluation)))])
     sample = images[:1].numpy()
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / "original.onnx", directory / MODEL_FILE]
@@ -109,7 +111,7 @@ def _measurement(
 ) -> Measurement:
     return Measurement(
         parameters=count_parameters(model),
-        macs=count_macs(model, job.example),
+        macs=job.macs if model is job.model else count_macs(model, job.example),
         file_bytes=path.stat().st_size,
         accuracy=said[1].accuracy,
         **likenesses(*said),

@@ -11,30 +11,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset, TensorDataset
 
-from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, batches
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
-from topocompress.deploy.measurement import Predictions, evaluate, likeness
+from topocompress.deploy.measurement import Predictions, count_macs, likeness
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import LoadedModel, load_model
 from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
 from topocompress.network.capture import Batches
-from topocompress.network.inference import check_steady, device_of, sample_count
+from topocompress.network.inference import check_steady, device_of
 from topocompress.network.outputs import Outputs
-from topocompress.reconstruction.pairs import HELD_OUT
 from topocompress.runtime.files import is_run
 from topocompress.runtime.progress import Progress, silent
+from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.surgery.run_directory import load_run
 from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture
 from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
-
-_HELD_BYTES = 1 << 30
 
 
 @dataclass(kw_only=True)
@@ -52,6 +49,7 @@ class Job:
         cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
         resume: Continue what an interrupted run has left there.
         seconds: What each step has taken so far.
+        cpu_seconds: The same in processor time, of all processes that worked for it.
         checkpoints: Folders of epochs kept for this run.
     """
 
@@ -65,6 +63,7 @@ class Job:
     cache: str | Path | None = None
     resume: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     checkpoints: list[Path] = field(default_factory=list)
 
     @property
@@ -89,37 +88,40 @@ class Job:
         return "accuracy" if self.data.labelled else self.outputs.measure
 
     @functools.cached_property
-    def calibration(self) -> Batches:
-        """The calibration samples in batches, the same at every pass."""
-        return batches(_held(self.data.calibration))
+    def macs(self) -> int:
+        """Multiply-accumulates of the network for one sample."""
+        return count_macs(self.model, self.example)
 
     @functools.cached_property
-    def evaluation(self) -> Batches:
-        """The held-out samples in batches."""
-        return batches(_held(self.data.evaluation))
+    def passes(self) -> Passes:
+        """Its samples in batches, and what networks say of them."""
+        return Passes(self.model, self.data, lambda: self.outputs, lambda: self.macs)
+
+    @property
+    def calibration(self) -> Batches:
+        """The calibration samples in batches, the same at every pass."""
+        return self.passes.calibration
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the seconds spent inside to the step's."""
-        started = time.perf_counter()
+        """Add the seconds spent inside to the step's, by the clock and of the processors."""
+        started, taken = time.perf_counter(), cpu_seconds()
         yield
-        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 2)
+        give_back()
+        for kept, spent in ((self.seconds, time.perf_counter() - started), (self.cpu_seconds, cpu_seconds() - taken)):
+            kept[step] = round(kept.get(step, 0.0) + spent, 2)
 
     def evaluated(self, model: nn.Module, what: str) -> Predictions:
         """Predictions on the held-out samples."""
         with self.timed("evaluate"):
             return processes.from_main(
-                lambda: evaluate(
-                    model,
-                    self.evaluation,
-                    labelled=self.data.labelled,
-                    outputs=self.outputs,
-                    progress=lambda done, total: self.progress(what, done, total),
+                lambda: self.passes.said(
+                    model, "evaluation", progress=lambda done, total: self.progress(what, done, total)
                 )
             )
 
     def likeness(self, model: nn.Module, *, held_out: bool = False) -> float:
-        """How much like the job's own a network answers on the calibration samples, at most 1.
+        """How much like the job's own a network answers on the samples for repair, at most 1.
 
         See :func:`topocompress.deploy.measurement.likeness`.
 
@@ -127,9 +129,8 @@ class Job:
             model: The network.
             held_out: Count only the samples that reconstruction holds out.
         """
-        samples = self._held_out if held_out else self.calibration
-        own = self._held_answers if held_out else self._answers
-        return processes.from_main(lambda: likeness(own, self._said(model, samples)))
+        use: Use = "held out" if held_out else "repair"
+        return processes.from_main(lambda: likeness(*(self.passes.said(each, use) for each in (self.model, model))))
 
     def explained(self, model: nn.Module) -> float:
         """How much of the variation of the job's own outputs a network's explain on the samples held out, at most 1.
@@ -137,32 +138,11 @@ class Job:
         Also where the outputs are scores of classes: of few samples it tells more than which score is the highest. Of
         detectors it is the share of boxes.
         """
-        return processes.from_main(lambda: likeness(self._held_numbers, self._numbers(model)))
-
-    def _numbers(self, model: nn.Module) -> Predictions:
         compared = replace(self.outputs, measure="explained_variation")
-        return evaluate(model, self._held_out, labelled=False, outputs=compared)
-
-    @functools.cached_property
-    def _held_numbers(self) -> Predictions:
-        return self._numbers(self.model)
-
-    def _said(self, model: nn.Module, samples: Batches) -> Predictions:
-        return evaluate(model, samples, labelled=False, outputs=self.outputs)
-
-    @functools.cached_property
-    def _answers(self) -> Predictions:
-        return self._said(self.model, self.calibration)
-
-    @functools.cached_property
-    def _held_out(self) -> Batches:
-        count = sample_count(self.data.calibration)
-        part = range(HELD_OUT - 1, count, HELD_OUT) or range(count)
-        return batches(_held(Subset(self.data.calibration, part)))
-
-    @functools.cached_property
-    def _held_answers(self) -> Predictions:
-        return self._said(self.model, self._held_out)
+        both = self.model, model
+        return processes.from_main(
+            lambda: likeness(*(self.passes.said(each, "held out", outputs=compared) for each in both))
+        )
 
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""
@@ -259,13 +239,3 @@ def _own_module(module: nn.Module, data: Data) -> LoadedModel:
         source=name,
         note=note,
     )
-
-
-def _held(samples: Dataset[tuple[Tensor, int]]) -> Dataset[Any]:
-    """The samples, read and prepared once for all passes where they fit in memory."""
-    image, _ = samples[0]
-    count = sample_count(samples)
-    if count * image.numel() * image.element_size() > _HELD_BYTES:
-        return samples
-    images, labels = zip(*(samples[index] for index in range(count)), strict=True)
-    return TensorDataset(torch.stack(images), torch.tensor(labels))

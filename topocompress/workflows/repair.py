@@ -11,7 +11,6 @@ from torch import nn
 from topocompress.data.loading import STAND_IN
 from topocompress.errors import DataError, ModelError
 from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
-from topocompress.network.inference import sample_count
 from topocompress.reconstruction.distillation import distill_blocks
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
 from topocompress.surgery.removal import kept_channels
@@ -84,8 +83,8 @@ def _refitted(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
         return replace(plain, left=error.what)
     best = found.model
     if job.data.source != STAND_IN and any(with_statistics(best)):
-        estimated, kept = recalibrate_batchnorm(best, job.calibration), job.likeness(best)
-        noise = math.sqrt(max(0.0, kept) * (1 - kept) / sample_count(job.data.calibration))
+        estimated, kept = recalibrate_batchnorm(best, job.passes.statistics), job.likeness(best)
+        noise = math.sqrt(max(0.0, kept) * (1 - kept) / job.passes.repair_count)
         if job.likeness(estimated) > kept + noise:  # layers were fitted to the statistics that are there
             best = estimated
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
@@ -101,7 +100,7 @@ def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruc
 
     def make() -> tuple[nn.Module, dict[str, Any]]:
         found = reconstruct(
-            pruned, job.model, plan, job.calibration, seed=job.seed, memory=memory, progress=job.progress
+            pruned, job.model, plan, job.passes.repair, seed=job.seed, memory=memory, progress=job.progress
         )
         return found.model, {"layers": [asdict(refit) for refit in found.layers], "samples": found.samples}
 
@@ -112,7 +111,9 @@ def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruc
 
 def _distilled(job: Job, model: nn.Module, epochs: int) -> nn.Module:
     def make() -> tuple[nn.Module, dict[str, Any]]:
-        taught = distill_blocks(model, job.model, job.calibration, epochs=epochs, seed=job.seed, progress=job.progress)
+        taught = distill_blocks(
+            model, job.model, job.passes.repair, epochs=epochs, seed=job.seed, progress=job.progress
+        )
         return taught, {}
 
     try:
@@ -134,11 +135,11 @@ def settle(job: Job, pruned: nn.Module, plan: PruningPlan) -> tuple[nn.Module, S
         return pruned, "kept"
     bare = job.likeness(pruned)
     if job.data.source != STAND_IN:
-        estimated = recalibrate_batchnorm(pruned, job.calibration)
+        estimated = recalibrate_batchnorm(pruned, job.passes.statistics)
         if job.likeness(estimated) >= bare:
             return estimated, "re-estimated"
     kept = kept_channels(job.model, plan, example=job.example)
-    matched = match_moments(pruned, job.model, kept, job.calibration)
+    matched = match_moments(pruned, job.model, kept, job.passes.statistics)
     if job.likeness(matched) > bare:
         return matched, "matched"
     return pruned, "kept"

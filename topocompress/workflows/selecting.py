@@ -29,8 +29,9 @@ def select(job: Job) -> Selection:
         KeyboardInterrupt: As it came; its message says what has been kept.
         TopocompressError: Nothing can be pruned or scored; the message says why.
     """
-    with job.timed("score"):
+    with job.timed("find groups"):
         groups = prunable_groups(job.model, job.example, ignore=job.removal.ignore, linear=job.removal.linear)
+    with job.timed("score"):
         scores = score_job(job, groups)
     return Selection(
         scores=scores,

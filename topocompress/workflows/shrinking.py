@@ -102,6 +102,7 @@ def removed(job: Job, plan: PruningPlan) -> Shrunk:
     """The job's model without a plan's channels, repaired but not tuned."""
     with job.timed("remove"):
         bare = apply(job.model, plan, example=job.example)
+    with job.timed("repair"):
         repaired = repair(job, bare, plan)
     model, settled = repaired.model, repaired.settled
     return Shrunk(model=model, plan=plan, bare=bare, settled=settled, cut=model, repaired=repaired)
