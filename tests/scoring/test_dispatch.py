@@ -97,8 +97,16 @@ def test_layers_come_in_the_order_in_which_they_run():
     assert list(score_layers(network(), ["5", "0", "3"], Betti(), noise()).layers) == ["0", "3", "5"]
 
 
-@pytest.mark.parametrize(("scale", "rounds"), [("quantile:0.2", 1), ("layer:0.5", 2)])
-def test_progress_counts_up_to_its_total(scale, rounds):
+@pytest.mark.parametrize(
+    ("scale", "memory", "runs"),
+    [
+        ("quantile:0.2", 1, 9),  # a pass for each filter
+        ("layer:0.5", 1, 10),  # and one before, for what follows from a whole layer
+        ("quantile:0.2", None, 1),
+        ("layer:0.5", None, 1),  # layers that fit into a pass need no other
+    ],
+)
+def test_progress_counts_up_to_its_total(scale, memory, runs):
     seen: dict[str, list[tuple[int, int]]] = {}
 
     score_layers(
@@ -106,15 +114,40 @@ def test_progress_counts_up_to_its_total(scale, rounds):
         ["0", "3"],
         Betti(scale=scale),
         noise(),
-        resources=Resources(memory=1),
+        resources=Resources(memory=memory),
         progress=lambda step, done, total: seen.setdefault(step, []).append((done, total)),
     )
 
-    assert [done for done, _ in seen["scoring filters"]] == list(range(1, 10))
-    assert {total for _, total in seen["scoring filters"]} == {9}
+    assert [done for done, _ in seen["scoring filters"]] == list(range(1, 10)) or memory is None
+    assert seen["scoring filters"][-1] == (9, 9)
     samples = [done for done, _ in seen["running samples"]]
-    assert seen["running samples"][-1] == (9 * 20, 9 * 20)
-    assert samples == rounds * [*samples[: len(samples) // rounds]]
+    assert seen["running samples"][-1] == (runs * 20, runs * 20)
+    assert samples == sorted(samples)
+
+
+class Looking(Betti):
+    """Notes how many clouds are looked at first."""
+
+    def first_look(self, clouds, *, device="cpu"):
+        SEEN.append(len(clouds))
+        return super().first_look(clouds, device=device)
+
+
+SEEN: list[int] = []
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_of_a_wide_layer_some_filters_are_looked_at_first_however_it_is_cut_into_passes(memory):
+    torch.manual_seed(0)
+    model, samples = nn.Sequential(nn.Conv2d(2, 40, 3), nn.ReLU()).eval(), noise()
+    SEEN.clear()
+
+    found = score_layers(model, ["0"], Looking(), samples, resources=Resources(memory=memory, workers=1))
+
+    assert SEEN == [1] * 16
+    every = np.stack([cloud for cloud in torch.cat([model(x) for x, _ in samples]).detach().numpy().swapaxes(0, 1)])
+    looks = Betti().first_look(every.reshape(40, 20, -1)[np.linspace(0, 39, 16).round().astype(int)])
+    assert found.layers["0"].scale == Betti().scale_taken(Betti().spread_of(looks))
 
 
 # --- smaller points ---

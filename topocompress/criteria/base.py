@@ -182,7 +182,7 @@ class CloudCriterion(Criterion):
 
     @property
     def needs_spread(self) -> bool:
-        """Whether :meth:`score` needs to know something of the whole layer, at the price of more passes."""
+        """Whether :meth:`score` needs to know something of the layer, which is found out first from some filters."""
         return False
 
     def first_look(self, clouds: NDArray[np.float32], *, device: str = "cpu") -> NDArray[np.float64]:
@@ -192,7 +192,7 @@ class CloudCriterion(Criterion):
         return np.array([mean_distance(cloud, device=device) for cloud in clouds])
 
     def spread_of(self, found: NDArray[np.float64]) -> float:
-        """What :meth:`score` is told of a layer, from the first look at all its clouds: by default the mean."""
+        """What :meth:`score` is told of a layer, from the first look at up to 16 of its clouds: by default the mean."""
         return float(found.sum()) / len(found)
 
     def scale_taken(self, layer_spread: float | None) -> str:  # noqa: ARG002 - by default there is none

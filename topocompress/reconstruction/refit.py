@@ -98,6 +98,7 @@ def reconstruct(
         )
     work = _Work(pruned, original, given, budget)
     work.begin(plan, seed)
+    give_back()
     found: list[Refit] = []
     with evaluating(original):
         for number, batch in enumerate(work.images):

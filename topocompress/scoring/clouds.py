@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ _SECONDS_PER_PAIR = 4e-9
 _TASK_SECONDS = 0.1
 _WORTH_SECONDS = 10.0
 _MOST_FILTERS = 64
+_LOOKED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ def _seconds(samples: int, features: int) -> float:
     return samples * samples * (features * _SECONDS_PER_PRODUCT + _SECONDS_PER_PAIR)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Work:
     labels: NDArray[np.int64] | None
     model: nn.Module
@@ -161,39 +163,70 @@ class _Work:
     shared: bool
     layout: torch.memory_format
     progress: Progress
+    ran: int = 0
+    runs: int = 1
 
     def layers(self, run: Run, passes: Sequence[Sequence[Slice]], shapes: Shapes) -> Iterator[tuple[str, LayerScores]]:
         """Name and scores of each layer as soon as its last filter is scored."""
         total = sum(channels for channels, _ in shapes.values())
-        spread = self._spreads(run, passes, shapes) if self.criterion.needs_spread else {}
+        parts = Counter(part.layer for slices in passes for part in slices)
+        apart = [name for name, count in parts.items() if count > 1] if self.criterion.needs_spread else []
+        self.runs = len(passes) + bool(apart)
+        spread = self._apart(run, apart, shapes) if apart else {}
         pieces: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {name: [] for name in shapes}
         left = {name: channels for name, (channels, _) in shapes.items()}
         done = 0
-        for number, slices in enumerate(passes):
-            tasks = self._tasks(slices, self._clouds(slices, number, len(passes)))
-            arguments = (
-                (self.criterion, clouds, spread.get(layer), self.device, self.labels) for layer, clouds in tasks
-            )
-            for (layer, clouds), piece in zip(tasks, run(score_filters, arguments), strict=True):
+        for slices in passes:
+            clouds = self._clouds(slices)
+            if self.criterion.needs_spread:
+                spread |= self._spreads(
+                    run,
+                    {
+                        part.layer: [cloud[number : number + 1] for number in looked_at(len(cloud))]
+                        for part, cloud in zip(slices, clouds, strict=True)
+                        if part.layer not in apart
+                    },
+                )
+            tasks = self._tasks(slices, clouds)
+            arguments = ((self.criterion, some, spread.get(layer), self.device, self.labels) for layer, some in tasks)
+            for (layer, some), piece in zip(tasks, run(score_filters, arguments), strict=True):
                 pieces[layer].append(piece)
-                done += len(clouds)
-                left[layer] -= len(clouds)
+                done += len(some)
+                left[layer] -= len(some)
                 self.progress("scoring filters", done, total)
                 if not left[layer]:
                     raw = np.concatenate([scores for scores, _ in pieces[layer]])
-                    values, parts = checked(layer, self.criterion, raw, shapes[layer][0], self.criterion.parts)
+                    values, parts_of = checked(layer, self.criterion, raw, shapes[layer][0], self.criterion.parts)
                     dead = np.concatenate([dead for _, dead in pieces.pop(layer)])
                     taken = self.criterion.scale_taken(spread.get(layer))
-                    yield layer, LayerScores(values=values, parts=parts, dead=dead, scale=taken)
-            del tasks, clouds  # else they would still be held while the next pass fills the budget
+                    yield layer, LayerScores(values=values, parts=parts_of, dead=dead, scale=taken)
+            del tasks, some, clouds  # else they would still be held while the next pass fills the budget
 
-    def _clouds(self, slices: Sequence[Slice], number: int, passes: int) -> list[NDArray[np.float32]]:
-        done = number * self.samples
+    def _apart(self, run: Run, names: Sequence[str], shapes: Shapes) -> dict[str, float]:
+        """What is first found out about layers whose filters do not fit into one pass: their samples run once more."""
+        slices = [
+            Slice(layer=name, start=number, stop=number + 1, features=shapes[name][1])
+            for name in names
+            for number in looked_at(shapes[name][0])
+        ]
+        looks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        for part, cloud in zip(slices, self._clouds(slices), strict=True):
+            looks[part.layer].append(cloud)
+        return self._spreads(run, looks)
 
+    def _spreads(self, run: Run, looks: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, float]:
+        """What a layer's number is, from some of its clouds, each (1, samples, features)."""
+        tasks = [(name, cloud) for name, clouds in looks.items() for cloud in clouds]
+        arguments = ((self.criterion, cloud, self.device) for _, cloud in tasks)
+        found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in looks}
+        for (name, _), look in zip(tasks, run(first_looks, arguments), strict=True):
+            found[name].append(look)
+        return {name: self.criterion.spread_of(np.concatenate(each)) for name, each in found.items()}
+
+    def _clouds(self, slices: Sequence[Slice]) -> list[NDArray[np.float32]]:
         def on_batch(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress("running samples", done, passes * self.samples)
+            self.ran += count
+            self.progress("running samples", self.ran, self.runs * self.samples)
 
         return collect_clouds(
             self.model,
@@ -215,13 +248,9 @@ class _Work:
             tasks += [(part.layer, cloud[start : start + step]) for start in range(0, len(cloud), step)]
         return tasks
 
-    def _spreads(self, run: Run, passes: Sequence[Sequence[Slice]], shapes: Shapes) -> dict[str, float]:
-        looks: dict[str, list[NDArray[np.float64]]] = {name: [] for name in shapes}
-        for number, slices in enumerate(passes):
-            tasks = self._tasks(slices, self._clouds(slices, number, len(passes)))
-            for (layer, _), found in zip(
-                tasks, run(first_looks, ((self.criterion, clouds, self.device) for _, clouds in tasks)), strict=True
-            ):
-                looks[layer].append(found)
-            del tasks
-        return {name: self.criterion.spread_of(np.concatenate(found)) for name, found in looks.items()}
+
+def looked_at(filters: int) -> list[int]:
+    """Which of a layer's filters say how finely all of it is looked at: all, or some, evenly spaced."""
+    if filters <= _LOOKED:
+        return list(range(filters))
+    return [int(number) for number in np.linspace(0, filters - 1, _LOOKED).round()]

@@ -27,9 +27,11 @@ _ROOM = 1 << 30
 """Bytes of images kept in memory, by use."""
 _BATCH, _LEAST_BATCH, _BATCH_BYTES = 64, 8, 5_000_000
 """Samples a batch. On a CPU fewer where they are large: maps of a few megabytes stay in memory that is used again."""
-_REPAIR_WORK, _LEAST_REPAIR, _STAND_IN_REPAIR = 1e12, 128, 100
-"""Multiply-accumulates that one pass for repair may take; samples it has at least, and at most of photographs."""
-_STATISTICS_WORK, _LEAST_STATISTICS = 2.5e11, 64
+_REPAIR_WORK, _LEAST_REPAIR = 1e12, 128
+"""Multiply-accumulates that one pass for repair may take, and samples it has at least."""
+_STAND_IN_WORK, _LEAST_STAND_IN, _MOST_STAND_IN = 2.5e11, 64, 100
+"""The same where photographs stand in, of which more do no more good, and samples it has at most."""
+_STATISTICS_WORK, _LEAST_STATISTICS = 1.25e11, 32
 """The same of a pass for BatchNorm statistics, which need fewer."""
 
 
@@ -123,7 +125,9 @@ class Passes:
     @functools.cached_property
     def _part(self) -> Dataset[tuple[Tensor, int]]:
         most = self._within(_REPAIR_WORK, _LEAST_REPAIR)
-        return _spaced(self._calibration, min(most, _STAND_IN_REPAIR) if self._data.source == STAND_IN else most)
+        if self._data.source == STAND_IN:
+            most = min(_MOST_STAND_IN, self._within(_STAND_IN_WORK, _LEAST_STAND_IN))
+        return _spaced(self._calibration, most)
 
     def _within(self, work: float, least: int) -> int:
         """Samples that take so many multiply-accumulates."""

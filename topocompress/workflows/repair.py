@@ -13,6 +13,7 @@ from topocompress.errors import DataError, ModelError
 from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm, with_statistics
 from topocompress.reconstruction.distillation import distill_blocks
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
+from topocompress.runtime.resources import give_back
 from topocompress.surgery.removal import kept_channels
 from topocompress.training import processes
 from topocompress.types import PruningPlan, Refit
@@ -97,6 +98,7 @@ def _refitted(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
 
 def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruction:
     memory = None if job.scoring.resources is None else job.scoring.resources.memory
+    give_back()
 
     def make() -> tuple[nn.Module, dict[str, Any]]:
         found = reconstruct(
