@@ -145,7 +145,7 @@ def test_of_a_wide_layer_some_filters_are_looked_at_first_however_it_is_cut_into
     found = score_layers(model, ["0"], Looking(), samples, resources=Resources(memory=memory, workers=1))
 
     assert SEEN == [1] * 16
-    every = np.stack([cloud for cloud in torch.cat([model(x) for x, _ in samples]).detach().numpy().swapaxes(0, 1)])
+    every = np.stack(list(torch.cat([model(x) for x, _ in samples]).detach().numpy().swapaxes(0, 1)))
     looks = Betti().first_look(every.reshape(40, 20, -1)[np.linspace(0, 39, 16).round().astype(int)])
     assert found.layers["0"].scale == Betti().scale_taken(Betti().spread_of(looks))
 
