@@ -9,5 +9,5 @@ does. Per way of sampling: the rank correlation of a layer's scores with the yar
 share of the filters it removes that the yardstick removes too, a quarter of every layer and those above 0.3 · N
 (``--max-betti 300`` at N = 1,000); the accuracy that is left at a quarter after reconstruction on 500 images; and the
 processor time of scoring as a share of the yardstick's, in one run. A factory is scored on crops of photographs, and
-agreement takes the place of accuracy. Resumes.
+agreement takes the place of accuracy: --networks FACTORY --checkpoint FILE --mean M --std S. Resumes.
 """

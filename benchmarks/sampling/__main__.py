@@ -59,6 +59,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    parser.add_argument("--checkpoint", help="of a factory named in --networks")
+    parser.add_argument("--mean", type=float, help="of its normalisation")
+    parser.add_argument("--std", type=float)
+    parser.add_argument("--ignore", default="", help="layers of it that stay whole")
     parser.add_argument("--results", type=Path, default=kept("sampling"))
     args = parser.parse_args()
     results = Results(args.results)
@@ -83,13 +87,14 @@ class Subject:
         """A network of the arena by its name, or by its factory."""
         network = KNOWN.get(name)
         if network is None:
-            loaded, source = load_model(name), None
+            loaded = load_model(args.checkpoint, arch=name, mean=(args.mean,) * 3, std=(args.std,) * 3)
+            source = None
         else:
             loaded = opened(Setting(weights=args.weights, data={}, work=Path()), network)
             source = f"{SOURCES[network.data]}:{getattr(args, network.data)}"
         data = load_data(source, preprocessing=loaded.preprocessing, samples=2 * LARGEST)
         job = Job(loaded=loaded, data=data, recovery=Recovery())
-        ignore = () if network is None else network.ignore
+        ignore = args.ignore.split(",") if network is None else network.ignore
         groups = prunable_groups(loaded.module, job.example, ignore=ignore)
         return cls(job=job, groups=groups, costs=layer_costs(loaded.module, job.example), known={})
 
