@@ -17,7 +17,7 @@ from topocompress.models.architectures import build
 from topocompress.models.loading import load_model
 from topocompress.surgery.run_directory import load_run
 from topocompress.types import Architecture, Preprocessing
-from topocompress.workflows.job import open_model
+from topocompress.workflows.opening import open_model
 
 FACTORY = "tests.helpers.checkpoints:Net"
 SMALL = Preprocessing(input_shape=(3, 8, 8), resize=None)

@@ -14,7 +14,8 @@ from topocompress.models.digits import DigitsNet
 from topocompress.models.loading import load_model
 from topocompress.surgery.run_directory import save
 from topocompress.types import Architecture, Preprocessing
-from topocompress.workflows.job import open_job, open_model
+from topocompress.workflows.job import open_job
+from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Scoring
 
 

@@ -137,8 +137,7 @@ class Opening:
         Raises:
             TopocompressError: One of them is not usable.
         """
-        from topocompress.workflows.job import open_model
-        from topocompress.workflows.samples import open_data
+        from topocompress.workflows.opening import open_model
 
         loaded = open_model(
             model,
@@ -149,6 +148,8 @@ class Opening:
             resize=self.resize,
             **self._read(),
         )
+        from topocompress.workflows.samples import open_data  # loads much that a model which is refused does not need
+
         return open_data(
             loaded,
             data if data or model != "digits" else "digits",

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from topocompress import topology
 from topocompress.criteria.base import CloudCriterion
 from topocompress.errors import TopologyError
-from topocompress.topology import DEFAULT_SCALE, Scale, betti_numbers, choose_backend, neighbourhood_graph
-from topocompress.topology.components import as_quantile, first_look, of_layer
+from topocompress.topology import DEFAULT_SCALE, Scale
 from topocompress.types import Direction
 
 ORIENTATIONS: Mapping[str, Direction] = {"paper": "remove", "inverse": "keep"}
@@ -59,7 +59,7 @@ class Betti(CloudCriterion):
         self.dimensions = tuple(sorted({dimensions} if isinstance(dimensions, int) else set(dimensions)))
         if not self.dimensions or not set(self.dimensions) <= {0, 1, 2}:
             raise TopologyError(f"homology dimensions {self.dimensions}", hint="Choose among 0, 1 and 2.")
-        self._backend = None if backend is None else choose_backend(backend)
+        self._backend = None if backend is None else topology.choose_backend(backend)
         self.parts = tuple(f"beta{dimension}" for dimension in self.dimensions)
 
     def settings(self) -> dict[str, Any]:
@@ -76,16 +76,22 @@ class Betti(CloudCriterion):
 
     def first_look(self, clouds: NDArray[np.float32], *, device: str = "cpu") -> NDArray[np.float64]:
         """See :func:`topocompress.topology.components.first_look`."""
+        from topocompress.topology.components import first_look  # compiled functions take time to load
+
         return np.array([first_look(cloud, self.scale, device=device) for cloud in clouds])
 
     def spread_of(self, found: NDArray[np.float64]) -> float:
         """See :func:`topocompress.topology.components.of_layer`."""
+        from topocompress.topology.components import of_layer
+
         return of_layer(self.scale, found)
 
     def scale_taken(self, layer_spread: float | None) -> str:
         """The quantile that ``components`` has come to."""
         if layer_spread is None or self.scale.kind != "components":
             return ""
+        from topocompress.topology.components import as_quantile
+
         return str(as_quantile(self.scale, layer_spread))
 
     def score(
@@ -94,6 +100,6 @@ class Betti(CloudCriterion):
         """Betti numbers per dimension, (filters, dimensions); see :meth:`CloudCriterion.score`."""
         numbers = np.empty((len(clouds), len(self.dimensions)))
         for index, cloud in enumerate(clouds):
-            graph = neighbourhood_graph(cloud, self.scale, layer=layer_spread, device=device)
-            numbers[index] = betti_numbers(graph.rows, self.dimensions, backend=self._backend)
+            graph = topology.neighbourhood_graph(cloud, self.scale, layer=layer_spread, device=device)
+            numbers[index] = topology.betti_numbers(graph.rows, self.dimensions, backend=self._backend)
         return numbers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections import defaultdict
@@ -22,19 +21,17 @@ from topocompress.models.architectures import (
     classes_of,
     dense_names,
     of_kind,
-    published_weights,
     shapes_of,
     torchvision_names,
 )
-from topocompress.models.keys import View, differences, listed, optional, unwrapped, view_note, views
+from topocompress.models.families import AUXILIARY, keys_of, parameters, top_level_of
+from topocompress.models.keys import View, differences, listed, unwrapped, view_note, views
 from topocompress.types import Architecture
 
-_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _SEGMENTATION = ("fcn_", "deeplabv3_")  # with an auxiliary head in training
 _TWINS = {"fasterrcnn_mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_fpn"}
 """Architectures that differ in the size they bring images to, and not in their weights."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index", "relative_coords_table")
-_FAMILY = re.compile("[a-z]+")
 # DenseNet checkpoints from before 2018 (torchvision still serves them) write norm.1 where the module says norm1.
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..+)")
 
@@ -95,7 +92,7 @@ def recognise(
     candidates = [*BUILTIN, *_by_size(state, torchvision_names()), *_by_size(state, dense)]
     modules = _modules(state)
     for candidate in candidates:
-        theirs = _top_level_of(candidate)
+        theirs = top_level_of(candidate)
         if any(theirs <= ours for ours in modules) and (found := _fit(candidate, state, {})) is not None:
             twins = [f"the weights fit {twin}, too: name it with --arch if it is that" for twin in _twins(candidate)]
             return replace(found, note="; ".join(filter(None, (found.note, *twins))))
@@ -115,12 +112,7 @@ def recognise(
 def _by_size(state: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
     """Torchvision's names, those with the most similar number of parameters first, so that few need building."""
     size = sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_BUFFERS))
-    return sorted(names, key=lambda name: abs(math.log(_parameters(name) / max(size, 1))))
-
-
-def _parameters(name: str) -> int:
-    """Parameters of a torchvision network with the published classes, known without building it."""
-    return int(next(iter(published_weights(name).values())).meta["num_params"])
+    return sorted(names, key=lambda name: abs(math.log(parameters(name) / max(size, 1))))
 
 
 def _twins(name: str) -> list[str]:
@@ -142,24 +134,8 @@ def _kinship(name: str, modules: Iterable[frozenset[str]]) -> float:
 
     Costs little for many names: it is the same for all that differ only in depth or width.
     """
-    theirs = _top_level_of(name)
+    theirs = top_level_of(name)
     return max((len(ours & theirs) / len(ours | theirs) for ours in modules), default=0)
-
-
-def _top_level_of(name: str) -> frozenset[str]:
-    return _family_top_level(_FAMILY.findall(name)[0])
-
-
-@functools.lru_cache(maxsize=64)
-def _family_top_level(family: str) -> frozenset[str]:
-    known = [*BUILTIN, *torchvision_names(), *dense_names()]
-    members = [name for name in known if _FAMILY.findall(name)[0] == family]
-    smallest = min(members, key=lambda name: 0 if name in BUILTIN else _parameters(name))
-    return _top_level(_keys(_plain(smallest)))
-
-
-def _top_level(keys: Iterable[str]) -> frozenset[str]:
-    return frozenset(key.partition(".")[0] for key in keys)
 
 
 def _plain(name: str, given: Mapping[str, Any] | None = None) -> Shapes:
@@ -175,7 +151,7 @@ def _views(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> 
 
 def _options(name: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Options other than the class count that the shapes give away."""
-    if name in _AUXILIARY:
+    if name in AUXILIARY:
         return {"aux_logits": False}
     positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
     if name.startswith("vit_") and positions is not None and patches is not None and positions.ndim == 3:
@@ -184,10 +160,6 @@ def _options(name: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
         if side and size != 224 and side * side == positions.shape[1] - 1:
             return {"image_size": size}
     return {}
-
-
-def _keys(shapes: Mapping[str, Any]) -> set[str]:
-    return {key for key in shapes if not optional(key)}
 
 
 def _expected(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> tuple[Shapes, dict[str, Any]]:
@@ -224,7 +196,7 @@ def _fit(name: str, original: Mapping[str, Tensor], given: Mapping[str, Any]) ->
     fits: list[tuple[View, dict[str, Any]]] = []
     for view in _views(name, original, given):
         shapes, options = _expected(name, view.state, given)
-        if view.complete and all(tuple(view.state[key].shape) == shapes[key] for key in _keys(shapes)):
+        if view.complete and all(tuple(view.state[key].shape) == shapes[key] for key in keys_of(shapes)):
             fits.append((view, options))
     if not fits:
         return None
@@ -236,12 +208,12 @@ def _fit(name: str, original: Mapping[str, Tensor], given: Mapping[str, Any]) ->
             f"{channels} input channel{'s' * (channels > 1)} instead of {RGB}; "
             "normalised by the mean of ImageNet's statistics unless --mean and --std are given"
         )
-    heads = ("aux_classifier.",) if name.startswith(_SEGMENTATION) else _AUXILIARY.get(name, ())
+    heads = ("aux_classifier.",) if name.startswith(_SEGMENTATION) else AUXILIARY.get(name, ())
     if any(key.startswith(tuple(view.prefix + head for head in heads)) for key in view.unused):
         notes.append("auxiliary heads dropped (only used in training)")
     if note := view_note(view, [other for other, _ in fits[1:]], known=heads):
         notes.append(note)
-    if name in _AUXILIARY:
+    if name in AUXILIARY:
         # These weights were converted from another framework, which scaled its inputs differently; torchvision turns
         # the conversion (of three channels) on with its own weights, and nothing in a state dict tells.
         options["transform_input"] = options["num_classes"] == 1000 and channels == RGB
@@ -255,7 +227,7 @@ def _fit(name: str, original: Mapping[str, Tensor], given: Mapping[str, Any]) ->
 def _likeness(name: str, state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Order of nearness: keys in common less keys that differ, then equal shapes."""
     view, shapes = _views(name, state, {})[0], _plain(name)
-    ours = _keys(view.state)
+    ours = keys_of(view.state)
     equal = sum(tuple(view.state[key].shape) == shapes[key] for key in ours)
     return len(ours) - len(view.missing) - len(view.stray) - len(view.unused), equal
 

@@ -67,7 +67,7 @@ def compress(
     """Score, plan, remove, repair, fine-tune, export, measure and report.
 
     Args:
-        model: Anything :func:`~topocompress.workflows.job.open_model` takes, a loaded model, or a module of your own
+        model: Anything :func:`~topocompress.workflows.opening.open_model` takes, a loaded model, or your own module
             (then ``data`` is a :class:`~topocompress.data.Data`). It is not changed.
         data: A data source as on the command line, loaded data, or ``None`` for photographs that stand in for images.
         removal: What to remove; exactly one rule must be given, here or among the options.

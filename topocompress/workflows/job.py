@@ -16,19 +16,18 @@ from torch import Tensor, nn
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
-from topocompress.errors import DataError, ModelError
-from topocompress.models.loading import LoadedModel, load_model
-from topocompress.models.preprocessing import check_runs, imagenet_preprocessing, overridden
+from topocompress.errors import DataError
+from topocompress.models.loading import LoadedModel
+from topocompress.models.preprocessing import imagenet_preprocessing
 from topocompress.network.capture import Batches
 from topocompress.network.inference import check_steady, device_of
 from topocompress.network.outputs import Outputs
-from topocompress.runtime.files import is_run
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
-from topocompress.surgery.run_directory import load_run
 from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture
+from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
@@ -148,32 +147,6 @@ class Job:
         """Remove the epochs kept for a run that is finished."""
         for folder in self.checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def open_model(source: str | Path, *, arch: str | None = None, **options: Any) -> LoadedModel:
-    """Load anything that can be pruned: what :func:`topocompress.models.load_model` takes, or a run directory.
-
-    Of the options a run directory takes those that say how images are prepared.
-
-    Raises:
-        ModelError: The model is not usable, or the options are not.
-        ArtifactError: The run directory is not usable.
-    """
-    if not is_run(source):
-        return load_model(source, arch=arch, **options)
-    built = [name for name in ("weights", "weights_key", "arch_args") if options.get(name) not in (None, {})]
-    if built:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in built)
-        raise ModelError(
-            f"{words} given beside the run directory {source}, which says itself how its network is built",
-            hint="Leave it out; --arch names the factory of a network of your own.",
-        )
-    loaded = load_run(source, arch=arch)
-    names = ("input_size", "mean", "std", "resize", "pixel_range")
-    preprocessing = overridden(loaded.preprocessing, **{name: options.get(name) for name in names})
-    if preprocessing.input_shape != loaded.preprocessing.input_shape:
-        check_runs(loaded.module, preprocessing, str(source), own=False)
-    return replace(loaded, preprocessing=preprocessing)
 
 
 def open_job(
