@@ -35,20 +35,18 @@ from topocompress.workflows.selecting import suited
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
 KNOWN = {**NETWORKS, **CHAINS}
-LARGEST, RATIO, REFITTED = 1000, 0.25, 500
-WAYS: Mapping[str, tuple[int, int | None, int]] = {
-    "yardstick": (1000, None, 0),
-    "other images": (1000, None, 1),
-    "map size 16": (1000, 16, 0),
-    "map size 8": (1000, 8, 0),
-    "map size 4": (1000, 4, 0),
-    "500 images": (500, None, 0),
-    "500 images, map size 16": (500, 16, 0),
-    "250 images": (250, None, 0),
-    "250 images, map size 16": (250, 16, 0),
-    "250 images, map size 8": (250, 8, 0),
+RATIO, REFITTED = 0.25, 500
+WAYS: Mapping[str, tuple[float, int | None, int]] = {
+    "yardstick": (1, None, 0),
+    "other images": (1, None, 1),
+    "map size 16": (1, 16, 0),
+    "map size 8": (1, 8, 0),
+    "half the images": (1 / 2, None, 0),
+    "half the images, map size 16": (1 / 2, 16, 0),
+    "a quarter of the images": (1 / 4, None, 0),
+    "a quarter of the images, map size 16": (1 / 4, 16, 0),
 }
-"""Name → images, map size, and which set of images."""
+"""Name → share of the images, map size, and which set of images."""
 LIMITS = Limits(max_ratio=0.99, round_to=1)
 
 
@@ -59,6 +57,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--cifar", type=Path, default=Path("cifar"))
     parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    parser.add_argument("--samples", type=int, default=1000, help="of the yardstick")
     parser.add_argument("--checkpoint", help="of a factory named in --networks")
     parser.add_argument("--mean", type=float, help="of its normalisation")
     parser.add_argument("--std", type=float)
@@ -81,6 +80,7 @@ class Subject:
     groups: Any
     costs: Any
     known: dict[str, Scores]
+    samples: int
 
     @classmethod
     def open(cls, name: str, args: Any) -> Subject:
@@ -92,17 +92,20 @@ class Subject:
         else:
             loaded = opened(Setting(weights=args.weights, data={}, work=Path()), network)
             source = f"{SOURCES[network.data]}:{getattr(args, network.data)}"
-        data = load_data(source, preprocessing=loaded.preprocessing, samples=2 * LARGEST)
+        data = load_data(source, preprocessing=loaded.preprocessing, samples=2 * args.samples)
         job = Job(loaded=loaded, data=data, recovery=Recovery())
         ignore = args.ignore.split(",") if network is None else network.ignore
         groups = prunable_groups(loaded.module, job.example, ignore=ignore)
-        return cls(job=job, groups=groups, costs=layer_costs(loaded.module, job.example), known={})
+        return cls(
+            job=job, groups=groups, costs=layer_costs(loaded.module, job.example), known={}, samples=args.samples
+        )
 
     def scores(self, way: str) -> Scores:
         """Betti numbers."""
         if way not in self.known:
-            count, size, part = WAYS[way]
-            images = Subset(self.job.data.calibration, range(part * LARGEST, part * LARGEST + count))
+            share, size, part = WAYS[way]
+            start = part * self.samples
+            images = Subset(self.job.data.calibration, range(start, start + int(share * self.samples)))
             criterion = suited(create("betti"), self.job.recovery, self.job.model)
             self.known[way] = score_groups(
                 self.job.model, self.groups, criterion, batches(images), example=self.job.example,
@@ -140,7 +143,7 @@ class Subject:
 
     def _left(self, plan: PruningPlan) -> float:
         """Accuracy, or agreement where photographs stand in, after reconstruction."""
-        part = Subset(self.job.data.calibration, range(REFITTED))
+        part = Subset(self.job.data.calibration, range(min(REFITTED, self.samples)))
         job = replace(self.job, data=replace(self.job.data, calibration=part))
         cut = repair(job, apply(job.model, plan, example=job.example), plan).model
         if job.data.source == STAND_IN:

@@ -75,7 +75,12 @@ Cluster = Annotated[
     str | None, typer.Option("--cluster", help="Score on a Dask cluster: its scheduler's address, tcp://HOST:PORT.")
 ]
 MapSize = Annotated[
-    int | None, typer.Option("--map-size", help="Average larger maps down to this many pixels a side first.")
+    str | None,
+    typer.Option(
+        "--map-size",
+        help="Average larger maps down to this many pixels a side first; full leaves them whole.",
+        show_default="16 for criteria of clouds of maps, full with --sketch",
+    ),
 ]
 Sketch = Annotated[
     int | None, typer.Option("--sketch", help="Project larger maps onto this many random directions first.")
@@ -142,15 +147,15 @@ def make_resources(memory: str | None, workers: int | None, cluster: str | None)
     return Resources(memory=budget, workers=workers, cluster=cluster)
 
 
-def make_maps(map_size: int | None, sketch: int | None) -> Maps:
-    """How maps become points.
+def make_maps(map_size: str | None, sketch: int | None) -> Maps | None:
+    """How maps become points; ``None`` if nothing is said.
 
     Raises:
-        DataError: A size below 1.
+        DataError: A size below 1, or a word that is not ``full``.
     """
-    from topocompress.network.capture import Maps
+    from topocompress.network.capture import made_maps
 
-    return Maps(size=map_size, sketch=sketch)
+    return made_maps(int(map_size) if map_size is not None and map_size.lstrip("-").isdigit() else map_size, sketch)
 
 
 def cache_folder(cache: bool) -> Path | None:

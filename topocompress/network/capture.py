@@ -67,6 +67,19 @@ EXACT = Maps()
 """Every number of every map."""
 
 
+def made_maps(size: int | str | None, sketch: int | None) -> Maps | None:
+    """How maps become points, as it was asked for; ``None`` if nothing was.
+
+    Raises:
+        DataError: A number below 1, or a word that is not ``full``.
+    """
+    if isinstance(size, str) and size != "full":
+        raise DataError(f"a map size of {size!r}", hint="Give a whole number above 0, or full.")
+    if size is None and sketch is None:
+        return None
+    return Maps(size=None if isinstance(size, str) else size, sketch=sketch)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slice:
     """Some channels of one layer, collected together in one pass.

@@ -46,7 +46,7 @@ def score_layers(
     example: Tensor | None = None,
     groups: Sequence[Units] | None = None,
     resources: Resources = ANY,
-    maps: Maps = EXACT,
+    maps: Maps | None = None,
     store: ScoreStore | None = None,
     progress: Progress = silent,
 ) -> Scores:
@@ -62,7 +62,7 @@ def score_layers(
         groups: Which filters can only go together: layer → filters of each unit. A :class:`GradientCriterion` judges
             those together; by default each filter by itself.
         resources: Memory and processes; the scores do not depend on them.
-        maps: How maps become the points of clouds; exact by default.
+        maps: How maps become the points of clouds; by default as the criterion has it.
         store: Where finished layers are kept and looked up; nowhere if ``None``.
         progress: Called as work proceeds.
 
@@ -75,6 +75,7 @@ def score_layers(
         CriterionError: The criterion returned something that is not one finite number per filter, or has nothing to
             read in this network.
     """
+    maps = read_maps(criterion, maps)
     modules = dict(model.named_modules())
     names = list(layers)
     if missing := [name for name in names if name not in modules]:
@@ -107,6 +108,13 @@ def score_layers(
         model=fingerprint(model),
         run=found.run,
     )
+
+
+def read_maps(criterion: Criterion, maps: Maps | None) -> Maps:
+    """How maps become the points of clouds: as was asked, or else as the criterion has it."""
+    if maps is None and isinstance(criterion, CloudCriterion):
+        return Maps(size=criterion.map_size)
+    return maps or EXACT
 
 
 def open_store(

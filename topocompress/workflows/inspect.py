@@ -14,11 +14,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 from torch import nn
 
+from topocompress.criteria import Betti
 from topocompress.errors import DataError, ModelError, TopologyError
-from topocompress.network.capture import EXACT, Batches, Maps, Slice, collect_clouds, map_shapes, plan_passes
+from topocompress.network.capture import Batches, Maps, Slice, collect_clouds, map_shapes
 from topocompress.network.memory_layout import fast_layout
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources
+from topocompress.scoring.clouds import looked_at
 from topocompress.scoring.workers import is_dead
 from topocompress.topology import (
     DEFAULT_SCALE,
@@ -44,7 +46,7 @@ def inspect_filter(
     filter_index: int,
     scale: str = DEFAULT_SCALE,
     dimensions: Sequence[int] = (0, 1),
-    maps: Maps = EXACT,
+    maps: Maps | None = None,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> FilterView:
@@ -59,9 +61,9 @@ def inspect_filter(
         layer: Name of a Conv2d or Linear module.
         filter_index: Output channel of it.
         scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``components`` and ``layer`` need the clouds
-            of all filters of the layer; with ``knn`` the filtration is by hops in the neighbour graph.
+            of some other filters of the layer; with ``knn`` the filtration is by hops in the neighbour graph.
         dimensions: Homology dimensions, among 0, 1 and 2.
-        maps: How maps become points.
+        maps: How maps become points; by default as ``betti`` has it.
         memory: Bytes that clouds may take at one time, by default half of what is free; matters for the ``layer``
             scale alone.
         progress: Called as ``progress(step, done, total)``.
@@ -76,11 +78,14 @@ def inspect_filter(
     if not wanted or not set(wanted) <= {0, 1, 2}:
         raise TopologyError(f"homology dimensions {tuple(dimensions)}", hint="Choose among 0, 1 and 2.")
     check_filter(model, layer, filter_index)
+    maps = Maps(size=Betti.map_size) if maps is None else maps
     samples, labels = _count(batches)
     features, layout = _features(model, layer, batches, maps)
 
-    channels = (0, _width(model.get_submodule(layer))) if chosen.of_layer else (filter_index, filter_index + 1)
-    parts = _parts(layer, channels, features, samples, Resources(memory=memory).bytes)
+    others = looked_at(_width(model.get_submodule(layer))) if chosen.of_layer else []
+    together = max(1, Resources(memory=memory).bytes // (4 * samples * features))
+    channels = sorted({filter_index, *others})
+    parts = [channels[start : start + together] for start in range(0, len(channels), together)]
     ran = 0
 
     def on_batch(count: int) -> None:
@@ -90,11 +95,11 @@ def inspect_filter(
 
     cloud, looks = np.empty((0, 0), dtype=np.float32), []
     for part in parts:
-        (clouds,) = collect_clouds(model, [part], batches, samples, maps=maps, layout=layout, on_batch=on_batch)
-        if part.start <= filter_index < part.stop:
-            cloud = clouds[filter_index - part.start].copy()
-        if chosen.of_layer:
-            looks += [first_look(other, chosen) for other in clouds]
+        slices = [Slice(layer=layer, start=number, stop=number + 1, features=features) for number in part]
+        clouds = collect_clouds(model, slices, batches, samples, maps=maps, layout=layout, on_batch=on_batch)
+        if filter_index in part:
+            cloud = clouds[part.index(filter_index)][0].copy()
+        looks += [first_look(one[0], chosen) for number, one in zip(part, clouds, strict=True) if number in others]
         del clouds  # else it would still be held while the next part is collected
 
     progress("computing persistence", 0, 1)
@@ -180,17 +185,6 @@ def _features(model: nn.Module, layer: str, batches: Batches, maps: Maps) -> tup
     if layer not in shapes:
         raise ModelError(f"the forward pass does not run {layer}", hint="Choose a layer that it runs.")
     return shapes[layer][1], fast_layout(model, first[:1])
-
-
-def _parts(layer: str, channels: tuple[int, int], features: int, samples: int, memory: int) -> list[Slice]:
-    """The channels start..stop, one slice per pass over the samples."""
-    start, stop = channels
-    passes = plan_passes({layer: (stop - start, features)}, samples, memory)
-    return [
-        Slice(layer=layer, start=start + part.start, stop=start + part.stop, features=features)
-        for slices in passes
-        for part in slices
-    ]
 
 
 def _graph(cloud: NDArray[np.float32], scale: Scale, number: float | None = None) -> tuple[NDArray[np.bool_], float]:

@@ -95,7 +95,7 @@ class Scoring:
             :func:`topocompress.data.load_data`.
         unlabelled: Leave out all labels.
         resources: Memory and processes, on which the result does not depend; ``None`` for what the machine has.
-        maps: How feature maps become the points of clouds; ``None`` for exact ones.
+        maps: How feature maps become the points of clouds; ``None`` as the criterion has it.
     """
 
     criterion: str | Criterion = "betti"

@@ -9,11 +9,10 @@ from torch import nn
 
 from topocompress.criteria.base import CloudCriterion, Criterion
 from topocompress.criteria.registry import create
-from topocompress.network.capture import EXACT
 from topocompress.network.detectors import is_detector
 from topocompress.planning.selection import Selection
 from topocompress.runtime.resources import ANY
-from topocompress.scoring.dispatch import open_store
+from topocompress.scoring.dispatch import open_store, read_maps
 from topocompress.surgery.trial import prunable_groups
 from topocompress.training import processes
 from topocompress.types import ChannelGroup, Scores
@@ -49,7 +48,7 @@ def score_job(job: Job, groups: Sequence[ChannelGroup]) -> Scores:
         KeyboardInterrupt: As it came; its message says what has been kept.
     """
     scoring, criterion, store = job.scoring, criterion_of(job), None
-    maps = scoring.maps or EXACT
+    maps = read_maps(criterion, scoring.maps)
     if job.cache is not None and isinstance(criterion, CloudCriterion):
         store = open_store(Path(job.cache), job.model, criterion, job.data.fingerprint, maps=maps, resume=job.resume)
     try:

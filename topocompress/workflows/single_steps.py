@@ -24,7 +24,7 @@ from topocompress.deploy.measurement import (
 )
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
-from topocompress.network.capture import EXACT, Batches, Maps
+from topocompress.network.capture import Batches, Maps, made_maps
 from topocompress.planning.allocation import Allocation
 from topocompress.planning.plan import make_plan, nothing_to_prune
 from topocompress.planning.rules import Limits
@@ -47,7 +47,7 @@ def score(
     memory: int | None = None,
     workers: int | None = None,
     cluster: str | None = None,
-    map_size: int | None = None,
+    map_size: int | str | None = None,
     sketch: int | None = None,
     progress: Progress = silent,
 ) -> Scores:
@@ -63,7 +63,8 @@ def score(
         memory: Bytes for feature clouds and the processes that score them; by default half of what is free.
         workers: Processes that score filters; by default as many as there are cores. The scores do not depend on it.
         cluster: Address of a Dask scheduler whose workers score the filters instead.
-        map_size: Average larger maps down to this many pixels a side.
+        map_size: Average larger maps down to this many pixels a side; ``full`` leaves them whole; by default as the
+            criterion has it, unless there is a sketch.
         sketch: Project larger maps onto this many random directions; see :class:`topocompress.network.capture.Maps`.
         progress: Called as ``progress(step, done, total)``.
 
@@ -81,7 +82,7 @@ def score(
         chosen,
         batches,
         resources=Resources(memory=memory, workers=workers, cluster=cluster),
-        maps=Maps(size=map_size, sketch=sketch),
+        maps=made_maps(map_size, sketch),
         example=traced,
         progress=progress,
     )
@@ -95,7 +96,7 @@ def score_groups(
     *,
     example: Tensor | None = None,
     resources: Resources = ANY,
-    maps: Maps = EXACT,
+    maps: Maps | None = None,
     store: ScoreStore | None = None,
     progress: Progress = silent,
 ) -> Scores:
