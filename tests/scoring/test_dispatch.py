@@ -9,7 +9,7 @@ from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.models.loading import fingerprint
 from topocompress.network.capture import Maps
 from topocompress.runtime.resources import Resources
-from topocompress.scoring.dispatch import score_layers
+from topocompress.scoring.dispatch import read_maps, score_layers
 
 
 def scored(model: nn.Module, criterion: Criterion, **options):
@@ -35,7 +35,7 @@ def test_what_a_run_says_of_itself():
     scores = scored(model, Betti(scale="quantile:0.18", dimensions=(1,)))
 
     assert (scores.criterion, scores.higher, scores.samples) == ("betti", "remove", POINTS)
-    assert scores.settings == {"scale": "quantile:0.18", "dimensions": [1]}
+    assert scores.settings == {"scale": "quantile:0.18", "dimensions": [1], "map_size": 16}
     assert scores.model == fingerprint(model)
     memory = scores.run.pop("peak_process_bytes")
     assert scores.run == {"passes": 1, "peak_cloud_bytes": 3 * 4 * POINTS * 2, "workers": 1, "layers_reused": 0}
@@ -151,6 +151,36 @@ def test_of_a_wide_layer_some_filters_are_looked_at_first_however_it_is_cut_into
 
 
 # --- smaller points ---
+
+
+class Whole(Betti):
+    """Reads every number of every map."""
+
+    map_size = None
+
+
+@pytest.mark.parametrize(
+    ("criterion", "asked", "taken"),
+    [
+        (Betti(), None, Maps(size=16)),
+        (Betti(), Maps(), Maps()),
+        (Betti(), Maps(sketch=5), Maps(sketch=5)),
+        (Whole(), None, Maps()),
+        (L1(), None, Maps()),
+    ],
+)
+def test_how_maps_become_points_unless_it_is_said(criterion, asked, taken):
+    assert read_maps(criterion, asked) == taken
+
+
+def test_large_maps_are_averaged_down_unless_told_otherwise():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU()).eval()
+    samples = [(torch.randn(20, 1, 24, 24, generator=torch.Generator().manual_seed(1)), torch.zeros(20))]
+    given, sized, whole = (
+        score_layers(model, ["0"], Betti(), samples, maps=maps) for maps in (None, Maps(size=16), Maps())
+    )
+    assert plain(given) == plain(sized) != plain(whole)
 
 
 @pytest.mark.parametrize(

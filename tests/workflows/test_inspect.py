@@ -184,7 +184,7 @@ def test_reduced_maps_are_reduced_as_for_the_criterion(maps):
 def test_the_view_is_the_first_two_principal_components(shape):
     points = np.random.default_rng(0).standard_normal(shape) * np.linspace(1, 3, shape[1])
 
-    view = seen(points)
+    view = seen(points, maps=Maps())
 
     centred = points - points.mean(axis=0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
