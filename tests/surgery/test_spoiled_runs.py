@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import topocompress
 from tests.helpers.run_directories import edited
 from topocompress.errors import ArtifactError
-from topocompress.runtime.files import MANIFEST, is_run
+from topocompress.runtime.outputs import MANIFEST, is_run
 from topocompress.surgery.run_directory import WEIGHTS
 
 

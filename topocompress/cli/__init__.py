@@ -5,7 +5,9 @@ Each command parses, calls one public function and renders. Nothing here imports
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -52,7 +54,8 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C."""
+    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C and SIGTERM."""
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except TopocompressError as error:
@@ -62,6 +65,13 @@ def main() -> None:
         if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code and says nothing
             console.show_interrupted(_what_is_kept(stop))
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: what is half-written goes, and what is kept is said."""
+    raise KeyboardInterrupt
 
 
 def _what_is_kept(stop: BaseException) -> str:

@@ -24,11 +24,12 @@ def bench(
     seed: options.Seed = 0,
 ) -> None:
     """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
-    from topocompress.runtime.files import check_file, check_there
+    from topocompress.runtime.files import check_there
+    from topocompress.runtime.outputs import Place, check_outputs
 
     check_there(files)
     if out is not None:
-        check_file(out)
+        check_outputs([Place(out, "file", option="--json")], inputs=files)
     size = options.pixels(input_size)
     from topocompress.deploy.bench import bench as measure
     from topocompress.reporting.write import write_bench

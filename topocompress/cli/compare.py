@@ -42,10 +42,10 @@ def compare(
     opening: Opening,
 ) -> None:
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import check_outputs, folder_of
 
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
-    check_free(out, force=True)
+    check_outputs(folder_of(out, "compare"), inputs=opening.inputs(model, data))
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import check_name, split_names
 

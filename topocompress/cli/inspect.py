@@ -11,7 +11,7 @@ from topocompress import console
 from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
-from topocompress.runtime.files import check_file, check_picture
+from topocompress.runtime.outputs import Place, check_outputs
 
 
 @grouped
@@ -34,8 +34,7 @@ def inspect(
     seed: options.Seed = 0,
 ) -> None:
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
-    check_picture(out)
-    check_file(out)
+    check_outputs([Place(out, "picture")], inputs=opening.inputs(model, data))
     opening.check(model, data)
     maps = options.make_maps(map_size, sketch)
     budget = None if memory is None else options.bytes_of(memory)

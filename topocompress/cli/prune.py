@@ -95,12 +95,12 @@ def prune(
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import Place, check_outputs
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
     if not dry_run:
-        check_free(out, force=force)
+        check_outputs([Place(out, "run", force=force)], inputs=opening.inputs(model, data))
     removal = Removal(
         max_betti=max_betti,
         ratio=ratio,

@@ -12,7 +12,7 @@ from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
-from topocompress.runtime.files import check_file, check_picture
+from topocompress.runtime.outputs import Place, check_outputs
 
 
 @grouped
@@ -46,10 +46,8 @@ def score(
 ) -> None:
     """Score every filter and show the distribution per layer; nothing is removed."""
     marks = _thresholds(thresholds)
-    check_file(out)
-    if plot is not None:
-        check_picture(plot)
-        check_file(plot)
+    places = [Place(out, "file"), *([] if plot is None else [Place(plot, "picture", option="--plot")])]
+    check_outputs(places, inputs=opening.inputs(model, data))
     from topocompress.criteria.registry import check_name
 
     opening.check(model, data)

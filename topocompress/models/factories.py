@@ -21,6 +21,14 @@ def is_factory(text: str) -> bool:
     return _SPEC.fullmatch(text) is not None
 
 
+def module_files(text: str) -> list[Path]:
+    """Where the module of ``pkg.module:callable`` lies if it is of the current directory; none for other texts."""
+    if not is_factory(text):
+        return []
+    module = Path(*text.partition(":")[0].split("."))
+    return [module.with_name(f"{module.name}.py"), module / "__init__.py"]
+
+
 @contextlib.contextmanager
 def current_directory_importable() -> Iterator[None]:
     """Make modules in the current directory importable, as ``python -m`` does, for the time of the block."""

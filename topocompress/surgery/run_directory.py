@@ -30,12 +30,12 @@ from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.copying import copied
-from topocompress.runtime.files import MANIFEST, atomic_directory
+from topocompress.runtime.files import atomic_directory
+from topocompress.runtime.outputs import FORMAT, MANIFEST
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
 from topocompress.types import Architecture, Preprocessing, PruningPlan
 
-FORMAT = "topocompress-run"
 VERSION = 2
 WEIGHTS = "model.safetensors"
 

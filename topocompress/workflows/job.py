@@ -22,7 +22,7 @@ from topocompress.models.preprocessing import check_runs, imagenet_preprocessing
 from topocompress.network.capture import Batches
 from topocompress.network.inference import check_steady, device_of
 from topocompress.network.outputs import Outputs
-from topocompress.runtime.files import is_run
+from topocompress.runtime.outputs import is_run
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.surgery.run_directory import load_run
