@@ -162,8 +162,6 @@ def overridden(
         base = replace(base, mean=_per_channel("mean", mean, channels))
     if std is not None:
         base = replace(base, std=_per_channel("std", std, channels))
-        if min(base.std) <= 0:
-            raise ModelError(f"std {base.std} must be above 0", hint="Units are those of the 0..1 range.")
     if pixel_range is not None:
         base = replace(base, pixel_range=pixel_range)
     return base

@@ -22,7 +22,7 @@ _OPTIONS = {
     "img_size": "img_size",
     "global_pool": "global_pool",
 }
-"""What may be asked of a builder, and how timm calls it. A file may name options, so these are all there are."""
+"""How timm calls what may be asked of a builder."""
 
 
 def is_timm(name: str) -> bool:
@@ -51,15 +51,12 @@ def construct_timm(name: str, options: Mapping[str, Any], *, pretrained: bool = 
 
     Args:
         name: A name that :func:`check_timm_name` accepts.
-        options: ``num_classes``, ``in_channels`` (the number of channels of its input), ``img_size``, ``global_pool``.
+        options: As :class:`~topocompress.models.architecture_options.TimmOptions` has them.
         pretrained: Have timm fetch the weights that belong to the name and its tag.
 
     Raises:
         ModelError: timm is not installed, or cannot build this.
-        ValueError: Another option.
     """
-    if unknown := sorted(set(options) - set(_OPTIONS)):
-        raise ValueError(f"no such option: {', '.join(unknown)}; accepted: {', '.join(_OPTIONS)}")
     given = {_OPTIONS[option]: value for option, value in options.items()}
     try:
         module: nn.Module = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=pretrained, **given)
