@@ -19,6 +19,7 @@ from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
 from topocompress.network.copying import copied
+from topocompress.runtime.borders import border
 from topocompress.types import Architecture
 
 BUILTIN = {"digits": DigitsNet}
@@ -98,11 +99,9 @@ def build(architecture: Architecture) -> nn.Module:
             return copied(module).eval()  # it may give the same network every time
         name = spelled(architecture)
         check_name(name)
-        try:
+        with border(lambda why: ModelError(f"cannot build {name} with {options}: {why}", hint="Check its options.")):
             check_size(name, options)
             return _construct(name, options).eval()
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"cannot build {name} with {options}: {error}", hint="Check its options.") from error
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from topocompress.errors import ModelError
+from topocompress.runtime.borders import border
 from topocompress.types import Preprocessing
 
 PREFIX = "timm:"
@@ -58,15 +59,10 @@ def construct_timm(name: str, options: Mapping[str, Any], *, pretrained: bool = 
         ModelError: timm is not installed, or cannot build this.
     """
     given = {_OPTIONS[option]: value for option, value in options.items()}
-    try:
+    what = "download the weights of" if pretrained else "build"
+    hint = "Download them elsewhere and give the file: --weights FILE." if pretrained else "Check its options."
+    with border(lambda why: ModelError(f"cannot {what} {name}: {why}", hint=hint)):
         module: nn.Module = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=pretrained, **given)
-    except ModelError:
-        raise
-    except Exception as error:  # each of its networks is code of its own
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        what = "download the weights of" if pretrained else "build"
-        hint = "Download them elsewhere and give the file: --weights FILE." if pretrained else "Check its options."
-        raise ModelError(f"cannot {what} {name}: {reason}", hint=hint) from error
     return module
 
 
