@@ -19,14 +19,18 @@ def inspect(
     *,
     model: options.Model,
     layer: Annotated[str, typer.Option("--layer", help="Name of a convolution or linear layer.", show_default=False)],
-    filter_index: Annotated[int, typer.Option("--filter", help="Which filter of it, from 0.", show_default=False)],
+    filter_index: Annotated[
+        int, typer.Option("--filter", help="Which filter of it, from 0.", max=1_000_000, show_default=False)
+    ],
     data: options.DataSource = None,
     out: Annotated[Path, typer.Option("--out", help="Picture to write (.png, .svg or .pdf).")] = Path("filter.png"),
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: Annotated[
         str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
     ] = options.DEFAULT_DIMENSIONS,
-    samples: Annotated[int, typer.Option("--samples", help="Samples N: the points of the cloud.")] = 1000,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Samples N: the points of the cloud.", max=options.MOST_SAMPLES)
+    ] = 1000,
     map_size: options.MapSize = None,
     sketch: options.Sketch = None,
     opening: Opening,

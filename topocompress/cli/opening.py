@@ -48,7 +48,7 @@ InputSize = Annotated[
         metavar="S|HxW",
     ),
 ]
-Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
+Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.", max=8192)]
 Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
 Range = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
 from topocompress.runtime.outputs import Place, check_outputs
+
+_MOST_THRESHOLDS = 20
 
 
 @grouped
@@ -95,6 +98,9 @@ def score(
 
 def _thresholds(text: str) -> list[float]:
     try:
-        return sorted(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise PlanError(f"cannot read --thresholds {text!r}", hint="For example: --thresholds 100,300") from error
+        found = sorted(float(word) for word in text.split(","))
+    except ValueError:
+        found = []
+    if not 0 < len(found) <= _MOST_THRESHOLDS or not all(map(math.isfinite, found)):
+        raise PlanError(f"cannot read --thresholds {text[:80]!r}", hint="For example: --thresholds 100,300")
+    return found
