@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+_DEEPEST = 64
+"""Lists and objects in each other; whoever walks through them takes a call for each."""
+
 
 def read_json(path: Path, *, most: int) -> Any:
     """What a JSON file says.
@@ -32,9 +35,16 @@ def parse_json(text: str) -> Any:
         ValueError: As :func:`read_json`.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+        found = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    layer, depth = [found], 0
+    while layer:
+        if (depth := depth + 1) > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        inner = (node.values() if isinstance(node, dict) else node for node in layer if isinstance(node, dict | list))
+        layer = [value for values in inner for value in values if isinstance(value, dict | list)]
+    return found
 
 
 def _refuse(word: str) -> NoReturn:

@@ -44,6 +44,7 @@ WEIGHTS = "model.safetensors"
 Factory = Callable[..., nn.Module]
 
 
+_MOST_PLANS = 1_000
 _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -55,7 +56,7 @@ class _Manifest:
     version: int
     architecture: Architecture
     preprocessing: Preprocessing
-    plans: Annotated[tuple[PruningPlan, ...], Field(max_length=1_000)]
+    plans: Annotated[tuple[PruningPlan, ...], Field(max_length=_MOST_PLANS)]
     model: _Digest
     files: Annotated[dict[str, str], Field(max_length=100)]
     fingerprint: _Digest
@@ -222,13 +223,15 @@ def _read_manifest(directory: Path) -> _Manifest:
             f"{file} has format version {manifest.get('version')}, this topocompress reads {VERSION}",
             hint="Load it with the version of topocompress that wrote it.",
         )
+    if isinstance(plans := manifest.get("plans"), list) and len(plans) > _MOST_PLANS:
+        raise ArtifactError(f"{file} has more than {_MOST_PLANS} plans", hint="Name another directory.")
     if manifest.get("fingerprint") != _own_digest(manifest):
         raise ArtifactError(f"{file} was edited: its fingerprint does not match", hint="Restore it or run again.")
     found = _checked(manifest, file)
     for name, digest in found.files.items():
         if name in (".", "..") or Path(name).name != name:
             raise ArtifactError(f"{file} names a file outside the run directory: {name!r}")
-        if not (directory / name).is_file():
+        if not os.path.isfile(directory / name):  # noqa: PTH113 - is_file raises for names that are too long
             raise ArtifactError(f"{directory / name} is missing", hint="Restore it or run again.")
         if _digest(directory / name) != digest:
             raise ArtifactError(
