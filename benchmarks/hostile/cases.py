@@ -81,7 +81,7 @@ def _outputs() -> Iterator[Case]:
             if place == "project" and command.startswith(("sweep", "compare")):
                 continue  # results may be put into a folder that is there
             words = (*command.split(), option, place)
-            quick = command.startswith(("prune", "score")) and option == "--out"
+            quick = command.startswith("score") and option == "--out"
             yield Case(kind="outputs", name=f"{name}: {words[0]} {option}", words=words, quick=quick)
     both = (*SCORE.format(model="digits").split(), "--out", "a.png", "--plot", "a.png")
     yield Case(kind="outputs", name="two in one", words=both, quick=True)
@@ -146,7 +146,7 @@ def _options() -> Iterator[Case]:
         for option, words in options.items():
             for word in words:
                 line = f"{command.format(model='digits')}{needing.get(option, '')}"
-                name = f"{option} {ascii(word)[:40]}"
+                name = f"{option} {ascii(word)[:40]} ({len(word)})"
                 sure = option != "--workers" or word == "0"
                 yield Case(
                     kind="options",
@@ -157,9 +157,13 @@ def _options() -> Iterator[Case]:
                 )
     for word in numbers:
         yield Case(
-            kind="options", name=f"--ratio {word[:20]}", words=(*PRUNE.format(model="digits").split(), "--ratio", word)
+            kind="options",
+            name=f"--ratio {word[:20]} ({len(word)})",
+            words=(*PRUNE.format(model="digits").split(), "--ratio", word),
         )
-        yield Case(kind="options", name=f"bench --batch {word[:20]}", words=("bench", "m.pt", "--batch", word))
+        yield Case(
+            kind="options", name=f"bench --batch {word[:20]} ({len(word)})", words=("bench", "m.pt", "--batch", word)
+        )
 
 
 def _checkpoints() -> Iterator[Case]:
@@ -186,7 +190,7 @@ def _runs() -> Iterator[Case]:
     for name, (change, words) in changes().items():
         line = PRUNE.format(model="spoiled").split()
         allowed = None if name.startswith(("plans []", "classes")) else True
-        quick = name.startswith(("object", "resnet18", "files"))
+        quick = name.startswith(("object os", "resnet18", "files"))
         yield Case(kind="runs", name=name, words=(*line, *words), refused=allowed, change=change, quick=quick)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def read_image(path: Path, pixel_range: PixelRange | None = None) -> Tensor:
         DataError: The file cannot be decoded, or holds NaN or Inf.
     """
     hint = "Remove or replace the file."
-    with border(lambda why: DataError(f"cannot read the image {path}: {why}", hint=hint)), Image.open(path) as image:
+    with border(lambda why: DataError(f"cannot read the image {path}: {why}", hint=hint)), _opened(path) as image:
         return to_tensor(_bounded(image), pixel_range)
 
 
@@ -86,10 +87,16 @@ def look_at(image: Path | Image.Image) -> Look | str:
     try:
         if isinstance(image, Image.Image):
             return look(_bounded(image))
-        with Image.open(image) as opened:
+        with _opened(image) as opened:
             return look(_bounded(opened))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - Pillow has a reader for each format, which raises what it likes
         return str(error) or type(error).__name__
+
+
+def _opened(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
+        return Image.open(path)
 
 
 def _bounded(image: Image.Image) -> Image.Image:
