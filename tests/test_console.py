@@ -7,7 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from topocompress import console
+from topocompress.criteria.registry import CriterionInfo
 from topocompress.errors import DataError
+from topocompress.runtime.text import printable
+from topocompress.types import GroupPlan, PruningPlan
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +71,39 @@ def test_what_is_between_colons_is_no_picture(capsys):
     assert "imagefolder:cat: several" in shown.err
     assert "imagefolder:10: see" in shown.err
     assert "imagefolder:abc: 3" in shown.out
+
+
+NAMES = ["[/]x", "[red]conv[/]", ":smiley:", "\x1b[31mred", "\x1b]0;title\x07", "tail\\", "caf\udce9", "a\nb"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("show", ["note", "error", "layers", "plan", "criteria", "report", "progress"])
+def test_names_are_shown_and_not_obeyed(monkeypatch, show, name):
+    out = Terminal()
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, out)
+    monkeypatch.setenv("TERM", "xterm" if show == "progress" else "dumb")  # which has no escapes of our own
+    monkeypatch.setenv("COLUMNS", "200")
+    numbers = dict.fromkeys(("min", "q1", "median", "q3", "max"), 1.0)
+    if show == "note":
+        console.note(name)
+    elif show == "error":
+        console.show_error(DataError(name, hint=name), trace=name)
+    elif show == "layers":
+        console.show_layers([{"layer": name, "filters": 1, "dead": 0, "above": {}, **numbers}], name)
+    elif show == "plan":
+        group = GroupPlan(root=name, width=2, protected=name)
+        plan = PruningPlan(model="", rule={}, criterion="", groups=(group,), macs_before=1, macs_after=1)
+        console.show_plan(plan)
+    elif show == "criteria":
+        console.show_criteria([CriterionInfo(name=name, distribution=name, error=name)])
+    elif show == "report":
+        report = SimpleNamespace(warnings=[name])
+        console.show_report(report, [["", "a", "b"], [name, name, name]], [name, name])
+    else:
+        with console.progress() as progress:
+            progress(name, 1, 2)
+    shown = out.getvalue()
+    assert not set("\x1b\x07\x9b\udce9\b") & set(name) & set(shown) or show == "progress"
+    assert not any(raw in shown for raw in ("\x1b]0;", "\x07", "\udce9", "\x1b[31mred"))
+    assert printable(name) in shown or printable(name, lines=True) in shown

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from topocompress.runtime.text import printable
 from topocompress.training.processes import is_echo, is_main, rank
 
 if TYPE_CHECKING:
@@ -31,32 +32,33 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, emoji=False, quiet=not (stderr or is_main()))
 
 
-def _escape(text: str) -> str:
+def _say(text: str, *, start: str = "", stderr: bool = False) -> None:
+    """Lines of text as they are, for names in them come from anywhere; ``start`` is markup of ours."""
     from rich import markup
 
-    return markup.escape(text)
+    _console(stderr=stderr).print(f"{start}{markup.escape(printable(text, lines=True))}", soft_wrap=True)
 
 
-def show_error(error: TopocompressError) -> None:
-    """An error and what to do next, on standard error; not one that the main process shows."""
+def show_error(error: TopocompressError, trace: str = "") -> None:
+    """An error, what to do next and where it was raised, on standard error; not one that the main process shows."""
     if is_echo(error):
         return
     where = "" if is_main() else f" in process {rank()}"
-    _console(stderr=True).print(f"[bold red]Error{where}:[/] {_escape(error.what)}", soft_wrap=True)
-    if error.hint:
-        _console(stderr=True).print(_escape(error.hint), soft_wrap=True)
+    _say(error.what, start=f"[bold red]Error{where}:[/] ", stderr=True)
+    for text in filter(None, (error.hint, trace)):
+        _say(text, stderr=True)
 
 
 def show_interrupted(kept: str = "") -> None:
     """What is said after Ctrl-C, and what has been kept, if anything; once for all processes."""
     if not is_main():
         return
-    _console(stderr=True).print(f"Interrupted; {kept or 'nothing was written'}.", soft_wrap=True)
+    _say(f"Interrupted; {kept or 'nothing was written'}.", stderr=True)
 
 
 def note(text: str) -> None:
     """One line of text on standard output."""
-    _console().print(_escape(text), soft_wrap=True)
+    _say(text)
 
 
 _COLUMNS, _WIDE = 4, 110
@@ -87,7 +89,7 @@ def progress() -> Iterator[Progress]:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
 
-    text, left = TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
+    text, left = TextColumn("{task.description}", markup=False), TimeRemainingColumn(compact=True)
     columns = (text, BarColumn(), MofNCompleteColumn(), Rate(""), left)
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not is_main()) as bars:
@@ -95,8 +97,8 @@ def progress() -> Iterator[Progress]:
         def report(step: str, done: int, total: int) -> None:
             name = step.partition(":")[0]
             if name not in tasks:
-                tasks[name] = bars.add_task(step, total=total)
-            bars.update(tasks[name], description=step, completed=done, total=total)
+                tasks[name] = bars.add_task(printable(step), total=total)
+            bars.update(tasks[name], description=printable(step), completed=done, total=total)
 
         yield report
 
@@ -109,16 +111,23 @@ def _lines() -> Progress:
         nonlocal said
         if is_main() and time.monotonic() - said >= _QUIET_SECONDS:
             said = time.monotonic()
-            print(f"{step} {done}/{total}", file=sys.stderr, flush=True)
+            print(f"{printable(step)} {done}/{total}", file=sys.stderr, flush=True)
 
     return report
 
 
 def _table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
+    """A table whose cells are shown as they are."""
+    from rich import box, table
+    from rich.text import Text
 
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    class Table(table.Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            plain = (Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells)
+            super().add_row(*plain, **options)
+
+    shown = Text(printable(title), style="bold")
+    return Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
@@ -127,9 +136,7 @@ def show_criteria(criteria: Sequence[CriterionInfo]) -> None:
     for heading in ("criterion", "from", "what it is"):
         table.add_column(heading)
     for found in criteria:
-        table.add_row(
-            found.name, found.distribution, _escape(found.summary) or f"[red]unusable:[/] {_escape(found.error)}"
-        )
+        table.add_row(found.name, found.distribution, found.summary or f"unusable: {found.error}")
     _console().print(table)
 
 
@@ -187,7 +194,7 @@ def show_plan(plan: PruningPlan) -> None:
             str(entry.kept),
             str(entry.above),
             str(len(entry.dead)),
-            _escape(entry.protected),
+            entry.protected,
         )
     _console().print(table)
     _console().print(
@@ -207,12 +214,12 @@ def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequ
     for heading in comparison[0][1:columns]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison[1:]:
-        table.add_row(*map(_escape, row[:columns]))
+        table.add_row(*row[:columns])
     _console().print(table)
     for line in lines[1:]:
-        _console().print(_escape(line), soft_wrap=True)
+        _say(line)
     for warning in report.warnings:
-        _console().print(f"[yellow]Note:[/] {_escape(warning)}", soft_wrap=True)
+        _say(warning, start="[yellow]Note:[/] ")
 
 
 def show_bench(found: Bench) -> None:
@@ -255,7 +262,7 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
             table.add_section()
         first = f"{row['ratio']:g}" if row["ratio"] != last else ""
         numbers = [f"{100 * row[stage][0]:.1f} ± {100 * row[stage][1]:.1f}" for stage in shown]
-        table.add_row(first, _escape(row["criterion"]), f"{100 * row['macs']:.1f} %", *numbers)
+        table.add_row(first, row["criterion"], f"{100 * row['macs']:.1f} %", *numbers)
         last = row["ratio"]
     _console().print(table)
 
@@ -288,4 +295,5 @@ def show_advice(report: Report) -> None:
 
     _console().print(f"[bold]{WHAT[measure_of(report)]} fell by more than 5 points.[/] What to try, in this order:")
     for number, (what, command) in enumerate(report.advice, 1):
-        _console().print(f"  {number}. {_escape(what)}:\n     {_escape(command)}", soft_wrap=True)
+        _say(f"{what}:", start=f"  {number}. ")
+        _say(command, start="     ")

@@ -9,7 +9,7 @@ import torch
 
 import topocompress
 from topocompress.models.loading import load_model
-from topocompress.runtime.files import MANIFEST
+from topocompress.runtime.outputs import MANIFEST
 from topocompress.surgery.run_directory import _own_digest
 from topocompress.types import Architecture, Preprocessing
 

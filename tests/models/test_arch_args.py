@@ -124,12 +124,33 @@ def run(tmp_path):
     return tmp_path / "run", model, inputs
 
 
-@pytest.mark.parametrize("arch", [FACTORY, made.Net, lambda: made.Net(5, 8)])
-def test_loading_a_run_passes_them_again(run, arch):
+KEPT = {"num_classes": 5, "width": 8}
+
+
+@pytest.mark.parametrize(("arch", "args"), [(FACTORY, KEPT), (made.Net, KEPT), (lambda: made.Net(5, 8), None)])
+def test_loading_a_run_takes_them_from_its_caller_again(run, arch, args):
     path, model, inputs = run
-    found = load_run(path, arch=arch)
+    found = load_run(path, arch=arch, arch_args=args)
     assert torch.equal(found.module(inputs), model(inputs))
-    assert found.architecture.options == {"num_classes": 5, "width": 8}
+    assert found.architecture.options == KEPT
+    assert open_model(path, arch=arch, arch_args=args).history
+
+
+@pytest.mark.parametrize("args", [None, {}, {"num_classes": 5}, {**KEPT, "width": 9}, {**KEPT, "more": 1}])
+def test_what_a_file_says_is_never_passed_to_a_factory(run, monkeypatch, args):
+    called = []
+    monkeypatch.setattr(made, "Net", lambda **options: called.append(options))
+    with pytest.raises(ArtifactError, match="num_classes=5, width=8") as caught:
+        load_run(run[0], arch=FACTORY, arch_args=args)
+    assert not called
+    assert "num_classes" not in caught.value.hint
+
+
+def test_no_message_offers_what_a_file_names_as_a_command(run):
+    edited(run[0], lambda m: m["architecture"].update(kind="object", name="runpy:run_path", options={"path_name": "x"}))
+    with pytest.raises(ArtifactError) as caught:
+        load_run(run[0])
+    assert "runpy" not in caught.value.hint
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, {"__reduce__": "x"}])
@@ -143,7 +164,7 @@ def test_a_run_with_other_values_is_refused(run, value):
 def test_a_run_says_itself_how_it_is_built(run):
     path, _, _ = run
     assert json.loads((path / "plan.json").read_text())["architecture"]["options"] == {"num_classes": 5, "width": 8}
-    for option in ({"arch_args": {"width": 8}}, {"weights_key": "ema"}, {"weights": "w.pt"}):
+    for option in ({"weights_key": "ema"}, {"weights": "w.pt"}):
         with pytest.raises(ModelError, match="beside the run directory"):
-            open_model(path, arch=FACTORY, **option)
-    assert open_model(path, arch=FACTORY, arch_args={}, weights_key=None, trust_pickle=False).history
+            open_model(path, arch=FACTORY, arch_args=KEPT, **option)
+    assert open_model(path, arch=FACTORY, arch_args=KEPT, weights_key=None, trust_pickle=False).history

@@ -145,6 +145,17 @@ class Foreign:
             r"fc\.weight is a sparse tensor",
             "float32",
         ),
+        (
+            lambda: made.raw() | {"fc.bias": torch.ones(3).cfloat()},
+            "fc.bias holds complex numbers",
+            "real",
+        ),
+        (
+            lambda: made.raw() | {"fc.bias": torch.ones(3).long()},
+            "fc.bias is of int64, where",
+            "themselves",
+        ),
+        (lambda: made.raw() | {"fc.bias": torch.ones(3).bool()}, "fc.bias is of bool, where", "themselves"),
         (lambda: list(made.RAW.parameters()), "tensors without names", "state_dict"),
         (lambda: {k: v for k, v in made.raw().items() if k != "fc.bias"}, r"missing fc\.bias", "--arch-args"),
         (lambda: made.under("backbone.", {k: v for k, v in made.raw().items() if "fc" not in k}), "missing fc", ""),

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from tests.helpers import checkpoints as made
 from topocompress.errors import ModelError
+from topocompress.models import pickle_survey
 from topocompress.models.checkpoints import read_checkpoint
+from topocompress.models.pickle_survey import MAGIC, survey
 from topocompress.models.pickles import Foreign, read_inert
 
 
@@ -258,3 +260,67 @@ def test_an_index_whose_part_is_a_pickled_module(tmp_path):
     torch.save(made.RAW, tmp_path / "part.bin")
     with pytest.raises(ModelError, match="whole pickled module"):
         read_checkpoint(index(tmp_path, '{"weight_map": {"fc.bias": "part.bin"}}'))
+
+
+class Called:
+    """Calls something when unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+HUGE = {
+    "bytes": (bytearray, 3_000_000_000),
+    "a storage": (torch.FloatStorage, 800_000_000),
+    "a tensor": (torch.Tensor, 30_000, 30_000),
+    "through a tensor of another type": (torch._tensor._rebuild_from_type_v2, bytearray, bytearray, (10**9,), {}),
+}
+
+
+@pytest.mark.parametrize("call", HUGE.values(), ids=HUGE)
+def test_what_takes_memory_that_the_file_has_not_is_not_called(tmp_path, monkeypatch, call):
+    path = tmp_path / "m.pt"
+    torch.save({"state": made.raw(), "w": Called(*call)}, path)
+    assert not survey(path).bounded
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch would call it"))
+    (candidate,) = read_checkpoint(path).candidates
+    assert candidate.state.keys() == made.raw().keys()
+
+
+def test_plain_weights_are_read_by_torch(tmp_path):
+    torch.save({"state_dict": made.raw(), "epoch": 3}, tmp_path / "m.pt")
+    assert survey(tmp_path / "m.pt").bounded
+
+
+SPOILED = {
+    "a pickle again and again": b"\x80\x02." * 1_000_000,
+    "its magic, and then that": pickle.dumps(MAGIC, protocol=2) + b"\x80\x02N." * 100_000,
+    "marks": b"\x80\x02" + b"(" * 100_000 + b".",
+    "tuples in tuples": b"\x80\x02" + b"(t" * 100_000 + b".",
+    "a long number": b"\x80\x02I" + b"9" * 1_000_000 + b"\n.",
+    "a number of no end": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+}
+
+
+@pytest.mark.parametrize("content", SPOILED.values(), ids=SPOILED)
+def test_pickles_made_to_exhaust_their_reader_are_refused(tmp_path, content):
+    (tmp_path / "m.pt").write_bytes(content)
+    with pytest.raises(ModelError):
+        read_checkpoint(tmp_path / "m.pt")
+
+
+def test_a_pickle_of_too_many_instructions_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle_survey, "_MOST", 1000)
+    torch.save({"w": made.raw(), "log": list(range(2000))}, tmp_path / "m.pt")
+    with pytest.raises(ModelError, match="more than 1000 instructions"):
+        read_checkpoint(tmp_path / "m.pt")
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02X" + (10**7).to_bytes(4, "little") + b"a" * 10**7 + b".")
+    with pytest.raises(ModelError, match="unpacks to many times its size"):
+        read_checkpoint(tmp_path / "m.pt")

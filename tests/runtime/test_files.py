@@ -1,16 +1,27 @@
 import errno
+import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from topocompress.errors import OutputError, PlanError
-from topocompress.runtime.files import atomic_directory, atomic_file, check_free
+from topocompress.runtime.files import atomic_directory, atomic_file
+from topocompress.runtime.outputs import FORMAT, MANIFEST
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def a_run(target):
+    """A run of ours with one more file, the only thing that force replaces."""
+    target.mkdir()
+    (target / MANIFEST).write_text(json.dumps({"format": FORMAT}), encoding="utf-8")
+    (target / "old").write_text("old", encoding="utf-8")
 
 
 def full_disk(*_arguments, **_options):
@@ -100,14 +111,13 @@ def test_an_empty_directory_is_free_to_take(tmp_path):
 
 def test_an_existing_directory_is_refused_before_any_work_and_replaced_by_force(tmp_path):
     target = tmp_path / "run"
-    target.mkdir()
-    (target / "old").write_text("old", encoding="utf-8")
+    a_run(target)
     with pytest.raises(OutputError, match="run already exists") as caught, atomic_directory(target):
         pytest.fail("the work must not start")
     assert "--force" in caught.value.hint
     with atomic_directory(target, force=True) as staging:
         (staging / "new").write_text("new", encoding="utf-8")
-        assert names(target) == ["old"]
+        assert names(target) == ["old", MANIFEST]
     assert names(target) == ["new"]
     assert names(tmp_path) == ["run"]
 
@@ -117,8 +127,7 @@ def test_an_existing_directory_is_refused_before_any_work_and_replaced_by_force(
 def test_nothing_is_left_of_a_directory_when_the_work_fails(tmp_path, error, force):
     target = tmp_path / "run"
     if force:
-        target.mkdir()
-        (target / "old").write_text("old", encoding="utf-8")
+        a_run(target)
     with pytest.raises(error, match="stop"), atomic_directory(target, force=force) as staging:
         (staging / "sub").mkdir()
         (staging / "sub" / "half").write_text("half", encoding="utf-8")
@@ -129,21 +138,19 @@ def test_nothing_is_left_of_a_directory_when_the_work_fails(tmp_path, error, for
 
 def test_a_full_disk_is_our_error_and_keeps_the_directory_before_it(tmp_path, monkeypatch):
     target = tmp_path / "run"
-    target.mkdir()
-    (target / "old").write_text("old", encoding="utf-8")
+    a_run(target)
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OutputError, match=r"cannot write .*run: No space left"):  # noqa: SIM117
         with atomic_directory(target, force=True) as staging:
             (staging / "first").write_text("x", encoding="utf-8")
             (staging / "second").write_bytes(b"y")
     assert names(tmp_path) == ["run"]
-    assert names(target) == ["old"]
+    assert names(target) == ["old", MANIFEST]
 
 
 def test_a_failure_of_the_last_step_puts_the_old_directory_back(tmp_path, monkeypatch):
     target = tmp_path / "run"
-    target.mkdir()
-    (target / "old").write_text("old", encoding="utf-8")
+    a_run(target)
     real = Path.replace
 
     def replace(path, other):
@@ -155,36 +162,7 @@ def test_a_failure_of_the_last_step_puts_the_old_directory_back(tmp_path, monkey
     with pytest.raises(OutputError), atomic_directory(target, force=True) as staging:
         (staging / "new").write_text("new", encoding="utf-8")
     assert names(tmp_path) == ["run"]
-    assert names(target) == ["old"]
-
-
-def test_a_place_that_is_a_file_or_under_one_is_refused(tmp_path):
-    (tmp_path / "file").write_text("x", encoding="utf-8")
-    for force in (False, True):
-        with pytest.raises(OutputError, match="file is a file, not a directory"):
-            check_free(tmp_path / "file", force=force)
-        with pytest.raises(OutputError, match="file is not a writable directory"):
-            check_free(tmp_path / "file" / "deep" / "run", force=force)
-    with pytest.raises(OutputError), atomic_directory(tmp_path / "file" / "run"):
-        pytest.fail("the work must not start")
-    assert names(tmp_path) == ["file"]
-
-
-def test_a_parent_without_rights_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.W_OK))
-    with pytest.raises(OutputError, match="is not a writable directory") as caught:
-        check_free(tmp_path / "new" / "run")
-    assert "--out" in caught.value.hint
-
-
-def test_free_places(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "a").write_text("x", encoding="utf-8")
-    check_free("run")
-    check_free(tmp_path / "not" / "yet" / "there")
-    check_free(tmp_path / "full", force=True)
-    assert names(tmp_path) == ["full"]
+    assert names(target) == ["old", MANIFEST]
 
 
 def test_results_have_ordinary_permissions(tmp_path):
@@ -205,8 +183,7 @@ def test_results_have_ordinary_permissions(tmp_path):
 
 def test_an_interrupt_between_the_two_moves_keeps_the_old_directory(tmp_path, monkeypatch):
     target = tmp_path / "run"
-    target.mkdir()
-    (target / "old").write_text("old", encoding="utf-8")
+    a_run(target)
     move = Path.replace
 
     def interrupted(self, goal):
@@ -219,3 +196,89 @@ def test_an_interrupt_between_the_two_moves_keeps_the_old_directory(tmp_path, mo
         (staging / "new").write_text("new", encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert (target / "old").read_text(encoding="utf-8") == "old"
+
+
+# --- two processes, and what a killed one leaves ---
+
+
+def test_a_second_writer_is_told_before_its_work(tmp_path):
+    target = tmp_path / "run"
+    with atomic_directory(target) as staging:
+        (staging / "first").write_text("x", encoding="utf-8")
+        with pytest.raises(OutputError, match="another process is writing"), atomic_directory(target):
+            pytest.fail("the work must not start")
+    assert names(target) == ["first"]
+    assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("taken", ["a project", "a run", "a file", "a link"])
+def test_a_place_taken_meanwhile_is_left_alone_and_the_result_is_kept_beside_it(tmp_path, taken, force):
+    target = tmp_path / "run"
+    put = {
+        "a project": lambda: (target.mkdir(), (target / "thesis.tex").write_text("x", encoding="utf-8")),
+        "a run": lambda: a_run(target),
+        "a file": lambda: target.write_text("x", encoding="utf-8"),
+        "a link": lambda: target.symlink_to(tmp_path),
+    }
+
+    def work():
+        with atomic_directory(target, force=force) as staging:
+            (staging / "new").write_text("new", encoding="utf-8")
+            put[taken]()
+
+    if taken == "a run" and force:
+        work()
+        assert names(target) == ["new"]
+        return
+    with pytest.raises(OutputError, match=r"was taken while this run worked .* in .*run-2"):
+        work()
+    assert names(tmp_path) == ["run", "run-2"]
+    assert names(tmp_path / "run-2") == ["new"]
+    assert target.is_symlink() == (taken == "a link")
+    assert not target.is_dir() or target.is_symlink() or {"thesis.tex", "old"} & set(names(target))
+
+
+KILLED = """
+import os, signal, sys
+from topocompress.runtime.files import atomic_directory
+with atomic_directory(sys.argv[1]) as staging:
+    (staging / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next_with_that_place(tmp_path):
+    target = tmp_path / "run"
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+    assert names(tmp_path) == [".run.topocompress", ".run.topocompress.lock"]
+    (tmp_path / ".other.topocompress").mkdir()
+    with atomic_directory(target) as staging:
+        assert names(staging) == []
+        (staging / "whole").write_text("x", encoding="utf-8")
+    assert names(target) == ["whole"]
+    assert names(tmp_path) == [".other.topocompress", "run"]
+
+
+def test_a_run_that_a_killed_process_had_moved_aside_comes_back(tmp_path):
+    a_run(tmp_path / ".run.topocompress.old")
+    with pytest.raises(OutputError, match="already exists"), atomic_directory(tmp_path / "run"):
+        pytest.fail("the work must not start")
+    assert names(tmp_path / "run") == ["old", MANIFEST]
+
+
+def test_folders_made_for_a_result_go_with_it(tmp_path):
+    with pytest.raises(PlanError, match="stop"), atomic_directory(tmp_path / "new" / "deep" / "run"):
+        raise PlanError("stop")
+    assert names(tmp_path) == []
+
+
+def test_a_file_takes_the_place_of_no_link_and_no_device(tmp_path):
+    (tmp_path / "precious").write_text("x", encoding="utf-8")
+    (tmp_path / "link.json").symlink_to("precious")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("link.json", "pipe.json"):
+        with pytest.raises(OutputError, match=r"is a (link|device)"), atomic_file(tmp_path / name) as temporary:
+            temporary.write_text("{}", encoding="utf-8")
+    assert names(tmp_path) == ["link.json", "pipe.json", "precious"]
+    assert (tmp_path / "link.json").read_text(encoding="utf-8") == "x"

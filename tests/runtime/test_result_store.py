@@ -1,4 +1,11 @@
+import json
+
+import pytest
+
 from topocompress.runtime.result_store import ResultStore
+from topocompress.types import Cell
+
+CELL = {"criterion": "l1", "ratio": 0.5, "seed": 0, "macs": 7, "removed": 0.25, "settled": 1, "tuned": None}
 
 
 def test_what_was_written_is_read_by_the_same_key_only(tmp_path):
@@ -29,3 +36,24 @@ def test_without_a_folder_nothing_is_kept():
     store = ResultStore(folder=None, context={})
     store.write("a", {}, {"x": 1})
     assert store.read("a", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "good"),
+    [
+        (CELL, True),
+        ({**CELL, "removed": "0.25"}, False),
+        ({**CELL, "macs": 7.5}, False),
+        ({**CELL, "ratio": 0.25}, False),  # another cell in its place
+        ({**CELL, "settled": float("nan")}, False),
+        ({**CELL, "settled": None}, False),
+        ({key: value for key, value in CELL.items() if key != "macs"}, False),
+        ({}, False),
+    ],
+)
+def test_what_is_restored_is_of_its_kind_or_counts_as_missing(tmp_path, content, good):
+    store = ResultStore(folder=tmp_path, context={})
+    store.write("a", {}, CELL)
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert store.restore("a", {}, Cell, criterion="l1", ratio=0.5) == (Cell(**CELL) if good else None)

@@ -15,7 +15,7 @@ from tests.helpers.tiny_nets import Chain, Residual, example, seeded
 from topocompress.errors import ArtifactError, OutputError
 from topocompress.models.architectures import build
 from topocompress.models.loading import load_model
-from topocompress.runtime.files import MANIFEST, is_run
+from topocompress.runtime.outputs import MANIFEST, is_run
 from topocompress.surgery.run_directory import WEIGHTS, load_run, write_run
 from topocompress.types import Preprocessing
 

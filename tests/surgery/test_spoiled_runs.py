@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import topocompress
 from tests.helpers.run_directories import edited
-from topocompress.errors import ArtifactError
-from topocompress.runtime.files import MANIFEST, is_run
+from topocompress.errors import ArtifactError, TopocompressError
+from topocompress.runtime.outputs import MANIFEST, is_run
 from topocompress.surgery.run_directory import WEIGHTS
 
 
@@ -99,4 +99,72 @@ def test_files_outside_the_run_are_not_looked_at(run, tmp_path, name):
     (tmp_path / "secret").write_text("x", encoding="utf-8")
     edited(run, lambda manifest: manifest["files"].update({name: "sha256:0"}))
     with pytest.raises(ArtifactError, match=r"names a file outside|is missing"):
+        topocompress.load(run)
+
+
+def arch(**options):
+    return lambda m: m["architecture"].update(kind="torchvision", **options)
+
+
+def sizes(**values):
+    return lambda m: m["preprocessing"].update(values)
+
+
+HOSTILE = {
+    "a backbone to download": arch(name="fcn_resnet50", options={"weights_backbone": "DEFAULT"}),
+    "weights to download": arch(name="resnet18", options={"weights": "DEFAULT"}),
+    "many classes": arch(name="resnet18", options={"num_classes": 2_000_000}),
+    "no classes": arch(name="resnet18", options={"num_classes": -1}),
+    "classes as text": arch(name="resnet18", options={"num_classes": "10"}),
+    "wide layers": arch(name="wide_resnet50_2", options={"width_per_group": 10**7}),
+    "many groups": arch(name="resnet50", options={"groups": 10**6}),
+    "everything at its widest": arch(name="resnext101_64x4d", options={"width_per_group": 512, "groups": 64}),
+    "a deep tree": arch(name="densenet121", options={"growth_rate": 10**5}),
+    "an infinite width": arch(name="mobilenet_v2", options={"width_mult": 1e300}),
+    "many input channels": arch(name="resnet18", options={"in_channels": 10**8}),
+    "a file for timm": lambda m: m["architecture"].update(
+        kind="timm", name="resnet10t", options={"checkpoint_path": "evil.pth"}
+    ),
+    "options of ours": lambda m: m["architecture"].update(options={"num_classes": 10**9}),
+    "a large input": sizes(input_shape=[1, 12_000, 12_000]),
+    "an input without pixels": sizes(input_shape=[1, 0, 8]),
+    "a negative input": sizes(input_shape=[-1, 8, 8]),
+    "many channels": sizes(input_shape=[10**6, 8, 8]),
+    "a mean that is none": sizes(mean=[float("nan")]),
+    "a std without end": sizes(std=[float("inf")]),
+    "a std of nothing": sizes(std=[0.0]),
+    "a large short side": sizes(resize=200_000),
+    "plans without end": lambda m: m.update(plans=m["plans"] * 20_000),
+    "negative channels": lambda m: m["plans"][0]["groups"][0].update(remove=[-1]),
+    "repeated channels": lambda m: m["plans"][0]["groups"][0].update(remove=[1, 1]),
+    "channels as text": lambda m: m["plans"][0]["groups"][0].update(remove=["1"]),
+    "channels as true": lambda m: m["plans"][0]["groups"][0].update(remove=[True]),
+    "a wide group": lambda m: m["plans"][0]["groups"][0].update(width=10**15),
+    "files that are a list": lambda m: m.update(files=["model.safetensors"]),
+    "files that are a text": lambda m: m.update(files="model.safetensors"),
+    "files that are a number": lambda m: m.update(files=7),
+    "files that are none": lambda m: m.update(files=None),
+    "a long name": lambda m: m.update(files={"n" * 300: "sha256:" + "0" * 64}),
+    "a null byte": lambda m: m.update(files={"a\0b": "sha256:" + "0" * 64}),
+    "classes without end": lambda m: m.update(classes=["x"] * 100_001),
+    "a class of ten megabytes": lambda m: m.update(classes=["x" * 10**7]),
+    "a version as text": lambda m: m.update(version="2"),
+    "deep": lambda m: m.update(more=json.loads("[" * 500 + "]" * 500)),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_that_a_plan_says_is_obeyed_or_takes_memory(run, monkeypatch, change):
+    edited(run, change)
+    for place in ("torch.hub.load_state_dict_from_url", "torch.hub.download_url_to_file", "urllib.request.urlopen"):
+        monkeypatch.setattr(place, lambda *_, **__: pytest.fail("it would download"))
+    with pytest.raises(TopocompressError) as caught:
+        topocompress.load(run)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**6, b"9" * 10**6, b'{"a":' * 10**6, b"\x00" * 10**6])
+def test_plans_made_to_exhaust_their_reader_are_refused(run, content):
+    (run / MANIFEST).write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"plan\.json"):
         topocompress.load(run)

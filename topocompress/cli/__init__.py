@@ -5,8 +5,12 @@ Each command parses, calls one public function and renders. Nothing here imports
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
-from typing import Annotated
+from contextvars import ContextVar
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,6 +19,7 @@ from topocompress.cli.bench import bench
 from topocompress.cli.compare import compare
 from topocompress.cli.criteria import criteria
 from topocompress.cli.demo import demo
+from topocompress.cli.failing import ends_foreign, unexpected, users_frames, whole_trace
 from topocompress.cli.inspect import inspect
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
@@ -22,6 +27,7 @@ from topocompress.cli.sweep import sweep
 from topocompress.errors import TopocompressError
 
 _INTERRUPTED = 130
+_DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
 
 app = typer.Typer(
     add_completion=False,
@@ -36,6 +42,10 @@ for command in (prune, score, inspect, compare, sweep, bench, criteria, demo):
     app.command()(command)
 
 
+def _debug(asked: bool) -> None:
+    _DEBUG.set(asked)
+
+
 def _version(asked: bool) -> None:
     if asked:
         console.note(f"topocompress {__version__}")
@@ -47,21 +57,43 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", callback=_debug, help="After an error, say all that is known of it.")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C."""
+    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C and SIGTERM."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names in scripts that a terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except TopocompressError as error:
-        console.show_error(error)
-        sys.exit(2)
+        _fail(error, error)
     except SystemExit as stop:
+        if ends_foreign(stop):  # code of the user's, which must not pass for success
+            _fail(unexpected(stop), stop)
         if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code and says nothing
             console.show_interrupted(_what_is_kept(stop))
         raise
+    except Exception as error:  # noqa: BLE001 - the last border: no user is shown a bare traceback
+        _fail(unexpected(error), error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(shown: TopocompressError, error: BaseException) -> NoReturn:
+    console.show_error(shown, whole_trace(error) if _DEBUG.get() else users_frames(error))
+    sys.exit(2)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: what is half-written goes, and what is kept is said."""
+    raise KeyboardInterrupt
 
 
 def _what_is_kept(stop: BaseException) -> str:

@@ -15,20 +15,23 @@ from topocompress.cli.opening import InputSize
 def bench(
     files: Annotated[list[Path], typer.Argument(help="ONNX files, the one to compare with first.")],
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, comma-separated.")] = "1,8",
-    runs: Annotated[int, typer.Option("--runs", help="Counted rounds per batch size.")] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", help="Rounds before counting.")] = 5,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads; one per core if absent.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Time budget per batch size.")] = 60.0,
+    runs: Annotated[int, typer.Option("--runs", help="Counted rounds per batch size.", max=options.MOST_ROUNDS)] = 50,
+    warmup: Annotated[int, typer.Option("--warmup", help="Rounds before counting.", max=options.MOST_ROUNDS)] = 5,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Threads; one per core if absent.", max=options.MOST_THREADS)
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Time budget per batch size.", max=1e6)] = 60.0,
     input_size: InputSize = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Time ONNX files against each other, interleaved, with a confidence interval for each ratio."""
-    from topocompress.runtime.files import check_file, check_there
+    from topocompress.runtime.files import check_there
+    from topocompress.runtime.outputs import Place, check_outputs
 
     check_there(files)
     if out is not None:
-        check_file(out)
+        check_outputs([Place(out, "file", option="--json")], inputs=files)
     size = options.pixels(input_size)
     from topocompress.deploy.bench import bench as measure
     from topocompress.reporting.write import write_bench
@@ -36,7 +39,7 @@ def bench(
     with console.progress() as progress:
         found = measure(
             files,
-            batch_sizes=options.whole_numbers("--batch", batch),
+            batch_sizes=options.whole_numbers("--batch", batch, 65_536),
             runs=runs,
             warmup=warmup,
             threads=threads,

@@ -30,22 +30,24 @@ def compare(
     ratios: Annotated[
         str, typer.Option("--ratios", help="Shares of each layer's filters to remove, comma-separated.")
     ] = "0.125,0.25,0.375,0.5",
-    seeds: Annotated[int, typer.Option("--seeds", help="Sets of calibration samples.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", help="Sets of calibration samples.", min=1, max=1000)] = 3,
     tuning: Tuning,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
     ] = Path("comparison"),
     round_to: Annotated[str, typer.Option("--round-to", help="Kept widths are multiples of this.")] = "auto",
     ignore: options.Ignore = None,
-    samples: Annotated[int, typer.Option("--samples", help="Calibration samples of each seed.")] = 500,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Calibration samples of each seed.", max=options.MOST_SAMPLES)
+    ] = 500,
     eval_samples: options.EvalSamples = 2000,
     opening: Opening,
 ) -> None:
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import check_outputs, folder_of
 
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
-    check_free(out, force=True)
+    check_outputs(folder_of(out, "compare"), inputs=opening.inputs(model, data))
     rounding = options.alignment(round_to)
     from topocompress.criteria.registry import check_name, split_names
 

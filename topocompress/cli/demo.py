@@ -20,10 +20,10 @@ def demo(
     from topocompress.criteria import Betti
     from topocompress.data.loading import load_data
     from topocompress.models.loading import load_model
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import Place, check_outputs
     from topocompress.workflows.options import Output, Removal, Scoring
 
-    check_free(out, force=force)
+    check_outputs([Place(out, "run", force=force)])
     samples, max_betti = 500, 120
     command = ["prune", "digits", "--max-betti", str(max_betti), "--samples", str(samples), "--out", str(out)]
     console.note(f"topocompress {shlex.join(command)}")

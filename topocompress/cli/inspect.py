@@ -11,7 +11,7 @@ from topocompress import console
 from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
-from topocompress.runtime.files import check_file, check_picture
+from topocompress.runtime.outputs import Place, check_outputs
 
 
 @grouped
@@ -19,14 +19,18 @@ def inspect(
     *,
     model: options.Model,
     layer: Annotated[str, typer.Option("--layer", help="Name of a convolution or linear layer.", show_default=False)],
-    filter_index: Annotated[int, typer.Option("--filter", help="Which filter of it, from 0.", show_default=False)],
+    filter_index: Annotated[
+        int, typer.Option("--filter", help="Which filter of it, from 0.", max=1_000_000, show_default=False)
+    ],
     data: options.DataSource = None,
     out: Annotated[Path, typer.Option("--out", help="Picture to write (.png, .svg or .pdf).")] = Path("filter.png"),
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: Annotated[
         str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
     ] = options.DEFAULT_DIMENSIONS,
-    samples: Annotated[int, typer.Option("--samples", help="Samples N: the points of the cloud.")] = 1000,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Samples N: the points of the cloud.", max=options.MOST_SAMPLES)
+    ] = 1000,
     map_size: options.MapSize = None,
     sketch: options.Sketch = None,
     opening: Opening,
@@ -34,8 +38,7 @@ def inspect(
     seed: options.Seed = 0,
 ) -> None:
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
-    check_picture(out)
-    check_file(out)
+    check_outputs([Place(out, "picture")], inputs=opening.inputs(model, data))
     opening.check(model, data)
     maps = options.make_maps(map_size, sketch)
     budget = None if memory is None else options.bytes_of(memory)

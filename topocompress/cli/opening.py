@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ InputSize = Annotated[
         metavar="S|HxW",
     ),
 ]
-Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.")]
+Resize = Annotated[int | None, typer.Option("--resize", help="Short side in pixels before the centre crop.", max=8192)]
 Mean = Annotated[str | None, typer.Option("--mean", help="Normalisation mean per channel, 0..1, comma-separated.")]
 Std = Annotated[str | None, typer.Option("--std", help="Normalisation standard deviation per channel, 0..1.")]
 Range = Annotated[
@@ -111,6 +112,14 @@ class Opening:
         check_data(data, download=self.download)
         if self.classes is not None:
             given_classes(self.classes, WORDS)
+
+    def inputs(self, model: str, data: str | None) -> list[Path]:
+        """Files and folders that opening reads, which no output may touch."""
+        from topocompress.data import checks
+        from topocompress.models import sources
+
+        more = () if self.classes is None else (Path(self.classes),)
+        return [*sources.paths_of(model, arch=self.arch, weights=self.weights), *checks.paths_of(data), *more]
 
     def _read(self) -> dict[str, Any]:
         """The options that are more than a text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from topocompress.errors import CriterionError, DataError, ModelError, PlanError, TopologyError
+from topocompress.runtime.json_files import parse_json
 from topocompress.topology.scale import DEFAULT_SCALE as _SCALE
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
     from topocompress.network.capture import Maps
     from topocompress.runtime.resources import Resources
+
+MOST_SAMPLES, MOST_EPOCHS, MOST_ROUNDS, MOST_THREADS = 10_000_000, 100_000, 1_000_000, 1024
+"""What an option takes at most: more is a slip of the keyboard, and would run for ever."""
+_MOST_VALUES = 100
+"""Numbers in one list."""
+_SHOWN = 80
+"""Characters of what cannot be read that a message shows."""
 
 Model = Annotated[
     str,
@@ -39,9 +46,10 @@ Samples = Annotated[
     typer.Option(
         "--samples",
         help="Calibration samples N; must exceed the Betti threshold. Of fewer, all are taken.",
+        max=MOST_SAMPLES,
     ),
 ]
-EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.")]
+EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.", max=MOST_SAMPLES)]
 CriterionName = Annotated[
     str,
     typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
@@ -69,7 +77,9 @@ Memory = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Processes that score filters.", show_default="the cores, or 1 for little work"),
+    typer.Option(
+        "--workers", help="Processes that score filters.", max=1024, show_default="the cores, or 1 for little work"
+    ),
 ]
 Cluster = Annotated[
     str | None, typer.Option("--cluster", help="Score on a Dask cluster: its scheduler's address, tcp://HOST:PORT.")
@@ -83,7 +93,8 @@ MapSize = Annotated[
     ),
 ]
 Sketch = Annotated[
-    int | None, typer.Option("--sketch", help="Project larger maps onto this many random directions first.")
+    int | None,
+    typer.Option("--sketch", help="Project larger maps onto this many random directions first.", max=1_000_000),
 ]
 Backend = Annotated[
     str | None,
@@ -91,7 +102,7 @@ Backend = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run has left.")]
 Cache = Annotated[bool, typer.Option(help="Keep scores between runs, and epochs until a run is finished.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, max=2**32 - 1)]
 
 DEFAULT_SCALE = _SCALE
 DEFAULT_DIMENSIONS = "0,1"
@@ -244,14 +255,14 @@ def arguments(words: Sequence[str]) -> dict[str, Any]:
             found[name] = _PYTHON[text]
             continue
         try:
-            found[name] = json.loads(text)
+            found[name] = parse_json(text)
         except ValueError:
             found[name] = text
     return found
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Whole numbers above 0, separated by commas.
+def whole_numbers(option: str, text: str, most: int) -> list[int]:
+    """Whole numbers from 1 to ``most``, separated by commas.
 
     Raises:
         DataError: They are not.
@@ -260,8 +271,9 @@ def whole_numbers(option: str, text: str) -> list[int]:
         found = [int(word) for word in text.split(",")]
     except ValueError:
         found = []
-    if not found or min(found) < 1:
-        raise DataError(f"cannot read {option} {text!r}", hint=f"For example: {option} 1,8")
+    if not 0 < len(found) <= _MOST_VALUES or not all(1 <= number <= most for number in found):
+        hint = f"Whole numbers from 1 to {most}, for example: {option} 1,8"
+        raise DataError(f"cannot read {option} {text[:_SHOWN]!r}", hint=hint)
     return found
 
 
@@ -275,8 +287,8 @@ def shares(option: str, text: str) -> list[float]:
         found = [float(word) for word in text.split(",")]
     except ValueError:
         found = []
-    if not found or not all(0 < share < 1 for share in found):
+    if not 0 < len(found) <= _MOST_VALUES or not all(0 < share < 1 for share in found):
         raise PlanError(
-            f"cannot read {option} {text!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25"
+            f"cannot read {option} {text[:_SHOWN]!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25"
         )
     return found

@@ -53,7 +53,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     tuning: Tuning,
     steps: Annotated[
-        int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.")
+        int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.", max=100)
     ] = 1,
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="int8: write and measure a file in 8 bits as well.")
@@ -67,7 +67,9 @@ def prune(
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
     orientation: options.Orientation = options.DEFAULT_ORIENTATION,
     per_class: options.PerClass = False,
-    min_channels: Annotated[int, typer.Option("--min-channels", help="Channels that each layer keeps at least.")] = 1,
+    min_channels: Annotated[
+        int, typer.Option("--min-channels", help="Channels that each layer keeps at least.", max=1_000_000)
+    ] = 1,
     max_ratio: Annotated[
         float | None,
         typer.Option("--max-ratio", help="Largest share of a layer that may go.", show_default="0.5 with --max-betti"),
@@ -95,12 +97,12 @@ def prune(
 ) -> None:
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import Place, check_outputs
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
     if not dry_run:
-        check_free(out, force=force)
+        check_outputs([Place(out, "run", force=force)], inputs=opening.inputs(model, data))
     removal = Removal(
         max_betti=max_betti,
         ratio=ratio,

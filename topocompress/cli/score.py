@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from topocompress.cli import options
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.errors import PlanError
-from topocompress.runtime.files import check_file, check_picture
+from topocompress.runtime.outputs import Place, check_outputs
+
+_MOST_THRESHOLDS = 20
 
 
 @grouped
@@ -46,10 +49,8 @@ def score(
 ) -> None:
     """Score every filter and show the distribution per layer; nothing is removed."""
     marks = _thresholds(thresholds)
-    check_file(out)
-    if plot is not None:
-        check_picture(plot)
-        check_file(plot)
+    places = [Place(out, "file"), *([] if plot is None else [Place(plot, "picture", option="--plot")])]
+    check_outputs(places, inputs=opening.inputs(model, data))
     from topocompress.criteria.registry import check_name
 
     opening.check(model, data)
@@ -97,6 +98,9 @@ def score(
 
 def _thresholds(text: str) -> list[float]:
     try:
-        return sorted(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise PlanError(f"cannot read --thresholds {text!r}", hint="For example: --thresholds 100,300") from error
+        found = sorted(float(word) for word in text.split(","))
+    except ValueError:
+        found = []
+    if not 0 < len(found) <= _MOST_THRESHOLDS or not all(map(math.isfinite, found)):
+        raise PlanError(f"cannot read --thresholds {text[:80]!r}", hint="For example: --thresholds 100,300")
+    return found

@@ -45,11 +45,11 @@ def sweep(
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
     from topocompress.criteria.registry import check_name, create
-    from topocompress.runtime.files import check_free
+    from topocompress.runtime.outputs import check_outputs, folder_of
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = options.shares("--macs", macs), tuning.recipe()
-    check_free(out, force=True)
+    check_outputs(folder_of(out, "sweep"), inputs=opening.inputs(model, data))
     opening.check(model, data)
     check_name(criterion)
     removal = Removal(

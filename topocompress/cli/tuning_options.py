@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from topocompress.cli.options import MOST_EPOCHS
 from topocompress.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ _WEIGHT = 0.5
 Finetune = Annotated[
     int,
     typer.Option(
-        "--finetune", help="Epochs of fine-tuning; needs labels, or --distill.", min=0, rich_help_panel=_PANEL
+        "--finetune",
+        help="Epochs of fine-tuning; needs labels, or --distill.",
+        min=0,
+        max=MOST_EPOCHS,
+        rich_help_panel=_PANEL,
     ),
 ]
 Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=_PANEL)]
@@ -26,10 +31,13 @@ RateSchedule = Annotated[
     str, typer.Option("--schedule", help="How the learning rate runs: cosine or one-cycle.", rich_help_panel=_PANEL)
 ]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", help="Samples of one pass, over all processes.", rich_help_panel=_PANEL)
+    int,
+    typer.Option(
+        "--batch-size", help="Samples of one pass, over all processes.", max=1_000_000, rich_help_panel=_PANEL
+    ),
 ]
 Accumulate = Annotated[
-    int, typer.Option("--accumulate", help="Passes whose gradients make one step.", rich_help_panel=_PANEL)
+    int, typer.Option("--accumulate", help="Passes whose gradients make one step.", max=100_000, rich_help_panel=_PANEL)
 ]
 Distill = Annotated[
     bool,
@@ -50,7 +58,9 @@ DistillWeight = Annotated[
 ]
 Patience = Annotated[
     int | None,
-    typer.Option("--patience", help="Stop after as many epochs without a better one.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--patience", help="Stop after as many epochs without a better one.", max=MOST_EPOCHS, rich_help_panel=_PANEL
+    ),
 ]
 LabelSmoothing = Annotated[
     float,
@@ -78,6 +88,7 @@ DistillBlocks = Annotated[
     typer.Option(
         "--distill-blocks",
         help="Then let blocks learn what they gave before, on the calibration samples, for so many epochs; no labels.",
+        max=MOST_EPOCHS,
     ),
 ]
 

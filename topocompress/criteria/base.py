@@ -249,3 +249,14 @@ def checked(
     if not parts:
         return array, {}
     return array.sum(axis=1), {part: array[:, index] for index, part in enumerate(parts)}
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """A setting that is a whole number, if it is.
+
+    Raises:
+        CriterionError: It is not, or below ``least``.
+    """
+    if type(value) is not int or value < least:
+        raise CriterionError(f"{name}={value!r}", hint=f"Give a whole number from {least} on.")
+    return value

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from topocompress.criteria.base import MapCriterion
+from topocompress.criteria.base import MapCriterion, whole
 from topocompress.types import Direction
 
 
@@ -28,7 +28,7 @@ class CHIP(MapCriterion):
     higher: Direction = "keep"
 
     def __init__(self, *, samples: int = 64) -> None:
-        self.most_samples = samples
+        self.most_samples = whole("samples", samples, 1)
 
     def score(self, maps: Tensor) -> Tensor:
         """Nuclear norm lost with each row, (samples, filters)."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from topocompress.criteria.base import MapCriterion
+from topocompress.criteria.base import MapCriterion, whole
 from topocompress.types import Direction
 
 
@@ -25,7 +25,7 @@ class HRank(MapCriterion):
     higher: Direction = "keep"
 
     def __init__(self, *, samples: int = 500) -> None:
-        self.most_samples = samples
+        self.most_samples = whole("samples", samples, 1)
 
     def score(self, maps: Tensor) -> Tensor:
         """Rank of each map, (samples, filters)."""

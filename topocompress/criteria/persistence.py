@@ -15,6 +15,9 @@ from topocompress.errors import CriterionError
 from topocompress.topology.trees import spanning_tree
 from topocompress.types import Direction
 
+MOST_BATCH, MOST_DRAWS = 100_000, 1_000
+"""Of a tree its samples, and how many trees: more would run for ever."""
+
 TUNED = 1000.0
 """``alone`` where fine-tuning follows: so much that the joint change no longer counts."""
 REBUILT = 3.0
@@ -91,9 +94,10 @@ class Persistence(GradientCriterion):
         rebuilt: bool = False,
         seed: int = 0,
     ) -> None:
-        if batch < 2 or draws < 1:
+        if not (2 <= batch <= MOST_BATCH and 1 <= draws <= MOST_DRAWS):
             raise CriterionError(
-                f"persistence with batch {batch}, draws {draws}", hint="A tree needs 2 samples; draw at least once."
+                f"persistence with batch {batch}, draws {draws}",
+                hint=f"A tree needs 2 samples, and takes {MOST_BATCH}; draw once to {MOST_DRAWS} times.",
             )
         self.signed, self.batch, self.draws, self.seed = signed, batch, draws, seed
         if alone is not None and not 0 <= alone < float("inf"):

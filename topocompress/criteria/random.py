@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from topocompress.criteria.base import WeightCriterion
+from topocompress.criteria.base import WeightCriterion, whole
 from topocompress.types import Direction
 
 
@@ -22,7 +22,7 @@ class Random(WeightCriterion):
     higher: Direction = "keep"
 
     def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed = whole("seed", seed, 0)
 
     def score(self, weight: Tensor) -> Tensor:
         """Numbers in 0..1, (filters,)."""

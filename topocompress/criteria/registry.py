@@ -16,9 +16,12 @@ from typing import Any
 
 from topocompress.criteria.base import KINDS, Criterion
 from topocompress.errors import CriterionError
+from topocompress.runtime.borders import border
 
 GROUP = "topocompress.criteria"
 
+_LARGEST = 2**32 - 1
+"""What a number behind a criterion's name may be at most: a seed, all others are smaller."""
 _BUILT_IN = {
     "persistence": "topocompress.criteria.persistence:Persistence",
     "betti": "topocompress.criteria.betti:Betti",
@@ -131,10 +134,8 @@ def create(name: str, **options: Any) -> Criterion:
     options |= dict(_setting(name, text) for text in settings)
     distribution, entry = next((owner, entry) for known, owner, entry in _entries() if known == name)
     cls = _load(name, distribution, entry)
-    try:
+    with border(lambda why: CriterionError(f"criterion {name!r}: {why}", hint=_usual_settings(cls))):
         return cls(**options)
-    except TypeError as error:
-        raise CriterionError(f"criterion {name!r}: {error}", hint=_usual_settings(cls)) from error
 
 
 def check_name(name: str) -> None:
@@ -170,7 +171,10 @@ def _setting(name: str, text: str) -> tuple[str, Any]:
             f"criterion {name!r}: cannot read the setting {text!r}",
             hint="Write NAME+setting=value.",
         )
-    return key, _value(value)
+    found = _value(value)
+    if isinstance(found, int | float) and not abs(found) <= _LARGEST:  # NaN, too
+        raise CriterionError(f"criterion {name!r}: {key}={value[:20]} is out of range", hint="Give a smaller number.")
+    return key, found
 
 
 def _value(text: str) -> Any:

@@ -56,12 +56,17 @@ class Taylor(GradientCriterion):
         return gradient[None]
 
 
+MOST_ROUNDS = 1_000
+
+
 def checked_rounds(rounds: int) -> int:
     """The number of rounds, if it makes sense.
 
     Raises:
-        CriterionError: It is not a positive whole number.
+        CriterionError: It is not a whole number from 1 to :data:`MOST_ROUNDS`.
     """
-    if not isinstance(rounds, int) or rounds < 1:
-        raise CriterionError(f"{rounds!r} rounds", hint="Give a whole number; 1 judges every filter alone.")
+    if not isinstance(rounds, int) or not 1 <= rounds <= MOST_ROUNDS:
+        raise CriterionError(
+            f"{rounds!r} rounds", hint=f"Give a whole number to {MOST_ROUNDS}; 1 judges every filter alone."
+        )
     return rounds

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from topocompress.errors import DataError
-from topocompress.models.factories import is_factory
+from topocompress.models.factories import is_factory, module_files
 
 FORMS = "digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:factory"
 BY_ORDER, BY_NUMBER, IMAGENET = "by-order", "by-number", "imagenet"
 WORDS = (BY_ORDER, BY_NUMBER, IMAGENET)
 """What ``--classes`` takes in place of names."""
-_ROOTED = ("fashion-mnist", "cifar10", "imagefolder")
+_ROOTED = {"fashion-mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py", "imagefolder": ""}
+"""Sources that are folders, and what below the folder is theirs."""
 
 
 def check_source(source: str | None, *, download: bool = False) -> None:
@@ -37,6 +38,16 @@ def check_source(source: str | None, *, download: bool = False) -> None:
             raise DataError(f"{where} {what}", hint=hint if name == "imagefolder" else more)
     elif not is_factory(source):
         raise DataError(f"unknown data source {source!r}", hint=advice(source))
+
+
+def paths_of(source: str | None) -> list[Path]:
+    """Files and folders that loading samples reads, as far as the words say; some need not be there."""
+    if source is None:
+        return []
+    name, _, rest = source.partition(":")
+    if name.lower() in _ROOTED and rest:
+        return [Path(rest).expanduser() / _ROOTED[name.lower()]]
+    return module_files(source)
 
 
 def advice(source: str) -> str:

@@ -19,6 +19,8 @@ from torchvision.transforms.v2 import functional as F
 
 from topocompress.data.images import finished, look_at, normalise, read_image, sized
 from topocompress.data.ranges import Look
+from topocompress.errors import DataError
+from topocompress.runtime.borders import border
 from topocompress.types import Augmentation, Preprocessing
 
 Item = tuple[Tensor, int]
@@ -245,8 +247,10 @@ class ForeignSet(SampleSet):
 
     def raw(self, index: int) -> Any:
         """The image as it comes."""
-        item = self.source[index]
-        return item[0] if isinstance(item, tuple | list) else item
+        hint = "Fix the dataset."
+        with border(lambda why: DataError(f"{self.name}, sample {index}, cannot be read: {why}", hint=hint)):
+            item = self.source[index]
+            return item[0] if isinstance(item, tuple | list) else item
 
     def identity(self, index: int) -> bytes:
         """The finished input's values."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from torchvision.transforms.v2 import functional as F
 from topocompress.data.pixels import look, to_tensor
 from topocompress.data.ranges import Look
 from topocompress.errors import DataError
+from topocompress.runtime.borders import border
 from topocompress.types import PixelRange, Preprocessing
 
-_UNREADABLE = (
-    OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What reading a damaged file raises."""
+MOST_PIXELS = 64_000_000
+"""Of an image file; as floating-point numbers of three colours they take 0.8 GB."""
 
 
 def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -80,23 +77,37 @@ def read_image(path: Path, pixel_range: PixelRange | None = None) -> Tensor:
     Raises:
         DataError: The file cannot be decoded, or holds NaN or Inf.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = to_tensor(image, pixel_range)
-    except _UNREADABLE as error:
-        raise DataError(f"cannot read the image {path}: {error}", hint="Remove or replace the file.") from error
-    return pixels
+    hint = "Remove or replace the file."
+    with border(lambda why: DataError(f"cannot read the image {path}: {why}", hint=hint)), _opened(path) as image:
+        return to_tensor(_bounded(image), pixel_range)
 
 
 def look_at(image: Path | Image.Image) -> Look | str:
     """What an image is, read to its end, since headers alone do not show a truncated file; or why it is unusable."""
     try:
         if isinstance(image, Image.Image):
-            return look(image)
-        with Image.open(image) as opened:
-            return look(opened)
-    except _UNREADABLE as error:
+            return look(_bounded(image))
+        with _opened(image) as opened:
+            return look(_bounded(opened))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - Pillow has a reader for each format, which raises what it likes
         return str(error) or type(error).__name__
+
+
+def _opened(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
+        return Image.open(path)
+
+
+def _bounded(image: Image.Image) -> Image.Image:
+    """An image that is not loaded yet, and that fits the memory when it is: a small file may say any size.
+
+    Raises:
+        ValueError: It has too many pixels.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS / 1e6:.0f} million")
+    return image
 
 
 def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
@@ -106,10 +117,9 @@ def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
         DataError: Not an image, another shape or channel count, or NaN or Inf inside.
     """
     if isinstance(image, Image.Image):
-        try:
+        with border(lambda why: DataError(f"{where} cannot be read: {why}", hint="Leave it out of the data.")):
+            _bounded(image)
             pixels = F.pil_to_tensor(image) if image.mode == "L" else to_tensor(image, preprocessing.pixel_range)
-        except _UNREADABLE as error:
-            raise DataError(f"{where} cannot be read: {error}", hint="Leave it out of the data.") from error
         return prepare(pixels, preprocessing)
     if not isinstance(image, Tensor):
         raise DataError(f"{where} is a {type(image).__name__}", hint="Yield a tensor or a PIL image, with its label.")

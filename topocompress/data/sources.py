@@ -16,6 +16,7 @@ from topocompress.data.images import finished
 from topocompress.data.splits import Indices
 from topocompress.errors import DataError
 from topocompress.models.class_names import ordered_names
+from topocompress.runtime.borders import border
 from topocompress.types import Augmentation, Preprocessing
 
 _COMPARED, _SHOWN = 20, 60
@@ -96,12 +97,8 @@ def cifar10(root: Path, preprocessing: Preprocessing, *, download: bool) -> Pool
 
 
 def _both(dataset: Callable[..., Any], root: Path, name: str, *, download: bool, hint: str) -> tuple[Any, Any]:
-    try:
+    with border(lambda why: DataError(f"cannot read {name} in {root}: {why}", hint=hint)):
         return tuple(dataset(str(root), train=train, download=download) for train in (True, False))
-    except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
-        # torchvision checks the layout of raw files by assertions
-        reason = str(error).strip() or "damaged files"
-        raise DataError(f"cannot read {name} in {root}: {reason}", hint=hint) from error
 
 
 def _divided(
@@ -152,6 +149,11 @@ def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, u
         DataError: Not a map-style dataset, its labels are no integers, or those of one mean other classes than those
             of the other.
     """
+    with border(lambda why: DataError(f"{name} cannot be read: {why}", hint="Fix the dataset.")):
+        return _foreign(train, test, name, preprocessing, unlabelled=unlabelled)
+
+
+def _foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool) -> Pool:
     parts = [train] if test is None else [train, test]
     if test is train:
         raise DataError(

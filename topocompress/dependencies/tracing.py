@@ -81,7 +81,7 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
                 verbose=False,
                 customized_pruners={TopologicalActivation: _Amplitudes()},
             )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(runs[0].inputs.shape)}: "
             f"{type(error).__name__}: {first_line(error)}",

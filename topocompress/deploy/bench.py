@@ -17,9 +17,11 @@ from topocompress.deploy.export import open_session
 from topocompress.deploy.latency import FreshRun, fresh_run, time_in_turn
 from topocompress.errors import DataError, ExportError
 from topocompress.runtime.files import check_there
-from topocompress.runtime.resources import cores
+from topocompress.runtime.resources import available_memory, cores
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
+_OF_INPUTS = 4
+"""Times the memory of its inputs that timing a batch takes at least: they are repeated, copied in, computed on."""
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -141,6 +143,11 @@ def bench(
             raise DataError(f"the files take different inputs: {listed}", hint="Compare files of one network.")
         fixed = [shape[0] for shape, _ in shapes]
         sample = _noise((1, *shapes[0][0][1:]), shapes[0][1], generator)
+        if (wanted := _OF_INPUTS * max(batch_sizes) * sample.nbytes) > available_memory():
+            raise DataError(
+                f"a batch of {max(batch_sizes)} of {sample.shape[1:]} takes {wanted / 1e9:.1f} GB and more",
+                hint="Give smaller batches, --batch 1,8.",
+            )
         times: list[dict[int, NDArray[np.float64]]] = [{} for _ in files]
         for done, batch in enumerate(batch_sizes):
             progress(f"timing batches of {batch}", done, len(batch_sizes))

@@ -23,6 +23,7 @@ from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
 from topocompress.network.outputs import Outputs, outputs_of
+from topocompress.runtime.borders import border
 from topocompress.runtime.files import atomic_file
 from topocompress.types import ExportCheck
 
@@ -151,10 +152,8 @@ def open_session(path: Path, options: ort.SessionOptions | None = None, *, name:
     if options is None:
         options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; warnings on stderr would break a progress bar
-    try:
+    with border(lambda why: ExportError(f"ONNX Runtime cannot load {name or path.name}: {why}")):
         return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except ORT_ERRORS as error:
-        raise ExportError(f"ONNX Runtime cannot load {name or path.name}: {first_line(error)}") from error
 
 
 def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -163,13 +162,10 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
     Raises:
         ExportError: ONNX Runtime refuses the batch or fails on it.
     """
-    try:
+    hint = "Inputs must have the size that the file was exported with."
+    what = f"ONNX Runtime cannot run a batch of shape {inputs.shape}"
+    with border(lambda why: ExportError(f"{what}: {why}", hint=hint)):
         outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: inputs})
-    except ORT_ERRORS as error:
-        raise ExportError(
-            f"ONNX Runtime cannot run a batch of shape {inputs.shape}: {first_line(error)}",
-            hint="Inputs must have the size that the file was exported with.",
-        ) from error
     return outputs
 
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
+from topocompress.models.architecture_options import MOST_PARAMETERS, check_known
 from topocompress.models.checkpoints import check_dense
 from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
 from topocompress.network.copying import copied
+from topocompress.runtime.borders import border
 from topocompress.types import Architecture
 
 BUILTIN = {"digits": DigitsNet}
@@ -97,10 +99,9 @@ def build(architecture: Architecture) -> nn.Module:
             return copied(module).eval()  # it may give the same network every time
         name = spelled(architecture)
         check_name(name)
-        try:
+        with border(lambda why: ModelError(f"cannot build {name} with {options}: {why}", hint="Check its options.")):
+            check_size(name, options)
             return _construct(name, options).eval()
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"cannot build {name} with {options}: {error}", hint="Check its options.") from error
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -117,6 +118,19 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"the argument {name}={value!r} is no text, number, true, false or null", hint=ARGUMENTS_HINT
             )
+
+
+def check_size(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options of a known network that make it larger than any; found without the memory for it.
+
+    Raises:
+        ValueError: Says how many numbers it would hold.
+    """
+    if not options.keys() - {"num_classes", "aux_logits", "transform_input"}:  # which its range bounds
+        return
+    numbers = sum(map(math.prod, shapes_of(name, tuple(options.items())).values()))
+    if numbers > MOST_PARAMETERS:
+        raise ValueError(f"it would hold {numbers / 1e9:.1f} billion numbers")
 
 
 def is_known(name: str) -> bool:
@@ -173,6 +187,7 @@ def check_name(name: str) -> None:
 
 
 def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
+    check_known(of_kind(name, {}).kind, options)
     if name in BUILTIN:
         return BUILTIN[name](**options)
     if is_timm(name):
@@ -181,8 +196,6 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
 
     # avoids a slow start and a warning about it
     given: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    if "weights_backbone" in options:
-        raise ValueError("no such option: weights_backbone")
     if name in dense_names():
         given["weights_backbone"] = None  # which torchvision would download
     given.update(options)
@@ -195,8 +208,6 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 def _replace_first(module: nn.Module, channels: int) -> None:
     """Put a convolution with another number of input channels in place of the first one."""
-    if not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"in_channels is {channels!r}, not a whole number above 0")
     name, old = next((name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d))
     new = nn.Conv2d(
         channels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from topocompress.models.files import BROKEN_HINT, check_file
 from topocompress.models.pickle_survey import foreign_names, survey
 from topocompress.models.pickles import read_inert
 from topocompress.models.shards import index_in, read_index
+from topocompress.runtime.borders import border
 
 _EXTRA = "_extra_state"
 
@@ -89,6 +91,10 @@ def check_dense(state: Mapping[str, Any], where: str) -> None:
                 f"{where}: {name} is a {type(tensor).__name__}, as in quantised networks, which cannot be pruned",
                 hint="Use the float32 network.",
             )
+        if tensor.is_complex():
+            raise ModelError(
+                f"{where}: {name} holds complex numbers, which cannot be pruned", hint="Use a network of real weights."
+            )
         if tensor.is_quantized or tensor.layout != torch.strided:
             kind = "quantised" if tensor.is_quantized else "sparse"
             raise ModelError(
@@ -112,39 +118,24 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with border(lambda why: ModelError(f"{file} is not a safetensors file, or is truncated ({why})", hint=BROKEN_HINT)):
         return dict(load_file(file, device="cpu"))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} is not a safetensors file, or is truncated ({error})", hint=BROKEN_HINT) from error
 
 
 def _read_torch(file: Path, *, trust_pickle: bool) -> tuple[Any, list[str]]:
     """What ``torch.save`` wrote, and the classes in it that were not loaded."""
     if trust_pickle:
-        try:
-            with current_directory_importable():
-                return torch.load(file, weights_only=False, map_location="cpu"), []
-        except Exception as error:  # unpickling runs the file's own code, which may raise anything
-            raise ModelError(
-                f"cannot load {file}: {type(error).__name__}: {error}",
-                hint="Run where the classes it was saved from can be imported; otherwise the file may be truncated.",
-            ) from error
-    try:
-        names = survey(file)
-        try:
-            with warnings.catch_warnings():
+        hint = "Run where the classes it was saved from can be imported; otherwise the file may be truncated."
+        with border(lambda why: ModelError(f"cannot load {file}: {why}", hint=hint)), current_directory_importable():
+            return torch.load(file, weights_only=False, map_location="cpu"), []
+    damaged = f"{file} is not a PyTorch checkpoint, or is truncated"
+    with border(lambda why: ModelError(f"{damaged} ({why})", hint=BROKEN_HINT)):
+        asked = survey(file)
+        # What torch.load would call may take any memory; what it cannot read, foreign objects say, the other can.
+        if asked.bounded:
+            with contextlib.suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pickles in another protocol, which it then refuses
                 return torch.load(file, weights_only=True, map_location="cpu"), []
-        except Exception:  # noqa: BLE001  # foreign objects, or the file is damaged, which the next reader tells
-            return read_inert(file), foreign_names(names)
-    except Exception as error:  # a damaged file makes the readers raise nearly anything (KeyError, EOFError, ...)
-        raise ModelError(
-            f"{file} is not a PyTorch checkpoint, or is truncated ({_reason(error)})", hint=BROKEN_HINT
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
+        return read_inert(file), foreign_names(asked.names)

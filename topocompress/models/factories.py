@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from topocompress.errors import TopocompressError
+from topocompress.runtime.borders import border
 
 _SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -19,6 +20,14 @@ _SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 def is_factory(text: str) -> bool:
     """Whether ``text`` has the form ``pkg.module:callable``."""
     return _SPEC.fullmatch(text) is not None
+
+
+def module_files(text: str) -> list[Path]:
+    """Where the module of ``pkg.module:callable`` lies if it is of the current directory; none for other texts."""
+    if not is_factory(text):
+        return []
+    module = Path(*text.partition(":")[0].split("."))
+    return [module.with_name(f"{module.name}.py"), module / "__init__.py"]
 
 
 @contextlib.contextmanager
@@ -46,21 +55,17 @@ def load_factory(spec: str, error: type[TopocompressError]) -> Callable[..., Any
     if not is_factory(spec):
         raise error(f"{spec!r} is not of the form pkg.module:callable", hint="Example: mynets.small:build")
     module_name, _, attribute = spec.partition(":")
-    with current_directory_importable():
-        try:
+    hint = "Run in the directory that holds the module, or install its package."
+    with border(lambda why: error(f"cannot import {module_name} for {spec}: {why}", hint=hint)):
+        with current_directory_importable():
             found: Any = importlib.import_module(module_name)
-        except Exception as failure:  # importing runs the user's code, which may raise anything
-            raise error(
-                f"cannot import {module_name} for {spec}: {type(failure).__name__}: {failure}",
-                hint="Run in the directory that holds the module, or install its package.",
-            ) from failure
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as failure:
-            raise error(
-                f"{module_name} has no {attribute}", hint=f"Check the name after the colon in {spec}."
-            ) from failure
+        for part in attribute.split("."):
+            try:
+                found = getattr(found, part)
+            except AttributeError as failure:
+                raise error(
+                    f"{module_name} has no {attribute}", hint=f"Check the name after the colon in {spec}."
+                ) from failure
     if not callable(found):
         raise error(f"{spec} is a {type(found).__name__}, not a callable", hint="Name a function or a class.")
     return found  # type: ignore[no-any-return]
@@ -90,17 +95,10 @@ def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> A
             raise error(
                 f"{spec} cannot be called with {given}: {failure}", hint=f"Its arguments are {signature}."
             ) from failure
-    try:
-        with current_directory_importable():
-            return factory(**options)
-    except TopocompressError:
-        raise
-    except Exception as failure:
-        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise error(
-            f"{spec}({given}) failed: {type(failure).__name__}: {failure}",
-            hint="Fix the factory; it must work when called with just these arguments.",
-        ) from failure
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    hint = "Fix the factory; it must work when called with just these arguments."
+    with border(lambda why: error(f"{spec}({given}) failed: {why}", hint=hint)), current_directory_importable():
+        return factory(**options)
 
 
 def accepts(spec: str, argument: str, error: type[TopocompressError]) -> bool:

@@ -57,6 +57,13 @@ def fit(checkpoint: Checkpoint, where: str, *, arch: str | None, given: Mapping[
     check_finite(found.state, where)
     module = build(found.architecture)
     own = module.state_dict()
+    for key, value in found.state.items():
+        if key in own and own[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{where}: {key} is of {kind}, where weights of floating point belong",
+                hint="Give the checkpoint with the weights themselves, not a mask or quantised numbers.",
+            )
     # Starting from the module's own dictionary keeps its version marks, which some modules (MNASNet) insist on.
     own.update(found.state)
     module.load_state_dict(own)

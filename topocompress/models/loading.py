@@ -20,7 +20,7 @@ from topocompress.models.architectures import (
     of_kind,
     published_weights,
 )
-from topocompress.models.checkpoints import check_finite, read_checkpoint
+from topocompress.models.checkpoints import check_dense, check_finite, read_checkpoint
 from topocompress.models.class_names import names_beside
 from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.digits import CHECKPOINT
@@ -142,6 +142,7 @@ def load_model(
     preprocessing = overridden(
         loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize, pixel_range=pixel_range
     )
+    check_dense(loaded.module.state_dict(), text)
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
     outputs = check_runs(loaded.module, preprocessing, text, own=is_own(loaded.architecture))

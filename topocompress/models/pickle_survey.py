@@ -7,6 +7,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,23 +26,57 @@ _PICKLES = 5
 """Pickles of that format: magic number, version, system, contents, keys of the storages."""
 _NESTED_TUPLES = 200
 """Hashing deeper ones, as keys of a dictionary, exhausts the stack of the interpreter."""
-_INFLATION = 20
+_INFLATION = 4
 """Times its size on disk that an archive may unpack to; torch.save does not compress."""
+_MOST = 4_000_000
+"""Instructions of a pickle; the numbers of a tensor are one, or none."""
+_CALLS = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"})
+_BOUNDED = frozenset(
+    {
+        "collections.OrderedDict",
+        "torch.Size",
+        "torch.device",
+        "_codecs.encode",
+        "torch.serialization._get_layout",
+        *(f"torch._utils._rebuild_{kind}" for kind in ("parameter", "parameter_with_state", "tensor", "tensor_v2")),
+        *(f"torch._utils._rebuild_{kind}" for kind in ("tensor_v3", "sparse_tensor", "qtensor")),
+    }
+)
+"""What torch.load calls at most for a state dict."""
 
 
-def survey(file: Path) -> list[str]:
-    """Names of the classes and functions that the pickles of a file ask for.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the pickles of a file ask for.
+
+    Attributes:
+        names: Classes and functions, dotted.
+        calls: Those of them that are called; an empty text for one that cannot be told.
+    """
+
+    names: list[str]
+    calls: frozenset[str]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all that is called takes no more memory than the file has bytes."""
+        return self.calls <= _BOUNDED
+
+
+def survey(file: Path) -> Asked:
+    """Names of the classes and functions that the pickles of a file ask for, found in one pass over it.
 
     Raises:
         ValueError: The file is damaged, or made to exhaust whoever reads it.
     """
     names: dict[str, None] = {}
+    calls: set[str] = set()
     with open_pickle(file) as stream:
         for number in range(_PICKLES):
-            first = list(_globals_in(stream, names))
+            first = list(_globals_in(stream, names, calls))
             if number == 0 and first != [MAGIC]:
                 break
-    return list(names)
+    return Asked(names=list(names), calls=frozenset(calls))
 
 
 def foreign_names(names: list[str]) -> list[str]:
@@ -81,7 +116,7 @@ def data_pickle(archive: zipfile.ZipFile) -> str:
     return found[0]
 
 
-def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
+def _globals_in(stream: IO[bytes], names: dict[str, None], calls: set[str]) -> Iterator[Any]:
     """Walk through one pickle without executing it; yields its contents if they are a single number.
 
     The stack holds for each object how deep tuples are nested in it, and its text if it is one.
@@ -90,7 +125,7 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
     stack: list[tuple[int, Any]] = []
     memo: dict[int, tuple[int, Any]] = {}
     argument: Any
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+    for count, opcode, argument in _instructions(stream):
         name, before = opcode.name, opcode.stack_before
         if name.endswith("PUT") or name == "MEMOIZE":
             index: int = len(memo) if argument is None else argument
@@ -109,10 +144,13 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
         else:
             fixed = len(before)
         popped += [stack.pop() for _ in range(fixed)]
+        pushed = argument
         if asked := _asked(name, argument, popped):
             names[asked] = None
+            pushed = asked
         elif name == "STOP" and len(popped) == 1 and type(popped[0][1]) is int:
             yield popped[0][1]
+        calls.update(_called(name, asked, popped))
         builds = name.startswith(("TUPLE", "FROZENSET", "REDUCE", "NEWOBJ", "OBJ", "INST"))
         depth = max((item[0] for item in popped), default=0) + builds
         if depth > _NESTED_TUPLES:
@@ -120,7 +158,22 @@ def _globals_in(stream: IO[bytes], names: dict[str, None]) -> Iterator[Any]:
         if name == "MARK":
             stack.append(mark)
         else:
-            stack.extend((depth, argument) for _ in opcode.stack_after)
+            stack.extend((depth, pushed) for _ in opcode.stack_after)
+
+
+def _instructions(stream: IO[bytes]) -> Iterator[tuple[int, pickletools.OpcodeInfo, Any]]:
+    """Number, opcode and argument of each instruction."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if count > _MOST:
+            raise ValueError(f"it has more than {_MOST} instructions beside its numbers")
+        yield count, opcode, argument
+
+
+def _called(name: str, asked: str, popped: list[tuple[int, Any]]) -> list[str]:
+    """What an opcode calls, if it calls something; an empty text where that cannot be told."""
+    if name not in _CALLS:
+        return []
+    return [asked if name == "INST" else str(popped[-1][1] or "")]
 
 
 def _asked(name: str, argument: Any, popped: list[tuple[int, Any]]) -> str:

@@ -16,6 +16,7 @@ from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import attribute_of
 from topocompress.models.timm import timm_preprocessing
 from topocompress.network.detectors import is_detector
+from topocompress.runtime.borders import border
 from topocompress.types import Architecture, PixelRange, Preprocessing
 
 _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
@@ -162,8 +163,6 @@ def overridden(
         base = replace(base, mean=_per_channel("mean", mean, channels))
     if std is not None:
         base = replace(base, std=_per_channel("std", std, channels))
-        if min(base.std) <= 0:
-            raise ModelError(f"std {base.std} must be above 0", hint="Units are those of the 0..1 range.")
     if pixel_range is not None:
         base = replace(base, pixel_range=pixel_range)
     return base
@@ -202,14 +201,13 @@ def check_runs(module: nn.Module, preprocessing: Preprocessing, source: str, *, 
         ModelError: It does not run.
     """
     shape = preprocessing.input_shape
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = module(torch.zeros(1, *shape))
-    except Exception as error:  # the module may be the user's own code, which may raise anything
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(
-            f"{source} does not run on an input of shape {shape}: {reason}",
-            hint="Set the size it was trained with: --input-size PIXELS"
-            + (", or give the network or its factory input_shape = (channels, height, width)." if own else "."),
-        ) from error
+    hint = "Set the size it was trained with: --input-size PIXELS" + (
+        ", or give the network or its factory input_shape = (channels, height, width)." if own else "."
+    )
+    with (
+        border(lambda why: ModelError(f"{source} does not run on an input of shape {shape}: {why}", hint=hint)),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+    ):
+        output = module(torch.zeros(1, *shape))
     return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

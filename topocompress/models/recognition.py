@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from topocompress.errors import ModelError
+from topocompress.models.architecture_options import MOST_CLASSES
 from topocompress.models.architectures import (
     BUILTIN,
     HINT,
@@ -27,6 +28,7 @@ from topocompress.models.architectures import (
 from topocompress.models.families import AUXILIARY, keys_of, parameters, top_level_of
 from topocompress.models.keys import View, differences, listed, unwrapped, view_note, views
 from topocompress.types import Architecture
+from topocompress.types.networks import MOST_CHANNELS
 
 _SEGMENTATION = ("fcn_", "deeplabv3_")  # with an auxiliary head in training
 _TWINS = {"fasterrcnn_mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_fpn"}
@@ -171,7 +173,7 @@ def _expected(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) 
         options, shapes = dict(given), shapes_of(name, tuple(given.items()))
     first = next((key for key, shape in shapes.items() if len(shape) == 4 and shape[1] == RGB), "")
     if first in state and state[first].ndim == 4 and state[first].shape[1] not in (0, RGB):
-        options.setdefault("in_channels", state[first].shape[1])
+        options.setdefault("in_channels", min(MOST_CHANNELS, state[first].shape[1]))
     classes = classes_of(name)
     # The class count shows as one number in place of this one in the first axis of the head, wherever that is; in a
     # detector times the anchors of a place.
@@ -185,7 +187,7 @@ def _expected(name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) 
         and tuple(tensor.shape) != shapes[key]
     }
     if "num_classes" not in given and len(counts) == 1 and (count := counts.pop()).is_integer():
-        options["num_classes"] = int(count)
+        options["num_classes"] = min(MOST_CLASSES, max(1, int(count)))
     if "num_classes" in options or "in_channels" in options:
         shapes = shapes_of(name, tuple(options.items()))
     options.setdefault("num_classes", classes)

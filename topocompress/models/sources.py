@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 from topocompress.errors import ModelError
-from topocompress.models.factories import is_factory
+from topocompress.models.factories import is_factory, module_files
 from topocompress.models.files import check_file
 from topocompress.models.shards import index_in
-from topocompress.runtime.files import is_run
+from topocompress.runtime.outputs import is_run
 
 _WEIGHTS = re.compile(r"(\w+_Weights\.)?\w+")
 """How published weights are called; what is none of these is a file."""
@@ -50,6 +50,16 @@ def check_source(model: str, *, arch: str | None = None, weights: str | None = N
         )
     elif weights is None and model != "digits":
         raise untrained(model, "the published ones, where there are any")
+
+
+def paths_of(model: str, *, arch: str | None = None, weights: str | None = None) -> list[Path]:
+    """Files and folders that loading a model reads, as far as its words say; some need not be there."""
+    found = [Path(model)]
+    if weights is not None:
+        found.append(Path(weights))
+    for spec in filter(None, (model, arch)):
+        found += module_files(spec)
+    return found
 
 
 _KINDS = "a torchvision name, timm:NAME, digits, pkg.module:factory"

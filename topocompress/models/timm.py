@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from topocompress.errors import ModelError
+from topocompress.runtime.borders import border
 from topocompress.types import Preprocessing
 
 PREFIX = "timm:"
@@ -22,7 +23,7 @@ _OPTIONS = {
     "img_size": "img_size",
     "global_pool": "global_pool",
 }
-"""What may be asked of a builder, and how timm calls it. A file may name options, so these are all there are."""
+"""How timm calls what may be asked of a builder."""
 
 
 def is_timm(name: str) -> bool:
@@ -51,25 +52,17 @@ def construct_timm(name: str, options: Mapping[str, Any], *, pretrained: bool = 
 
     Args:
         name: A name that :func:`check_timm_name` accepts.
-        options: ``num_classes``, ``in_channels`` (the number of channels of its input), ``img_size``, ``global_pool``.
+        options: As :class:`~topocompress.models.architecture_options.TimmOptions` has them.
         pretrained: Have timm fetch the weights that belong to the name and its tag.
 
     Raises:
         ModelError: timm is not installed, or cannot build this.
-        ValueError: Another option.
     """
-    if unknown := sorted(set(options) - set(_OPTIONS)):
-        raise ValueError(f"no such option: {', '.join(unknown)}; accepted: {', '.join(_OPTIONS)}")
     given = {_OPTIONS[option]: value for option, value in options.items()}
-    try:
+    what = "download the weights of" if pretrained else "build"
+    hint = "Download them elsewhere and give the file: --weights FILE." if pretrained else "Check its options."
+    with border(lambda why: ModelError(f"cannot {what} {name}: {why}", hint=hint)):
         module: nn.Module = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=pretrained, **given)
-    except ModelError:
-        raise
-    except Exception as error:  # each of its networks is code of its own
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        what = "download the weights of" if pretrained else "build"
-        hint = "Download them elsewhere and give the file: --weights FILE." if pretrained else "Check its options."
-        raise ModelError(f"cannot {what} {name}: {reason}", hint=hint) from error
     return module
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from topocompress.errors import ModelError, TopocompressError
+from topocompress.errors import ModelError
+from topocompress.runtime.borders import border
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -47,15 +48,9 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
     Raises:
         ModelError: The model does not accept the batch.
     """
-    try:
+    what = f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}"
+    with border(lambda why: ModelError(f"{what}: {why}", hint="Give the size it was trained with: --input-size.")):
         return model(inputs)
-    except TopocompressError:  # a hook of ours has already said what is wrong
-        raise
-    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
-        raise ModelError(
-            f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: {first_line(error)}",
-            hint="Give the size it was trained with: --input-size.",
-        ) from error
 
 
 def check_steady(model: nn.Module, inputs: Tensor) -> None:

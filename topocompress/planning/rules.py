@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from topocompress.types import Direction
 
 
+_MOST_ALIGNED = 65_536
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What no rule may overstep.
@@ -34,7 +37,7 @@ class Limits:
             raise PlanError(f"--min-channels {self.min_channels}: at least one channel must stay")
         if self.max_ratio is not None and not 0 < self.max_ratio < 1:
             raise PlanError(f"--max-ratio {self.max_ratio:g} must lie between 0 and 1")
-        if self.round_to != "auto" and self.round_to < 1:
+        if self.round_to != "auto" and not 1 <= self.round_to <= _MOST_ALIGNED:
             raise PlanError(f"--round-to {self.round_to}: give a positive number, 1 for no alignment, or auto")
 
 

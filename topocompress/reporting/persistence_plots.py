@@ -13,7 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from topocompress.runtime.files import atomic_file, check_picture
+from topocompress.runtime.files import atomic_file
+from topocompress.runtime.outputs import check_picture
 from topocompress.types import FilterView
 
 # Paul Tol's high-contrast scheme: told apart with any colour vision and in grey. Lines differ in dash as well.

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from topocompress.reporting.quantities import spoken
-from topocompress.runtime.files import atomic_file, check_picture
+from topocompress.runtime.files import atomic_file
+from topocompress.runtime.outputs import check_picture
 from topocompress.types import Comparison, Scores, Sweep
 
 

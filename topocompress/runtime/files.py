@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -10,15 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from topocompress.errors import DataError, OutputError
+from topocompress.runtime.locks import locked
+from topocompress.runtime.outputs import Place, check_outputs, check_place
 
-_PICTURES = (".png", ".svg", ".pdf")
-MANIFEST = "plan.json"
-"""What describes a run directory."""
-
-
-def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a directory with a run description in it."""
-    return (Path(path) / MANIFEST).is_file()
+_STAGING, _RETIRED, _LOCK = ".topocompress", ".topocompress.old", ".topocompress.lock"
+_LONGEST_SUFFIX = 12
 
 
 def _refusal(path: Path, error: OSError) -> OutputError:
@@ -33,13 +30,16 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes ``path``'s place, on any failure it is gone.
 
     Raises:
-        OutputError: The file cannot be written (missing rights, full disk).
+        OutputError: The file cannot be written (missing rights, full disk, a link or a device).
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    suffix = target.suffix if len(target.suffix.encode(errors="replace")) <= _LONGEST_SUFFIX else ""
+    temporary = target.with_name(f".topocompress.{secrets.token_hex(4)}{suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if target.is_symlink() or not target.is_dir():
+            check_place(Place(target, "file"))
         temporary.replace(target)
     except OSError as error:
         if isinstance(error, OutputError):
@@ -54,60 +54,81 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
     """Yield an empty staging directory beside ``path``; on success it becomes ``path``, else it is gone.
 
+    One process at a time writes to ``path``. What one that was killed has left beside it is removed.
+
     Args:
         path: The final directory.
-        force: Replace an existing directory; without it one that exists and is not empty is refused at once.
+        force: Replace a run that is there; without it a directory that is not empty is refused at once.
 
     Raises:
-        OutputError: The place is taken or cannot be written.
+        OutputError: The place is taken, or is being written to, or cannot be written.
     """
     target = Path(path)
-    check_free(target, force=force)
-    suffix = secrets.token_hex(4)
-    staging = target.with_name(f".{target.name}.{suffix}")
-    retired = target.with_name(f".{target.name}.{suffix}.old")
+    place = Place(target, "run", force=force)
+    check_outputs([place])
+    staging, retired, lock = (target.with_name(f".{target.name}{end}") for end in (_STAGING, _RETIRED, _LOCK))
+    with _folder(target.parent):
+        try:
+            with locked(lock, target):
+                try:
+                    _clear(target, staging, retired)
+                    check_place(place)
+                    staging.mkdir()
+                    yield staging
+                    _move(place, staging, retired)
+                finally:
+                    if retired.exists() and not target.exists():  # stopped between the two moves
+                        retired.replace(target)
+                    shutil.rmtree(staging, ignore_errors=True)
+                    shutil.rmtree(retired, ignore_errors=True)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise _refusal(target, error) from error
+
+
+def _clear(target: Path, staging: Path, retired: Path) -> None:
+    """Remove what a killed process has left; a run that it had moved aside comes back."""
+    if retired.exists() and not target.exists():
+        retired.replace(target)
+    for left in (staging, retired):
+        if left.exists():
+            shutil.rmtree(left)
+
+
+def _move(place: Place, staging: Path, retired: Path) -> None:
+    """Put a finished directory in its place, if that may still be taken; else beside it, since it took work."""
+    target = Path(place.path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        yield staging
-        if target.exists():
-            target.replace(retired)
-        staging.replace(target)
+        check_place(place)
+    except OutputError as error:
+        numbered = (target.with_name(f"{target.name}-{number}") for number in itertools.count(2))
+        beside = next(path for path in numbered if not os.path.lexists(path))
+        staging.replace(beside)
+        raise OutputError(
+            f"{target} was taken while this run worked ({error.what}); the run is whole, in {beside}",
+            hint="Move it where you want it.",
+        ) from error
+    if target.exists():
+        target.replace(retired)
+    staging.replace(target)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder; on failure it is gone again, and so are those above it that were made."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise _refusal(target, error) from error
-    finally:
-        if retired.exists() and not target.exists():  # stopped between the two moves: the old one comes back
-            retired.replace(target)
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def check_free(path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Refuse a place that is taken or not writable, before any work is spent.
-
-    Raises:
-        OutputError: ``path`` exists and ``force`` is not set, is a file, or its parent is not writable.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target} is a file, not a directory", hint="Name another place with --out.")
-    if target.is_dir() and any(target.iterdir()) and not force:
-        raise OutputError(f"{target} already exists", hint="Add --force to replace it, or name another --out.")
-    _check_parent(target)
-
-
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot be written, before any work is spent.
-
-    Raises:
-        OutputError: ``path`` is a directory, or its parent is not writable.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a directory, not a file", hint="Name a file.")
-    _check_parent(target)
+        raise _refusal(folder, error) from error
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with contextlib.suppress(OSError):  # something else lies there now
+                each.rmdir()
+        raise
 
 
 def check_there(files: Sequence[Path]) -> None:
@@ -118,21 +139,3 @@ def check_there(files: Sequence[Path]) -> None:
     """
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{missing[0]} is no file", hint="Give ONNX files, the one to compare with first.")
-
-
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """Refuse a picture format that cannot be drawn, before any work is spent.
-
-    Raises:
-        OutputError: The ending is not supported.
-    """
-    if Path(path).suffix.lower() not in _PICTURES:
-        raise OutputError(f"cannot draw {path}: unknown picture format", hint=f"Use one of {', '.join(_PICTURES)}.")
-
-
-def _check_parent(target: Path) -> None:
-    parent = target.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent} is not a writable directory", hint="Name another place with --out.")

@@ -7,10 +7,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 import topocompress
 from topocompress.runtime.files import atomic_file
+from topocompress.runtime.json_files import read_json
+
+T = TypeVar("T")
+
+_MOST = 2**20
+"""Bytes of a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +39,31 @@ class ResultStore:
         if path is None:
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, most=_MOST)
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
+
+    def restore(self, name: str, key: Mapping[str, Any], kind: type[T], **same: Any) -> T | None:
+        """What was written under a name and a key, as a dataclass of plain values.
+
+        Args:
+            name: The name.
+            key: The key.
+            kind: The dataclass.
+            same: What some of its fields must be: the file may have been put there by others.
+
+        Returns:
+            ``None`` if nothing was written, or it cannot be read, or is not of this kind.
+        """
+        content = self.read(name, key)
+        if content is None:
+            return None
+        try:
+            found = TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+        except ValidationError:
+            return None
+        return found if all(getattr(found, field) == value for field, value in same.items()) else None
 
     def write(self, name: str, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Keep a result.

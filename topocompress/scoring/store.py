@@ -9,17 +9,43 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import platformdirs
+from pydantic import BaseModel, ConfigDict, Field
 
 from topocompress.errors import OutputError
 from topocompress.runtime.files import atomic_file
+from topocompress.runtime.json_files import read_json
 from topocompress.types import LayerScores
 
 _FORMAT = 1
 _KEPT = 200
+_MOST = 64 * 2**20
+"""Bytes of the file of a layer."""
+
+
+class _Entry(BaseModel):
+    """What the file of a layer says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    layer: Annotated[str, Field(max_length=10_000)]
+    values: list[float]
+    parts: dict[str, list[float]]
+    dead: list[bool]
+    scale: Annotated[str, Field(max_length=100)] = ""
+
+    def scores(self) -> LayerScores:
+        if any(len(part) != len(self.values) for part in self.parts.values()):
+            raise ValueError("parts of other lengths")
+        return LayerScores(
+            values=np.array(self.values, dtype=np.float64),
+            parts={name: np.array(part, dtype=np.float64) for name, part in self.parts.items()},
+            dead=np.array(self.dead, dtype=np.bool_),
+            scale=self.scale,
+        )
 
 
 def default_cache() -> Path:
@@ -50,14 +76,9 @@ class ScoreStore:
             return found
         for path in sorted(self.folder.glob("*.json")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found[content["layer"]] = LayerScores(
-                    values=np.array(content["values"], dtype=np.float64),
-                    parts={name: np.array(part, dtype=np.float64) for name, part in content["parts"].items()},
-                    dead=np.array(content["dead"], dtype=np.bool_),
-                    scale=str(content.get("scale", "")),
-                )
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                entry = _Entry.model_validate(read_json(path, most=_MOST))
+                found[entry.layer] = entry.scores()
+            except (OSError, ValueError):  # of pydantic and of ours, too
                 continue
         return found
 

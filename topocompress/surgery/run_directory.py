@@ -3,7 +3,8 @@
 ``plan.json`` says how to build the network again (architecture, then every plan in order, with what becomes of each
 layer, then the topological activations) and carries the SHA-256 of the files beside it and of itself, so that a wrong
 or edited file is noticed. That guards against accidents; it is no signature. Nothing named in the file is imported: a
-network from the user's own factory needs that factory at load time, one of timm's needs timm.
+network from the user's own factory needs that factory at load time, and its arguments: those that the file names never
+reach a callable. One of timm's needs timm.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,22 +27,28 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from topocompress.errors import ArtifactError, ModelError, PlanError
+from topocompress.models.architecture_options import MOST_CLASSES
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.copying import copied
-from topocompress.runtime.files import MANIFEST, atomic_directory
+from topocompress.runtime.files import atomic_directory
+from topocompress.runtime.json_files import read_json
+from topocompress.runtime.outputs import FORMAT, MANIFEST, MANIFEST_BYTES
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
 from topocompress.types import Architecture, Preprocessing, PruningPlan
 
-FORMAT = "topocompress-run"
 VERSION = 2
 WEIGHTS = "model.safetensors"
 
 Factory = Callable[..., nn.Module]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+_MOST_PLANS = 1_000
+_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=10_000))
 class _Manifest:
     """What ``plan.json`` says; every value is checked when it is read."""
 
@@ -50,12 +56,12 @@ class _Manifest:
     version: int
     architecture: Architecture
     preprocessing: Preprocessing
-    plans: tuple[PruningPlan, ...]
-    model: str
-    files: dict[str, str]
-    fingerprint: str
-    classes: tuple[str, ...] = ()
-    activations: tuple[Wave, ...] = ()
+    plans: Annotated[tuple[PruningPlan, ...], Field(max_length=_MOST_PLANS)]
+    model: _Digest
+    files: Annotated[dict[str, str], Field(max_length=100)]
+    fingerprint: _Digest
+    classes: Annotated[tuple[str, ...], Field(max_length=MOST_CLASSES)] = ()
+    activations: Annotated[tuple[Wave, ...], Field(max_length=10_000)] = ()
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -117,26 +123,31 @@ def write_run(
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def load(path: str | os.PathLike[str], *, arch: str | Factory | None = None) -> nn.Module:
+def load(
+    path: str | os.PathLike[str], *, arch: str | Factory | None = None, arch_args: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Rebuild the pruned network of a run directory, in eval mode; its outputs are those of the saved one, bit for bit.
 
     Args:
         path: The run directory.
-        arch: The factory of the *unpruned* network, as ``pkg.module:callable`` or a callable. It is called with the
-            arguments that the run keeps; a callable that takes none, without. Needed, and used, only where the network
-            is not one that topocompress builds itself.
+        arch: The factory of the *unpruned* network, as ``pkg.module:callable`` or a callable. Needed, and used, only
+            where the network is not one that topocompress builds itself.
+        arch_args: What the factory is called with. The arguments that the run keeps are only held against these:
+            what a file says is never passed to a callable.
 
     Raises:
-        ArtifactError: A file is missing, was edited, or does not fit, or ``arch`` is needed.
+        ArtifactError: A file is missing, was edited, or does not fit, or ``arch`` or ``arch_args`` are needed.
     """
-    return load_run(path, arch=arch).module
+    return load_run(path, arch=arch, arch_args=arch_args).module
 
 
-def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None) -> LoadedModel:
+def load_run(
+    path: str | os.PathLike[str], *, arch: str | Factory | None = None, arch_args: Mapping[str, Any] | None = None
+) -> LoadedModel:
     """Like :func:`load`, with what is needed to prune the network again."""
     directory = Path(path)
     manifest = _read_manifest(directory)
-    module, architecture = _original(manifest.architecture, arch, directory)
+    module, architecture = _original(manifest.architecture, arch, dict(arch_args or {}), directory)
     example = torch.zeros(1, *manifest.preprocessing.input_shape)
     for plan in manifest.plans:
         module = replay(module, plan, example=example)  # the weights come last
@@ -168,23 +179,31 @@ def load_run(path: str | os.PathLike[str], *, arch: str | Factory | None = None)
 
 
 def _original(
-    architecture: Architecture, arch: str | Factory | None, directory: Path
+    architecture: Architecture, arch: str | Factory | None, given: Mapping[str, Any], directory: Path
 ) -> tuple[nn.Module, Architecture]:
     if architecture.kind in ("torchvision", "timm", "builtin"):
+        if given:
+            raise ArtifactError(
+                f"arguments are given beside the run directory {directory}, which says itself how its network is built",
+                hint="Leave them out.",
+            )
         return build(architecture), architecture
     if arch is None:  # importing what a file names would let the file run code
         raise ArtifactError(
             f"{directory} holds a network of your own ({architecture.name}), which only your code can build",
-            hint=f"Name its factory: --arch {architecture.name}, or load(path, arch=factory).",
+            hint="Name the factory that you know it by: --arch pkg.module:factory, or load(path, arch=factory).",
+        )
+    bound = callable(arch) and not given  # a callable may hold its arguments itself
+    if not bound and given != architecture.options:
+        said = ", ".join(f"{name}={value!r}"[:80] for name, value in architecture.options.items()) or "none"
+        raise ArtifactError(
+            f"the network of {directory} was made with arguments of its factory, which are not those given: {said}",
+            hint="What a file says is not passed on: give them yourself, --arch-args NAME=VALUE or arch_args={...}.",
         )
     if isinstance(arch, str):
-        named = Architecture(kind="factory", name=arch, options=architecture.options)
+        named = Architecture(kind="factory", name=arch, options=given)
         return build(named), named
-    try:
-        inspect.signature(arch).bind(**architecture.options)
-    except (TypeError, ValueError):  # it has the arguments already, as a lambda may
-        return copied(arch()), architecture  # it may give the same network every time
-    return copied(arch(**architecture.options)), architecture
+    return copied(arch(**given)), architecture  # it may give the same network every time
 
 
 def _read_manifest(directory: Path) -> _Manifest:
@@ -194,7 +213,7 @@ def _read_manifest(directory: Path) -> _Manifest:
     if not file.is_file():
         raise ArtifactError(f"{directory} has no {MANIFEST}", hint="Name a directory that topocompress wrote.")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = read_json(file, most=MANIFEST_BYTES)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -204,19 +223,22 @@ def _read_manifest(directory: Path) -> _Manifest:
             f"{file} has format version {manifest.get('version')}, this topocompress reads {VERSION}",
             hint="Load it with the version of topocompress that wrote it.",
         )
+    if isinstance(plans := manifest.get("plans"), list) and len(plans) > _MOST_PLANS:
+        raise ArtifactError(f"{file} has more than {_MOST_PLANS} plans", hint="Name another directory.")
     if manifest.get("fingerprint") != _own_digest(manifest):
         raise ArtifactError(f"{file} was edited: its fingerprint does not match", hint="Restore it or run again.")
-    for name, digest in dict(manifest.get("files", {})).items():
+    found = _checked(manifest, file)
+    for name, digest in found.files.items():
         if name in (".", "..") or Path(name).name != name:
             raise ArtifactError(f"{file} names a file outside the run directory: {name!r}")
-        if not (directory / name).is_file():
+        if not os.path.isfile(directory / name):  # noqa: PTH113 - is_file raises for names that are too long
             raise ArtifactError(f"{directory / name} is missing", hint="Restore it or run again.")
         if _digest(directory / name) != digest:
             raise ArtifactError(
                 f"{directory / name} is not the file of this run: its fingerprint does not match",
                 hint="Restore it or run again.",
             )
-    return _checked(manifest, file)
+    return found
 
 
 def _checked(manifest: Mapping[str, Any], file: Path) -> _Manifest:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from topocompress.errors import DataError, OutputError
 from topocompress.runtime.files import atomic_file
+from topocompress.runtime.json_files import parse_json
 
 FILE = "tuning.safetensors"
 _FORMAT = 1
@@ -71,7 +72,7 @@ class TuningStore:
                 for key in file.keys():  # noqa: SIM118 - no mapping
                     part, _, name = key.partition("/")
                     tensors.setdefault(part, {})[name] = file.get_tensor(key)
-            run, state = found["run"], json.loads(found["state"])
+            run, state = found["run"], parse_json(found["state"])
         except (SafetensorError, OSError, ValueError, KeyError):
             return None
         if run != self._run:
@@ -80,6 +81,10 @@ class TuningStore:
                 hint="Give another folder, or train without resuming.",
             )
         return Snapshot(tensors=tensors, state=state)
+
+    def damaged(self, why: str) -> DataError:
+        """The error of an epoch that says what this training cannot take up."""
+        return DataError(f"{self.path} is damaged: {why}", hint="Remove it, or train without resuming.")
 
     def save(self, snapshot: Snapshot) -> bool:
         """Put an epoch in place of the one before; returns whether that worked.

@@ -17,6 +17,7 @@ from topocompress.network.batchnorm import with_statistics
 from topocompress.network.copying import copied
 from topocompress.network.inference import evaluating, preserved, run_forward
 from topocompress.network.memory_layout import fast_layout
+from topocompress.runtime.borders import border
 from topocompress.training import processes
 from topocompress.training.accelerator import summed, wrapped
 from topocompress.training.augmentation import augmented
@@ -101,10 +102,11 @@ class Trainer:
         recipe = self.objective.recipe
         self._prepare(model)
         snapshot = processes.from_main(store.load) if store is not None and resume else None
-        if snapshot is None:
+        if snapshot is None or store is None:
             self._finish(self._judged(0, None, 0.0, time.perf_counter()))
         else:
-            self._restore(snapshot)
+            with border(store.damaged):
+                self._restore(snapshot)
         resumed = self.history[-1].epoch
         while self.history[-1].epoch < recipe.epochs and not self._given_up():
             started = time.perf_counter()

@@ -17,6 +17,10 @@ Augmentation = Literal["none", "shift", "natural"]
 """What may be done to an image without changing what it shows: nothing, shifting it, mirroring it as well."""
 
 
+MOST_CHANNELS, MOST_PIXELS = 1024, 4096
+"""Of an input: its channels, and the pixels of a side; both sides together have a quarter of the square."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """How to build a network again without unpickling anything.
@@ -56,6 +60,26 @@ class Preprocessing:
     pixel_range: PixelRange | None = field(default=None, repr=False)  # fingerprints are made of the rest
 
     def __post_init__(self) -> None:
+        channels, *sides = self.input_shape
+        if not (1 <= channels <= MOST_CHANNELS and all(1 <= side <= MOST_PIXELS for side in sides)):
+            raise ModelError(
+                f"an input of {' x '.join(map(str, self.input_shape))} is not possible",
+                hint=f"At most {MOST_CHANNELS} channels and {MOST_PIXELS} pixels a side.",
+            )
+        if sides[0] * sides[1] > MOST_PIXELS**2 // 4:
+            raise ModelError(
+                f"an input of {sides[0]} x {sides[1]} pixels is too large",
+                hint=f"At most {MOST_PIXELS**2 // 4 / 1e6:.1f} million pixels in all.",
+            )
+        if self.resize is not None and not 1 <= self.resize <= 2 * MOST_PIXELS:
+            raise ModelError(
+                f"a short side of {self.resize} pixels is not possible", hint=f"From 1 to {2 * MOST_PIXELS}."
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(value > 0 for value in self.std):
+            raise ModelError(
+                f"mean {self.mean} and std {self.std} must be finite, and std must be above 0",
+                hint="Units are those of the 0..1 range.",
+            )
         if self.interpolation not in get_args(Interpolation):
             raise ModelError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
         if self.pixel_range is not None:

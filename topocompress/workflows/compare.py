@@ -227,9 +227,9 @@ class _Comparing:
         for ratio in ratios:
             file = f"{name}-{ratio:g}-{seed}"
             key = {"criterion": [name, criterion.settings()], "cell": [ratio, seed, self.samples]}
-            kept = self.store.read(file, key)
+            kept = self.store.restore(file, key, Cell, criterion=name, ratio=ratio, seed=seed)
             if kept is not None:
-                found.append(Cell(**kept))
+                found.append(kept)
                 continue
             job = self._job(seed)
             if scores is None:

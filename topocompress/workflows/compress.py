@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
+import torch
 from torch import nn
 
 from topocompress.criteria.base import CloudCriterion
 from topocompress.criteria.registry import create
+from topocompress.data.checks import paths_of as data_paths
 from topocompress.data.loading import Data
 from topocompress.models.loading import LoadedModel
+from topocompress.models.sources import paths_of as model_paths
 from topocompress.network.inference import sample_count
 from topocompress.planning.rules import INT8, check_samples
-from topocompress.runtime.files import atomic_directory, check_free
+from topocompress.runtime.files import atomic_directory
+from topocompress.runtime.outputs import Place, check_outputs
 from topocompress.runtime.progress import Progress, silent
 from topocompress.training import processes
 from topocompress.training.accelerator import team
@@ -26,10 +30,13 @@ from topocompress.workflows.account import report_on, save
 from topocompress.workflows.choosing import choose
 from topocompress.workflows.controls import left_after_removal, run_controls
 from topocompress.workflows.delivery import deliver
-from topocompress.workflows.job import open_job
+from topocompress.workflows.job import Job, open_job
 from topocompress.workflows.options import Options, Output, Recovery, Removal, Scoring, check, with_options
 from topocompress.workflows.selecting import select
 from topocompress.workflows.shrinking import shrink
+
+_FILES = 3
+"""Files of a run that may each be as large as the weights: these, and ONNX in 32 and in 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,7 @@ def compress(
         removal or Removal(), scoring or Scoring(), recovery or Recovery(), output or Output(), options
     )
     if output.out is not None and not output.dry_run:
-        check_free(output.out, force=output.force)
+        check_outputs([Place(output.out, "run", force=output.force)], inputs=_inputs(model, data, scoring))
     scoring = _with_instance(scoring, data)
     check(removal, scoring, recovery, output)
 
@@ -105,6 +112,12 @@ def compress(
     )
     if isinstance(scoring.criterion, CloudCriterion):
         check_samples(sample_count(job.data.calibration), removal.max_betti)  # as many as there are
+    with _directory(output, room=_FILES * _state_bytes(job.model)) as directory:
+        return _result(job, output, directory)
+
+
+def _result(job: Job, output: Output, directory: Path) -> Result:
+    """Everything from the scores to the report, whose files go into ``directory``."""
     selection = select(job)
     choice = choose(job, selection)
     if output.dry_run:
@@ -116,23 +129,39 @@ def compress(
         return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=None)
     after = job.evaluated(shrunk.model, "evaluating the result")
     controls = run_controls(job, shrunk.plan, selection) if output.controls else ()
-    with _directory(output) as directory:
-        delivery = deliver(job, directory, (job.model, before), (shrunk.model, after), int8=output.quantize == INT8)
-        report = report_on(
-            job,
-            selection,
-            choice,
-            shrunk,
-            before=before,
-            removed=removed,
-            controls=controls,
-            delivery=delivery,
-            command=output.command,
-        )
-        if output.out is not None:
-            save(job, shrunk, report, directory)
+    delivery = deliver(job, directory, (job.model, before), (shrunk.model, after), int8=output.quantize == INT8)
+    report = report_on(
+        job,
+        selection,
+        choice,
+        shrunk,
+        before=before,
+        removed=removed,
+        controls=controls,
+        delivery=delivery,
+        command=output.command,
+    )
+    if output.out is not None:
+        save(job, shrunk, report, directory)
     job.forget_checkpoints()
     return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=report)
+
+
+def _inputs(model: LoadedModel | nn.Module | str | Path, data: Data | str | None, scoring: Scoring) -> list[Path]:
+    """Files and folders that the job reads, as far as they are known."""
+    samples = data.source if isinstance(data, Data) else data
+    classes = [Path(scoring.classes)] if isinstance(scoring.classes, str | Path) else []
+    if isinstance(model, nn.Module):
+        return [*data_paths(samples), *classes]
+    return [
+        *model_paths(model.source if isinstance(model, LoadedModel) else str(model)),
+        *data_paths(samples),
+        *classes,
+    ]
+
+
+def _state_bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor))
 
 
 def _with_instance(scoring: Scoring, data: Data | str | None) -> Scoring:
@@ -143,9 +172,13 @@ def _with_instance(scoring: Scoring, data: Data | str | None) -> Scoring:
 
 
 @contextlib.contextmanager
-def _directory(output: Output) -> Iterator[Path]:
-    """Where files are written: the run directory, all of it or none, or one that nobody keeps."""
-    if output.out is not None:
+def _directory(output: Output, *, room: int) -> Iterator[Path]:
+    """Where files are written: the run directory, all of it or none, or one that nobody keeps.
+
+    It is held from the start, so that another run into the same place is told before its work.
+    """
+    if output.out is not None and not output.dry_run and processes.is_main():
+        check_outputs([Place(output.out, "run", force=output.force)], room=room)
         with atomic_directory(output.out, force=output.force) as directory:
             yield directory
     else:

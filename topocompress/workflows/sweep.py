@@ -95,8 +95,8 @@ def sweep(
     with tempfile.TemporaryDirectory() as folder:
         sizes = _Sizes(job, Path(folder))
         for target in (1.0, *sorted(set(targets), reverse=True)):
-            kept = store.read(f"{target:g}", {"target": target})
-            point = sizes.point(target) if kept is None else Point(**kept)
+            kept = store.restore(f"{target:g}", {"target": target}, Point, target=target)
+            point = kept or sizes.point(target)
             if kept is None:
                 store.write(f"{target:g}", {"target": target}, asdict(point))
             points.append(point)

@@ -1,0 +1,137 @@
+"""One case in a process of its own, bounded in time and memory, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.hostile.cases import Case
+from benchmarks.hostile.place import EXECUTED, rewritten
+from topocompress import cli
+
+SECONDS, BYTES = 60.0, 2 * 10**9
+OUTCOMES = (
+    "as expected",
+    "not as expected",
+    "traceback",
+    "hung",
+    "over memory",
+    "half-written",
+    "executed",
+    "lost",
+    "raw",
+)
+_RAW = (b"\x1b[31m", b"\x1b]0;", b"\x07", b"\xe2\x80\xae")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """What lies in a folder: name → what it is, files by their hash."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if "__pycache__" in path.parts:
+            continue
+        if stat.S_ISREG(mode):
+            with path.open("rb") as stream:
+                found[str(path)] = hashlib.file_digest(stream, "sha256").hexdigest()
+        else:
+            found[str(path)] = str(path.readlink()) if stat.S_ISLNK(mode) else str(stat.S_IFMT(mode))
+    return found
+
+
+def outcome(case: Case, folder: Path) -> tuple[str, str]:
+    """Run a case in a folder; what came of it, and what it said. The folder is left as it was."""
+    if case.change is not None:
+        rewritten(folder / "run", folder / "spoiled", case.change)
+    before = contents(folder)
+    code, said, why = _run(case, folder)
+    after = contents(folder)
+    new = sorted(after.keys() - before.keys())
+    for path in map(Path, new[::-1]):
+        with contextlib.suppress(OSError):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.rmtree(folder / "spoiled", ignore_errors=True)
+    harm = {
+        "executed": any(Path(path).name == EXECUTED for path in new),
+        "lost": any(after.get(path) != value for path, value in before.items()),
+        why: bool(why),
+        "traceback": "Traceback (most recent call last)" in said,
+        "half-written": any(".topocompress" in path for path in new) or (code == 2 and bool(new)),
+        "raw": any(raw in said.encode(errors="surrogateescape") for raw in _RAW),
+        "not as expected": case.refused is not None and code != (2 if case.refused else 0),
+    }
+    return next((name for name, found in harm.items() if found), OUTCOMES[0]), said
+
+
+def _run(case: Case, folder: Path) -> tuple[int, str, str]:
+    """Exit code, what was said, and which bound was broken, if one was. Forked, since importing torch takes seconds."""
+    log = folder.parent / "said"
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        _become(case, folder, log)
+    started, why = time.monotonic(), ""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() - started > SECONDS:
+            why = "hung"
+        elif _memory(child) > BYTES:
+            why = "over memory"
+        if why:
+            os.killpg(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            break
+        time.sleep(0.02)
+    said = log.read_bytes().decode(errors="surrogateescape")
+    return os.waitstatus_to_exitcode(status), said, why
+
+
+def _become(case: Case, folder: Path, log: Path) -> None:
+    """Be the command; does not return."""
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(out, descriptor)
+        os.environ["TOPOCOMPRESS_CACHE"] = str(folder.parent / "cache")
+        sys.argv = ["topocompress", *case.words]
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.path.insert(0, str(folder))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except BaseException:  # noqa: BLE001 - as the interpreter would
+            import traceback
+
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _memory(child: int) -> int:
+    """Bytes that a process and those it started hold."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(child)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += each.memory_info().rss
+    return total
