@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from topocompress.dependencies.calls import Explored, explore
-from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.tracing import trace_parts
@@ -20,13 +19,13 @@ from topocompress.network.batchnorm import named_statistics
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line
+from topocompress.network.layers import LAYERS, RECURRENT, width_of
 from topocompress.surgery.checking import Difference, Yardstick
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
 from topocompress.surgery.statistics import Chosen, copies, overwrite
 from topocompress.types import GroupPlan, PruningPlan
 
-_Layer = nn.Conv2d | nn.Linear
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What torch-pruning raises where a module is not what it expects."""
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
@@ -202,15 +201,16 @@ def _remove_heads(attention: HeadAttention, unread: Reader | None, entry: GroupP
     """Remove heads, and in the unpruned network, if there is one, let the projection after them not read them."""
     channels = [attention.head_channels(head) for head in range(attention.num_heads)]
     gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
-    if unread is not None:
+    if isinstance(unread, nn.Linear):
         with torch.no_grad():
             for head in gone:
                 unread.weight[:, list(channels[head].columns)] = 0
     attention.remove_heads(gone)
 
 
-def _layers(model: nn.Module) -> dict[str, _Layer]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that groups are named after."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (*LAYERS, RECURRENT))}
 
 
 def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.groups import join_channel_groups
 from topocompress.dependencies.tracing import Part
+from topocompress.network.layers import width_of
 from topocompress.types import GroupPlan
 
 _SEED = 0

@@ -39,7 +39,8 @@ class Preprocessing:
     """How an image becomes a model input: resize the short side, centre-crop, scale to 0..1, normalise.
 
     Attributes:
-        input_shape: (channels, height, width) of one model input.
+        input_shape: (channels, height, width) of one model input; (channels, length) or (channels, depth, height,
+            width) where inputs are no images, and come finished.
         resize: Length of the short side in pixels before the crop; ``None`` resizes to the input size directly.
         mean: Per-channel mean, in units of the 0..1 range.
         std: Per-channel standard deviation, same units.
@@ -48,7 +49,7 @@ class Preprocessing:
             has 8); ``None`` where that is not known, and is decided from the images.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     resize: int | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -56,6 +57,11 @@ class Preprocessing:
     pixel_range: PixelRange | None = field(default=None, repr=False)  # fingerprints are made of the rest
 
     def __post_init__(self) -> None:
+        if not 2 <= len(self.input_shape) <= 4 or min(self.input_shape) < 1:
+            raise ModelError(
+                f"input shape {self.input_shape} is not possible",
+                hint="Give (channels, height, width), or (channels, length), or (channels, depth, height, width).",
+            )
         if self.interpolation not in get_args(Interpolation):
             raise ModelError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
         if self.pixel_range is not None:
@@ -65,3 +71,8 @@ class Preprocessing:
                     f"pixel range {low:g}, {high:g} is not possible",
                     hint="Give the numbers for black and for white, the lower one first, such as 0,4095.",
                 )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an input is an image, which can be resized and normalised."""
+        return len(self.input_shape) == 3
