@@ -223,16 +223,15 @@ def test_a_cut_of_fixed_place_that_no_longer_fits_is_refused(kind, remove):
         apply(seeded(kind), by_hand(body=(8, remove)), example=example(), any_weights=True)
 
 
-def test_a_split_that_loses_the_same_places_on_both_sides_works_and_others_are_noticed():
-    model = seeded(Split)  # the tracer takes the two halves for each other
-    smaller = apply(model, by_hand(body=(8, (1, 5))), example=example(), any_weights=True)
+@pytest.mark.parametrize(("left", "right"), [(1, 1), (1, 2)])
+def test_a_split_that_loses_as_many_on_both_sides_works(left, right):
+    model = seeded(Split)
+    smaller = apply(model, by_hand(body=(8, (left, 4 + right))), example=example(), any_weights=True)
     masked = copy.deepcopy(model)
     with torch.no_grad():
-        masked.left.weight[:, 1] = 0
-        masked.right.weight[:, 1] = 0
+        masked.left.weight[:, left] = 0
+        masked.right.weight[:, right] = 0
         assert torch.allclose(smaller(example()), masked(example()), atol=1e-6)
-    with pytest.raises(SurgeryError, match="does not compute what the original computes"):
-        apply(model, by_hand(body=(8, (1, 6))), example=example(), any_weights=True)
 
 
 # --- real families ---

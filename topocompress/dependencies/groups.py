@@ -15,8 +15,11 @@ from topocompress.dependencies.attention import make_explicit
 from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
+from topocompress.dependencies.loose import buffers_traced
+from topocompress.dependencies.operations import parts_of
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
+from topocompress.network.baking import bake
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
 from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, groups_of, separates, width_of
@@ -63,6 +66,7 @@ def find_groups(
         PlanError: A pattern matches no layer.
     """
     twin = copied(model)
+    bake(twin)
     make_explicit(twin)
     twin = followed(twin)
     names: dict[object, str] = {module: name for name, module in twin.named_modules()}
@@ -72,13 +76,14 @@ def find_groups(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
     explored = explore(twin, example)
-    groups = follow(
-        twin,
-        explored,
-        lambda part: _groups_of(part, names, patterns, explored, linear=linear),
-        whole=_without_attention,
-        seconds=seconds,
-    )
+    with buffers_traced(twin):
+        groups = follow(
+            twin,
+            explored,
+            lambda part: _groups_of(part, names, patterns, explored, linear=linear),
+            whole=_without_attention,
+            seconds=seconds,
+        )
     heads = [_heads(name, layer, patterns) for name, layer in attention_heads(twin).items()]
     # What else lies inside an attention layer changes with its heads, and is no group of its own.
     owned = {
@@ -108,10 +113,14 @@ def find_groups(
 
 
 def explicit(model: nn.Module) -> nn.Module:
-    """A copy of the model whose attention layers have heads that can be scored; the model itself if it has none."""
+    """A copy of the model of plain weights, whose attention layers have heads that can be scored.
+
+    It is the model itself if it has no attention, and no weights that are computed whenever they are used.
+    """
     twin = copied(model)
+    changed = bake(twin)
     make_explicit(twin)
-    return twin if attention_heads(twin) else model
+    return twin if changed or attention_heads(twin) else model
 
 
 def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
@@ -199,13 +208,13 @@ def _describe(
     reasons: list[str] = []
     for member in members:
         name = names.get(member.module)
+        join_channel_groups(member, joined)
         reasons += _protections(member, name, part.name, ignore)
         if name is None:
             continue
         coupled.append(name)
         if name in explored.chancy:
             reasons.append(f"{_CHANCY}: {name}")
-        join_channel_groups(member, joined)
         if isinstance(member.module, LAYERS) and member.out:
             channels = filters.setdefault(name, [[] for _ in range(width)])
             for channel, source in member.sources.items():
@@ -260,12 +269,14 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
 
 
 def join_channel_groups(member: Reached, joined: Disjoint) -> None:
-    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
+    """Where channels lie in groups, each of which must lose as many: join those at equal places."""
     module = member.module
     if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
         size = width_of(module, out=member.out) // groups_of(module)
     elif isinstance(module, nn.GroupNorm):
         size = module.num_channels // module.num_groups
+    elif parts_of(module).even:
+        size = parts_of(module).sizes[0]
     else:
         return
     places: dict[int, int] = {}

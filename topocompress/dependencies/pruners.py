@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch_pruning as tp
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch_pruning._helpers import _HybridIndex
-from torch_pruning.dependency import Dependency
+from torch_pruning.dependency import Dependency, Node
 from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
+from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
+from topocompress.dependencies.operations import Operations, Parted, Within
 from topocompress.network.layers import input_weights, separates
+
+_OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp)
 
 
 class Graph(tp.DependencyGraph):  # type: ignore[misc]
@@ -21,21 +25,73 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._separate: dict[nn.Module, bool] = {}
-        self._channelwise = SeparateConvolutions()
-        self.REGISTERED_PRUNERS |= {OPTYPE.CONV: Convolutions(), "separate": self._channelwise}
+        self._steps: dict[Any, Any] = {}
+        self._channelwise, self._parted = SeparateConvolutions(), Parted()
+        self.REGISTERED_PRUNERS |= {
+            OPTYPE.CONV: Convolutions(),
+            OPTYPE.IN: InstanceNorms(),
+            OPTYPE.PARAMETER: LooseParameters(),
+            "separate": self._channelwise,
+            "parted": self._parted,
+        }
         for kind in (nn.LSTM, nn.GRU, nn.RNN):
             self.register_customized_layer(kind, Recurrent())
         self.register_customized_layer(TopologicalActivation, Amplitudes())
 
+    def _build_dependency(self, module2node: dict[Any, Node]) -> None:
+        operations = Operations(module2node, self._steps)
+        operations.count_parts()
+        super()._build_dependency(module2node)
+        operations.map_channels()
+
+    def _trace_computational_graph(
+        self, module2node: Any, output: Any, gradfn2module: Any, reused: Any, visited: Any
+    ) -> dict[Any, Node]:
+        self._steps = gradfn2module
+        found: dict[Any, Node] = super()._trace_computational_graph(module2node, output, gradfn2module, reused, visited)
+        return found
+
     def get_pruner_of_module(self, module: nn.Module) -> tp.BasePruningFunc:
         """What prunes a module; a convolution with groups of single channels stays one while these go."""
+        if hasattr(module, "parts") and isinstance(module, _OPERATIONS):
+            return self._parted
         if not isinstance(module, _ConvNd):
             return super().get_pruner_of_module(module)
         if self._separate.setdefault(module, separates(module)):
             return self._channelwise
         return self.REGISTERED_PRUNERS[OPTYPE.CONV]
 
-    def link_separate_channels(self) -> None:
+    def follow(self, model: nn.Module, forward: Callable[[nn.Module, Any], list[Tensor]]) -> Graph:
+        """Build the graph from what ``forward`` computes.
+
+        A module of torch's with one number for all channels is left to its operations: it may be called for several
+        layers, whose channels have nothing to do with each other.
+        """
+        single = (nn.PReLU, TopologicalActivation)
+        self.IGNORED_LAYERS_IN_TRACING += [
+            module
+            for module in model.modules()
+            if isinstance(module, single) and self.get_pruner_of_module(module).get_out_channels(module) is None
+        ]
+        with ComputedNorms():
+            self.build_dependency(model, example_inputs=(), forward_fn=forward, verbose=False)
+        self._link_separate_channels()
+        link_shared(self)
+        return self
+
+    def check_pruning_group(self, group: tp.dependency.Group) -> bool:
+        """Whether something stays of every module; operations have no channels of their own."""
+        for dep, idxs in group:
+            module = dep.target.module
+            if hasattr(module, "parts") and isinstance(module, _OPERATIONS):
+                continue
+            out, into = self.is_out_channel_pruning_fn(dep.handler), self.is_in_channel_pruning_fn(dep.handler)
+            widths = [self.get_out_channels(module)] * out + [self.get_in_channels(module)] * into
+            if any(width is not None and width <= len(idxs) for width in widths):
+                return False
+        return True
+
+    def _link_separate_channels(self) -> None:
         """Let what goes into a group of a single channel go together with what comes out of it."""
         inside, outside = self._channelwise.prune_in_channels, self._channelwise.prune_out_channels
         for node in self.module2node.values():
@@ -46,22 +102,8 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
                 )
                 for trigger, handler, sizes in ((inside, outside, several), (outside, inside, several[::-1])):
                     link = Dependency(trigger=trigger, handler=handler, source=node, target=node)
-                    link.index_mapping[0] = _Within(*sizes)
+                    link.index_mapping[0] = Within(*sizes)
                     node.dependencies.append(link)
-
-
-class _Within:
-    """Channels on one side of a convolution → all channels on the other side of the same groups."""
-
-    def __init__(self, before: int, after: int) -> None:
-        self._before, self._after = before, after
-
-    def __call__(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-        found: dict[int, int] = {}
-        for each in channels:
-            for place in range(self._after):
-                found.setdefault(each.idx // self._before * self._after + place, each.root_idx)
-        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in sorted(found.items())]
 
 
 class Convolutions(tp.BasePruningFunc):  # type: ignore[misc]

@@ -20,6 +20,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from topocompress.dependencies.calls import Calls, Explored
+from topocompress.dependencies.loose import put_back
 from topocompress.dependencies.pruners import Graph
 from topocompress.dependencies.recurrent import in_one_step
 from topocompress.errors import ModelError
@@ -76,9 +77,12 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
 
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            graph = Graph().build_dependency(model, example_inputs=(), forward_fn=forward, verbose=False)
-            graph.link_separate_channels()
-            return graph
+            try:
+                return Graph().follow(model, forward)
+            except Exception:
+                if not put_back(model):
+                    raise
+                return Graph().follow(model, forward)  # a buffer is more than a number for each channel
     except Exception as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(runs[0].inputs.shape)}: "

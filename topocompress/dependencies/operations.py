@@ -1,0 +1,273 @@
+"""Operations that put channels together, take them apart or multiply them, as a dependency graph needs to know them.
+
+torch-pruning tells the sizes of what is concatenated or split from the layers around, which fails where a part is read
+more than once, or where a layer lies between that says nothing. Here they are read off the trace of gradients, which
+keeps the shape of every tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch_pruning as tp
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch_pruning._helpers import _HybridIndex
+from torch_pruning.dependency import Node
+from torch_pruning.ops import OPTYPE
+
+from topocompress.dependencies.steps import axis_of, input_shape, moved, name_of, reduced_axes, shape_of
+from topocompress.network.layers import CONVOLUTIONS
+
+_FIRST = (CONVOLUTIONS, _BatchNorm, _InstanceNorm, nn.GroupNorm)
+"""Modules whose channels lie on axis 1 ..."""
+_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
+"""... and on the last axis."""
+
+
+class Within:
+    """Channels counted in blocks of one size → all channels of the same blocks in another size."""
+
+    def __init__(self, before: int, after: int) -> None:
+        self._before, self._after = before, after
+
+    def __call__(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """What the channels are on the other side."""
+        found: dict[int, int] = {}
+        for each in channels:
+            for place in range(self._after):
+                found.setdefault(each.idx // self._before * self._after + place, each.root_idx)
+        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in sorted(found.items())]
+
+
+class Parts:
+    """How many channels each part of a whole still has."""
+
+    def __init__(self, sizes: Sequence[int], *, even: bool = False) -> None:
+        self.sizes = list(sizes)
+        self.even = even
+        """Whether the parts must go on being of one size."""
+
+    def remove(self, channels: Iterable[int]) -> None:
+        """Take away channels of the whole."""
+        ends = [sum(self.sizes[: number + 1]) for number in range(len(self.sizes))]
+        for channel in channels:
+            self.sizes[next(number for number, end in enumerate(ends) if channel < end)] -= 1
+
+    def out_of(self, number: int) -> Callable[[Iterable[_HybridIndex]], list[_HybridIndex]]:
+        """Channels of the whole → those of a part."""
+
+        def mapping(channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+            start = sum(self.sizes[:number])
+            inside = [each for each in channels if start <= each.idx < start + self.sizes[number]]
+            return [_HybridIndex(idx=each.idx - start, root_idx=each.root_idx) for each in inside]
+
+        return mapping
+
+    def into(self, number: int) -> Callable[[Iterable[_HybridIndex]], list[_HybridIndex]]:
+        """Channels of a part → those of the whole."""
+
+        def mapping(channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+            start = sum(self.sizes[:number])
+            return [_HybridIndex(idx=each.idx + start, root_idx=each.root_idx) for each in channels]
+
+        return mapping
+
+    def place(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Channels of the whole → their places in equal parts."""
+        found: dict[int, int] = {}
+        for each in channels:
+            found.setdefault(each.idx % self.sizes[0], each.root_idx)
+        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in found.items()]
+
+    def all_at(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Places in equal parts → the channels of the whole there."""
+        return [
+            _HybridIndex(idx=each.idx + number * self.sizes[0], root_idx=each.root_idx)
+            for each in channels
+            for number in range(len(self.sizes))
+        ]
+
+
+def parts_of(module: Any) -> Parts:
+    """The parts of an operation that has some; none otherwise."""
+    found = getattr(module, "parts", None)
+    return found if isinstance(found, Parts) else Parts(())
+
+
+def _sizes(module: Any) -> list[int]:
+    return parts_of(module).sizes
+
+
+class Parted(tp.ops.DummyPruner):  # type: ignore[misc]
+    """Keeps count of what is left of the parts of an operation; nothing else is to be done there."""
+
+    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        """Remove channels of the whole."""
+        parts_of(layer).remove(idxs)
+        return layer
+
+    prune_in_channels = prune_out_channels
+
+    def get_in_channels(self, layer: nn.Module) -> int:
+        """How many are left of the whole."""
+        return sum(_sizes(layer))
+
+    def get_out_channels(self, layer: nn.Module) -> int | None:
+        """How many come out: of a concatenation the whole, else a part, where all are of one size."""
+        if isinstance(layer, tp.ops._ConcatOp):
+            return sum(_sizes(layer))
+        return _sizes(layer)[0] if len(set(_sizes(layer))) == 1 else None
+
+
+class Operations:
+    """The operations of a graph that is being built.
+
+    Args:
+        nodes: Module, or stand-in for an operation → node.
+        steps: Step in the trace of gradients → module or stand-in, of all that was traced.
+    """
+
+    def __init__(self, nodes: Mapping[Any, Node], steps: Mapping[Any, Any]) -> None:
+        self._nodes, self._steps = nodes, steps
+        self._axes: dict[Node, int | None] = {}
+
+    def count_parts(self) -> None:
+        """Give every operation that has parts along the axis of channels its ``parts``; before nodes depend on it.
+
+        Those that add up channels are marked as ``couples``.
+        """
+        for node in self._nodes.values():
+            parts: Parts | None = None
+            name = name_of(node.grad_fn)
+            if self._axis_into(node) in reduced_axes(node.grad_fn):
+                node.module.couples = True
+            if node.type == OPTYPE.CONCAT:
+                parts = self._concatenated(node)
+            elif node.type == OPTYPE.SPLIT:
+                parts = self._split(node)
+            elif name == "GluBackward0":
+                sizes = input_shape(node.grad_fn, 0)
+                if sizes and self._axis_into(node) == axis_of(node.grad_fn._saved_dim, len(sizes)):
+                    width = sizes[axis_of(node.grad_fn._saved_dim, len(sizes))]
+                    parts = Parts([width // 2] * 2, even=True)
+            elif node.type == OPTYPE.SLICE:
+                sizes = node.grad_fn._saved_self_sym_sizes
+                axis = self._axis_into(node)
+                if axis is not None and axis != axis_of(node.grad_fn._saved_dim, len(sizes)):
+                    node.type = OPTYPE.ELEMENTWISE  # every channel stays what it is
+            if parts is not None:
+                node.module.parts = parts
+                node.module.concat_sizes = parts.sizes
+                if node.type != OPTYPE.CONCAT:
+                    node.type = OPTYPE.ELEMENTWISE  # torch-pruning has no say in it
+
+    def map_channels(self) -> None:
+        """Say which channels of an operation are which of its neighbours', where they differ."""
+        for node in self._nodes.values():
+            parts, name = getattr(node.module, "parts", None), name_of(node.grad_fn)
+            if name == "PixelShuffleBackward0":
+                each = node.grad_fn._saved_upscale_factor**2
+                _between(node, node.outputs, Within(each, 1), Within(1, each))
+            elif name == "PixelUnshuffleBackward0":
+                each = node.grad_fn._saved_downscale_factor**2
+                _between(node, node.inputs, Within(each, 1), Within(1, each))
+            elif parts is not None and name == "GluBackward0":
+                _between(node, node.outputs, parts.place, parts.all_at)
+            elif parts is not None and node.type == OPTYPE.CONCAT:
+                node.enable_index_mapping = False  # torch-pruning's own
+                places = self._places(node)
+                for source in dict.fromkeys(node.inputs):
+                    own = [place for place, other in zip(places, node.inputs, strict=True) if other is source]
+                    _in_turn(node, source, [parts.out_of(place) for place in own], slot=1)
+                    _in_turn(source, node, [parts.into(place) for place in own], slot=1)
+            elif parts is not None:
+                for reader, numbers in self._readers(node).items():
+                    _in_turn(node, reader, [parts.out_of(number) for number in numbers], slot=0)
+                    _in_turn(reader, node, [parts.into(number) for number in numbers], slot=0)
+
+    def _concatenated(self, node: Node) -> Parts | None:
+        step = node.grad_fn
+        whole = shape_of(step, 0)
+        axis = axis_of(step._saved_dim, len(whole))
+        axes = {self._axis(source) for source in node.inputs} - {None}
+        if axes != {axis} or len(self._places(node)) != len(node.inputs):
+            return None
+        sizes = [input_shape(step, number) for number in range(len(step.next_functions))]
+        known = [shape[axis] for shape in sizes if shape]
+        unknown = len(sizes) - len(known)
+        if unknown > 1:  # constants; how large each is nobody says
+            return None
+        return Parts([shape[axis] if shape else whole[axis] - sum(known) for shape in sizes])
+
+    def _places(self, node: Node) -> list[int]:
+        """Which of the parts each of a concatenation's inputs in the graph is."""
+        return [
+            number
+            for number, (step, _) in enumerate(node.grad_fn.next_functions)
+            if step is not None and self._steps.get(step) in self._nodes
+        ]
+
+    def _split(self, node: Node) -> Parts | None:
+        step = node.grad_fn
+        sizes = tuple(step._saved_self_sym_sizes)
+        axis = axis_of(step._saved_dim, len(sizes))
+        if self._axis_into(node) != axis:
+            return None
+        if hasattr(step, "_saved_split_sizes"):
+            return Parts(step._saved_split_sizes)
+        size, width = int(step._saved_split_size), sizes[axis]
+        return Parts([min(size, width - start) for start in range(0, width, size)], even=width % size == 0)
+
+    def _readers(self, node: Node) -> dict[Node, list[int]]:
+        """Who reads a split, and which of its parts."""
+        found: dict[Node, list[int]] = {}
+        for step, module in self._steps.items():
+            for before, number in step.next_functions:
+                if before is node.grad_fn and module in self._nodes:
+                    found.setdefault(self._nodes[module], []).append(number)
+        return found
+
+    def _axis_into(self, node: Node) -> int | None:
+        return self._axis(node.inputs[0]) if node.inputs else None
+
+    def _axis(self, node: Node) -> int | None:
+        """The axis of the channels in what a node computes; ``None`` where it is not known."""
+        if node not in self._axes:
+            self._axes[node] = None  # for now: there may be circles where a module is used again
+            self._axes[node] = self._found_axis(node)
+        return self._axes[node]
+
+    def _found_axis(self, node: Node) -> int | None:
+        if isinstance(node.module, _FIRST):
+            return 1
+        shape = shape_of(node.grad_fn, 0)
+        if isinstance(node.module, _LAST):
+            return len(shape) - 1 if shape else None
+        if node.type in (OPTYPE.PARAMETER, OPTYPE.OUTPUT) and not node.inputs:
+            return None
+        for number, source in enumerate(node.inputs):
+            axis = self._axis(source)
+            if axis is not None and (here := moved(node.grad_fn, axis, number)) is not None:
+                return here
+        return None
+
+
+def _between(node: Node, neighbours: Iterable[Node], away: Any, back: Any) -> None:
+    """Map channels from a node to its neighbours, and from them back."""
+    for other in dict.fromkeys(neighbours):
+        for dep in node.dependencies:
+            if dep.target is other:
+                dep.index_mapping[0] = away
+        for dep in other.dependencies:
+            if dep.target is node:
+                dep.index_mapping[1] = back
+
+
+def _in_turn(source: Node, target: Node, mappings: Sequence[Any], slot: int) -> None:
+    """Give the dependencies from one node on another a mapping each, in their order."""
+    deps = [dep for dep in source.dependencies if dep.target is target]
+    for dep, mapping in zip(deps, mappings, strict=False):
+        dep.index_mapping[slot] = mapping
