@@ -16,7 +16,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
-from topocompress.dependencies.operations import parts_of
+from topocompress.dependencies.parts import parts_of
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
 from topocompress.network.baking import bake

@@ -7,10 +7,9 @@ keeps the shape of every tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch_pruning as tp
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -18,6 +17,7 @@ from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency import Node
 from torch_pruning.ops import OPTYPE
 
+from topocompress.dependencies.parts import Parts, Within
 from topocompress.dependencies.steps import axis_of, input_shape, moved, name_of, reduced_axes, shape_of
 from topocompress.network.layers import CONVOLUTIONS
 
@@ -25,101 +25,6 @@ _FIRST = (CONVOLUTIONS, _BatchNorm, _InstanceNorm, nn.GroupNorm)
 """Modules whose channels lie on axis 1 ..."""
 _LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
 """... and on the last axis."""
-
-
-class Within:
-    """Channels counted in blocks of one size → all channels of the same blocks in another size."""
-
-    def __init__(self, before: int, after: int) -> None:
-        self._before, self._after = before, after
-
-    def __call__(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-        """What the channels are on the other side."""
-        found: dict[int, int] = {}
-        for each in channels:
-            for place in range(self._after):
-                found.setdefault(each.idx // self._before * self._after + place, each.root_idx)
-        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in sorted(found.items())]
-
-
-class Parts:
-    """How many channels each part of a whole still has."""
-
-    def __init__(self, sizes: Sequence[int], *, even: bool = False) -> None:
-        self.sizes = list(sizes)
-        self.even = even
-        """Whether the parts must go on being of one size."""
-
-    def remove(self, channels: Iterable[int]) -> None:
-        """Take away channels of the whole."""
-        ends = [sum(self.sizes[: number + 1]) for number in range(len(self.sizes))]
-        for channel in channels:
-            self.sizes[next(number for number, end in enumerate(ends) if channel < end)] -= 1
-
-    def out_of(self, number: int) -> Callable[[Iterable[_HybridIndex]], list[_HybridIndex]]:
-        """Channels of the whole → those of a part."""
-
-        def mapping(channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-            start = sum(self.sizes[:number])
-            inside = [each for each in channels if start <= each.idx < start + self.sizes[number]]
-            return [_HybridIndex(idx=each.idx - start, root_idx=each.root_idx) for each in inside]
-
-        return mapping
-
-    def into(self, number: int) -> Callable[[Iterable[_HybridIndex]], list[_HybridIndex]]:
-        """Channels of a part → those of the whole."""
-
-        def mapping(channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-            start = sum(self.sizes[:number])
-            return [_HybridIndex(idx=each.idx + start, root_idx=each.root_idx) for each in channels]
-
-        return mapping
-
-    def place(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-        """Channels of the whole → their places in equal parts."""
-        found: dict[int, int] = {}
-        for each in channels:
-            found.setdefault(each.idx % self.sizes[0], each.root_idx)
-        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in found.items()]
-
-    def all_at(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
-        """Places in equal parts → the channels of the whole there."""
-        return [
-            _HybridIndex(idx=each.idx + number * self.sizes[0], root_idx=each.root_idx)
-            for each in channels
-            for number in range(len(self.sizes))
-        ]
-
-
-def parts_of(module: Any) -> Parts:
-    """The parts of an operation that has some; none otherwise."""
-    found = getattr(module, "parts", None)
-    return found if isinstance(found, Parts) else Parts(())
-
-
-def _sizes(module: Any) -> list[int]:
-    return parts_of(module).sizes
-
-
-class Parted(tp.ops.DummyPruner):  # type: ignore[misc]
-    """Keeps count of what is left of the parts of an operation; nothing else is to be done there."""
-
-    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
-        """Remove channels of the whole."""
-        parts_of(layer).remove(idxs)
-        return layer
-
-    prune_in_channels = prune_out_channels
-
-    def get_in_channels(self, layer: nn.Module) -> int:
-        """How many are left of the whole."""
-        return sum(_sizes(layer))
-
-    def get_out_channels(self, layer: nn.Module) -> int | None:
-        """How many come out: of a concatenation the whole, else a part, where all are of one size."""
-        if isinstance(layer, tp.ops._ConcatOp):
-            return sum(_sizes(layer))
-        return _sizes(layer)[0] if len(set(_sizes(layer))) == 1 else None
 
 
 class Operations:
@@ -188,6 +93,41 @@ class Operations:
                     _in_turn(node, reader, [parts.out_of(number) for number in numbers], slot=0)
                     _in_turn(reader, node, [parts.into(number) for number in numbers], slot=0)
 
+    def part_strangers(self) -> None:
+        """Let no channels pass where tensors meet that have no channels in common.
+
+        That is where one has a single channel for all of another's, such as a gate, or where a number for each channel
+        has become one for all, such as a mean; and a parameter that goes along another axis, such as one for each row.
+        """
+        for node in self._nodes.values():
+            if node.type == OPTYPE.ELEMENTWISE and node.inputs and not isinstance(node.module, _FIRST + _LAST):
+                seen: dict[Node, int] = {}
+                for number, source in zip(self._places(node), node.inputs, strict=False):
+                    turn = seen[source] = seen.get(source, -1) + 1
+                    if self._strange(node, source, number):
+                        _sever(node, source, turn)
+            if getattr(node.module, "couples", False):
+                for reader in dict.fromkeys(node.outputs):
+                    for turn in range(node.outputs.count(reader)):
+                        _sever(reader, node, turn)
+
+    def _strange(self, node: Node, source: Node, number: int) -> bool:
+        axis, its = self._axis(node), self._axis(source)
+        before, after = input_shape(node.grad_fn, number), shape_of(node.grad_fn, 0)
+        if axis is None or its is None or not before or not after or len(before) <= its or len(after) <= axis:
+            return False
+        here = moved(node.grad_fn, its, number)
+        if here != axis:
+            return here is not None and self._constant(source)
+        return before[its] == 1 < after[axis]
+
+    def _constant(self, node: Node) -> bool:
+        """Whether nothing but parameters goes into a node."""
+        if node.type == OPTYPE.PARAMETER:
+            return True
+        known = isinstance(node.module, _FIRST + _LAST)
+        return not known and bool(node.inputs) and all(self._constant(source) for source in node.inputs)
+
     def _concatenated(self, node: Node) -> Parts | None:
         step = node.grad_fn
         whole = shape_of(step, 0)
@@ -246,9 +186,10 @@ class Operations:
         shape = shape_of(node.grad_fn, 0)
         if isinstance(node.module, _LAST):
             return len(shape) - 1 if shape else None
-        if node.type in (OPTYPE.PARAMETER, OPTYPE.OUTPUT) and not node.inputs:
-            return None
-        for number, source in enumerate(node.inputs):
+        if node.type == OPTYPE.PARAMETER:
+            return next((axis for axis, size in enumerate(node.module.shape) if size > 1), None)
+        places = dict(zip(node.inputs, self._places(node), strict=False))
+        for source, number in sorted(places.items(), key=lambda each: self._constant(each[0])):
             axis = self._axis(source)
             if axis is not None and (here := moved(node.grad_fn, axis, number)) is not None:
                 return here
@@ -264,6 +205,18 @@ def _between(node: Node, neighbours: Iterable[Node], away: Any, back: Any) -> No
         for dep in other.dependencies:
             if dep.target is node:
                 dep.index_mapping[1] = back
+
+
+def _sever(one: Node, other: Node, turn: int) -> None:
+    """Let no channel pass between two nodes, either way."""
+    for source, target in ((one, other), (other, one)):
+        deps = [dep for dep in source.dependencies if dep.target is target]
+        if turn < len(deps):
+            deps[turn].index_mapping[:] = [_none, _none]
+
+
+def _none(_channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+    return []
 
 
 def _in_turn(source: Node, target: Node, mappings: Sequence[Any], slot: int) -> None:

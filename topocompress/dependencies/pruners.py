@@ -13,7 +13,8 @@ from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
 from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
-from topocompress.dependencies.operations import Operations, Parted, Within
+from topocompress.dependencies.operations import Operations
+from topocompress.dependencies.parts import Parted, Within
 from topocompress.network.layers import input_weights, separates
 
 _OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp)
@@ -43,6 +44,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         operations.count_parts()
         super()._build_dependency(module2node)
         operations.map_channels()
+        operations.part_strangers()
 
     def _trace_computational_graph(
         self, module2node: Any, output: Any, gradfn2module: Any, reused: Any, visited: Any

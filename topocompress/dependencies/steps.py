@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 Shape = tuple[int, ...]
-_REDUCTIONS = ("Sum", "Mean", "LinalgVectorNorm", "Norm", "Var", "Std")
-"""What the steps of sums, means and norms over some axes are called."""
+_REDUCTIONS = ("Sum", "Mean", "LinalgVectorNorm", "Norm", "Var", "Std", "Max", "Amax", "Min", "Amin")
+"""What the steps of sums, means, norms and extremes over some axes are called."""
 
 
 def name_of(step: Any) -> str:
@@ -57,15 +57,24 @@ def moved(step: Any, axis: int, number: int) -> int | None:
     elif name.startswith("Unsqueeze"):
         order.insert(axis_of(step._saved_dim, len(after)), -1)
     elif "View" in name:
-        same = before[:axis] == after[:axis] and len(after) > axis
-        order = order[: axis + 1] if same and after[axis] in (before[axis], math.prod(before[axis:])) else []
-    elif len(before) != len(after):
+        order = _viewed(axis, before, after)
+    elif len(before) < len(after):  # put beside something with more axes, which are aligned at the end
+        order = [-1] * (len(after) - len(before)) + order
+    elif len(before) > len(after):
         order = [each for each in order if each not in _axes(step, before)]
     return order.index(axis) if axis in order else None
 
 
+def _viewed(axis: int, before: Shape, after: Shape) -> list[int]:
+    """Which axis comes to stand where when numbers are laid out in another shape, as far as it concerns one axis."""
+    if math.prod(before) == before[axis] and before[axis] in after:  # all other axes are 1 long
+        return [-1] * after.index(before[axis]) + [axis]
+    kept = before[:axis] == after[:axis] and len(after) > axis
+    return list(range(axis + 1)) if kept and after[axis] in (before[axis], math.prod(before[axis:])) else []
+
+
 def reduced_axes(step: Any) -> set[int]:
-    """The axes along which a step adds up; none where it does not."""
+    """The axes along which a step makes one number of many; none where it does not."""
     before = _shape_before(step, 0)
     return _axes(step, before) if before and name_of(step).startswith(_REDUCTIONS) else set()
 
