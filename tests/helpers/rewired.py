@@ -83,6 +83,27 @@ class Downscaler(nn.Module):
         return self.head(F.relu(self.down(F.pixel_unshuffle(F.relu(self.body(x)), 2))).mean((2, 3)))
 
 
+class Gated(nn.Module):
+    """CBAM: a gate for each channel, then one for each place, from the mean and the largest of all channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.squeeze, self.excite = conv(3, 8), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.gate, self.reader, self.head = nn.Conv2d(2, 1, 7, padding=3), conv(8, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = F.relu(self.body(x))
+        x = x * torch.sigmoid(self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(x, 1)))))
+        seen = torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)[0]], 1)
+        return self.head(F.relu(self.reader(x * torch.sigmoid(self.gate(seen)))).mean((2, 3)))
+
+
+def shuffle(x):
+    samples, channels, height, width = x.shape
+    x = x.view(samples, 2, channels // 2, height, width)
+    return x.transpose(1, 2).contiguous().view(samples, channels, height, width)
+
+
 def crop(x):
     return x[:, :, 1:-1, 2:]
 
@@ -110,6 +131,9 @@ EXPECTED = [
     (lambda: Rewired(8, 12, one_half_twice), {"body": 4, "reader": 6}, 0.32),
     (lambda: Rewired(8, 6, quarters), {"body": 2, "reader": 6}, 0.36),
     (lambda: Rewired(8, 4, lambda x: sum(x.chunk(2, 1))), {"body": 4, "reader": 6}, 0.38),
+    (lambda: Rewired(8, 8, shuffle), {"body": 4, "reader": 6}, 0.34),
+    (lambda: Rewired(8, 8, lambda x: F.channel_shuffle(x, 4)), {"body": 2, "reader": 6}, 0.34),
+    (Gated, {"body": 8, "reader": 6, "gate": 1, "squeeze": 4}, 0.45),
     (C2f, {"enter": 4, "leave": 8, "blocks.0.0": 4, "blocks.1.0": 4}, 0.31),
     (Coordinates, {"left": 4, "right": 6, "reader": 6}, 0.36),
     (Shared, {"left": 4, "right": 6, "reader": 4}, 0.36),

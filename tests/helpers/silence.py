@@ -10,10 +10,10 @@ from topocompress.types import GroupPlan, PruningPlan
 
 
 def some(groups, share=0.5):
-    """A plan that removes a share of the units of every group that may lose any, at least one, the last ones first."""
+    """A plan that removes a share of the units of every group that may lose some, at least one, the last ones first."""
     entries = []
     for group in groups:
-        gone = [] if group.protected else group.units[-max(1, int(share * len(group.units))) :]
+        gone = [] if group.protected or len(group.units) < 2 else group.units[-max(1, int(share * len(group.units))) :]
         remove = tuple(sorted(channel for unit in gone for channel in unit))
         entries.append(GroupPlan(root=group.root, width=group.width, part=group.part, remove=remove))
     return PruningPlan(model="", rule={}, criterion="hand", groups=tuple(entries), macs_before=0, macs_after=0)

@@ -109,7 +109,7 @@ def test_tied_layers_stay_tied():
     assert smaller.second.weight.shape == (4, 4, 3, 3)
 
 
-@pytest.mark.parametrize("kind", [tiny_nets.PaddedShortcut, tiny_nets.Halves, tiny_nets.Shuffled])
+@pytest.mark.parametrize("kind", [tiny_nets.PaddedShortcut, tiny_nets.Halves, tiny_nets.Rolled])
 def test_wiring_that_is_misread_is_not_taken_for_a_sum(kind):
     model = tiny_nets.seeded(kind)
     found = {group.root: group.protected for group in prunable_groups(model, tiny_nets.example())}

@@ -16,7 +16,6 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
-from topocompress.dependencies.parts import parts_of
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
 from topocompress.network.baking import bake
@@ -269,14 +268,12 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
 
 
 def join_channel_groups(member: Reached, joined: Disjoint) -> None:
-    """Where channels lie in groups, each of which must lose as many: join those at equal places."""
+    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
     module = member.module
     if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
         size = width_of(module, out=member.out) // groups_of(module)
     elif isinstance(module, nn.GroupNorm):
         size = module.num_channels // module.num_groups
-    elif parts_of(module).even:
-        size = parts_of(module).sizes[0]
     else:
         return
     places: dict[int, int] = {}

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch_pruning._helpers import _HybridIndex
-from torch_pruning.dependency import Node
+from torch_pruning.dependency import Dependency, Node
 from torch_pruning.ops import OPTYPE
 
 from topocompress.dependencies.parts import Parts, Within
@@ -58,6 +58,11 @@ class Operations:
                 if sizes and self._axis_into(node) == axis_of(node.grad_fn._saved_dim, len(sizes)):
                     width = sizes[axis_of(node.grad_fn._saved_dim, len(sizes))]
                     parts = Parts([width // 2] * 2, even=True)
+            elif name in {"ChannelShuffleBackward0", "NativeChannelShuffleBackward0"}:
+                width = shape_of(node.grad_fn, 0)[1]
+                parts = Parts([width // node.grad_fn._saved_groups] * node.grad_fn._saved_groups, even=True)
+            elif "View" in name and (groups := self._shuffles(node)):
+                parts = Parts([shape_of(node.grad_fn, 0)[1] // groups] * groups, even=True)
             elif node.type == OPTYPE.SLICE:
                 sizes = node.grad_fn._saved_self_sym_sizes
                 axis = self._axis_into(node)
@@ -73,6 +78,11 @@ class Operations:
         """Say which channels of an operation are which of its neighbours', where they differ."""
         for node in self._nodes.values():
             parts, name = getattr(node.module, "parts", None), name_of(node.grad_fn)
+            if parts is not None and parts.even:
+                prune = node.dependencies[0].trigger
+                link = Dependency(trigger=prune, handler=prune, source=node, target=node)
+                link.index_mapping[0] = parts.alike
+                node.dependencies.append(link)
             if name == "PixelShuffleBackward0":
                 each = node.grad_fn._saved_upscale_factor**2
                 _between(node, node.outputs, Within(each, 1), Within(1, each))
@@ -81,6 +91,8 @@ class Operations:
                 _between(node, node.inputs, Within(each, 1), Within(1, each))
             elif parts is not None and name == "GluBackward0":
                 _between(node, node.outputs, parts.place, parts.all_at)
+            elif parts is not None and ("View" in name or "Shuffle" in name):
+                _between(node, node.outputs, parts.shuffled, parts.ordered)
             elif parts is not None and node.type == OPTYPE.CONCAT:
                 node.enable_index_mapping = False  # torch-pruning's own
                 places = self._places(node)
@@ -169,6 +181,24 @@ class Operations:
                 if before is node.grad_fn and module in self._nodes:
                     found.setdefault(self._nodes[module], []).append(number)
         return found
+
+    def _shuffles(self, node: Node) -> int:
+        """How many groups of channels a view shuffles, where it ends a shuffle written out as two views; else 0."""
+        behind = node
+        while len(behind.inputs) == 1 and name_of(behind.inputs[0].grad_fn).startswith("Clone"):
+            behind = behind.inputs[0]
+        turned = behind.inputs[0] if len(behind.inputs) == 1 else None
+        if turned is None or not name_of(turned.grad_fn).startswith("Transpose") or len(turned.inputs) != 1:
+            return 0
+        (divided,) = turned.inputs
+        after, apart = shape_of(node.grad_fn, 0), shape_of(divided.grad_fn, 0)
+        dims = {axis_of(each, len(apart)) for each in (turned.grad_fn._saved_dim0, turned.grad_fn._saved_dim1)}
+        first = "View" in name_of(divided.grad_fn) and self._axis_into(divided) == 1 and dims == {1, 2}
+        if not first or input_shape(divided.grad_fn, 0) != after or (apart[:1], apart[3:]) != (after[:1], after[2:]):
+            return 0
+        divided.type = OPTYPE.ELEMENTWISE  # channels keep their numbers until they are put together again
+        self._axes[node] = 1
+        return apart[1]
 
     def _axis_into(self, node: Node) -> int | None:
         return self._axis(node.inputs[0]) if node.inputs else None

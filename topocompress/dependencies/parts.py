@@ -80,6 +80,21 @@ class Parts:
             for number in range(len(self.sizes))
         ]
 
+    def shuffled(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Channels of the whole → where they are when the parts' first ones come first, then their second ones, ..."""
+        many, size = len(self.sizes), self.sizes[0]
+        return [_HybridIndex(each.idx % size * many + each.idx // size, each.root_idx) for each in channels]
+
+    def ordered(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """The way back."""
+        many, size = len(self.sizes), self.sizes[0]
+        return [_HybridIndex(each.idx % many * size + each.idx // many, each.root_idx) for each in channels]
+
+    def alike(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Channels of the whole → those at the same places in all parts, which must go on being of one size."""
+        found = {each.idx: each for each in self.all_at(self.place(channels))}
+        return [found[channel] for channel in sorted(found)]
+
 
 def parts_of(module: Any) -> Parts:
     """The parts of an operation that has some; none otherwise."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency import Dependency, Node
+from torch_pruning.dependency.index_mapping import update_index_mapping
 from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
@@ -17,7 +19,7 @@ from topocompress.dependencies.operations import Operations
 from topocompress.dependencies.parts import Parted, Within
 from topocompress.network.layers import input_weights, separates
 
-_OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp)
+_OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp, tp.ops._ReshapeOp)
 
 
 class Graph(tp.DependencyGraph):  # type: ignore[misc]
@@ -80,6 +82,39 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         self._link_separate_channels()
         link_shared(self)
         return self
+
+    def get_pruning_group(
+        self, module: nn.Module, pruning_fn: Callable[..., Any], idxs: Sequence[int]
+    ) -> tp.dependency.Group:
+        """What goes with some channels; every channel is followed once, and not along every route there is.
+
+        Args:
+            module: Where they are.
+            pruning_fn: What removes them there.
+            idxs: Which.
+        """
+        update_index_mapping(self)
+        root = self.module2node[module]
+        start = Dependency(trigger=pruning_fn, handler=pruning_fn, source=root, target=root)
+        found: dict[tuple[Node, Callable[..., Any]], tuple[Dependency, set[int]]] = {}
+        waiting = [(start, [_HybridIndex(channel, channel) for channel in idxs])]
+        while waiting:
+            dep, arriving = waiting.pop()
+            known = found.setdefault((dep.target, dep.handler), (dep, set()))[1]
+            new = [each for each in arriving if each.idx not in known]
+            known.update(each.idx for each in new)
+            for onward in dep.target.dependencies if new else ():
+                if onward.is_triggered_by(dep.handler):
+                    there = new
+                    for mapping in onward.index_mapping:
+                        there = there if mapping is None else mapping(there)
+                    if there:
+                        waiting.append((onward, there))
+        group = tp.dependency.Group()
+        group._DG = self
+        for dep, channels in found.values():
+            group.add_dep(dep, sorted(channels))
+        return group
 
     def check_pruning_group(self, group: tp.dependency.Group) -> bool:
         """Whether something stays of every module; operations have no channels of their own."""
