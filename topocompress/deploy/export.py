@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from torch import Tensor, nn
 
 from topocompress.deploy.graphs import opset_of, to_onnx
-from topocompress.errors import DataError, ExportError
+from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
@@ -109,7 +109,12 @@ def export_onnx(
     # One sample would make the tracer take the batch axis for a constant 1.
     batch = samples if len(samples) > 1 else torch.cat([samples, samples])
     with evaluating(exported):
-        output = run_forward(exported, batch)
+        try:
+            output = run_forward(exported, batch)
+        except ModelError as error:
+            if samples.ndim == 4:
+                raise
+            raise DataError(f"samples of shape {tuple(samples.shape)}: {error.what}", hint=error.hint) from error
         proto = to_onnx(exported, batch[:2], opset)
     with atomic_file(path) as temporary:
         onnx.save(proto, temporary)
