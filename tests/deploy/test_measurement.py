@@ -15,6 +15,7 @@ from topocompress.deploy.measurement import (
     count_parameters,
     evaluate,
     layer_macs,
+    step_macs,
 )
 from topocompress.errors import DataError, ModelError
 
@@ -234,3 +235,16 @@ def test_accuracy_is_the_share_that_is_right():
     data = held_out_part()
     found = evaluate(trained(), DataLoader(data, batch_size=64))
     assert found.accuracy == pytest.approx(np.mean(found.classes == data.tensors[1].numpy()))
+
+
+@pytest.mark.parametrize(
+    ("layer", "reading", "own"),
+    [
+        (nn.LSTM(4, 5, batch_first=True), 4 * 5 * 4, 4 * 5 * 5),
+        (nn.GRU(4, 5, 2, batch_first=True), 3 * 5 * 4, 3 * 3 * 5 * 5),
+        (nn.RNN(4, 5, bidirectional=True, batch_first=True), 2 * 5 * 4, 2 * 5 * 5),
+    ],
+)
+def test_a_recurrent_layer_costs_its_weights_at_every_step(layer, reading, own):
+    assert step_macs(layer) == (reading, own)
+    assert layer_macs(nn.Sequential(layer), torch.randn(2, 7, 4)) == {"0": 7 * (reading + own)}

@@ -146,6 +146,17 @@ class Halves(nn.Module):
         return self.head(F.relu(self.reader(F.relu(self.body(x))[:, 4:])).mean((2, 3)))
 
 
+class Rolled(nn.Module):
+    """Channels turned by two places between a layer and its reader."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.reader, self.head = conv(3, 8), conv(8, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.head(F.relu(self.reader(F.relu(self.body(x)).roll(2, 1))).mean((2, 3)))
+
+
 class Shuffled(nn.Module):
     """ShuffleNet's channel shuffle between a layer and its reader."""
 
@@ -185,7 +196,7 @@ class Pointwise(nn.Module):
 
 
 ALL = (Chain, Residual, Concat, Depthwise, SqueezeExcite, Grouped, Normed, Pointwise)
-HAND_WIRED = (PaddedShortcut, Halves, Shuffled, Split)
+HAND_WIRED = (PaddedShortcut, Halves, Rolled, Shuffled, Split)
 
 
 def tiny_detector(kind: str) -> nn.Module:

@@ -94,7 +94,7 @@ def test_an_input_shape_of_its_own():
     assert own(module) == Preprocessing(input_shape=(3, 20, 28))
 
 
-@pytest.mark.parametrize("shape", [(3, "big", 4), (3, 20), (0, 20, 20), (3, 20.0, 20)])
+@pytest.mark.parametrize("shape", [(3, "big", 4), (3,), (3, 2, 2, 2, 2), (0, 20, 20), (3, 20.0, 20)])
 def test_an_input_shape_that_is_none(shape):
     module = nn.Identity()
     module.input_shape = shape

@@ -7,12 +7,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 from tests.helpers.tiny_nets import conv, example, seeded
-from topocompress.errors import SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.reconstruction.refit import reconstruct
 from topocompress.surgery.checking import lively
 from topocompress.surgery.removal import apply, kept_outputs
-from topocompress.surgery.trial import UNFOLLOWED, prunable_groups
+from topocompress.surgery.trial import prunable_groups
 from topocompress.types import GroupPlan, PruningPlan
 
 
@@ -64,7 +63,7 @@ COMPUTED = {"spectral norm": spectral, "weight norm": weight_normed, "a mask": m
 TRANSPOSED = {
     "transposed": (lambda: nn.ConvTranspose2d(8, 8, 2, 2), ""),
     "depthwise transposed": (lambda: nn.ConvTranspose2d(8, 8, 2, 2, groups=8), ""),
-    "grouped transposed": (lambda: nn.ConvTranspose2d(8, 8, 2, 2, groups=2), UNFOLLOWED),
+    "grouped transposed": (lambda: nn.ConvTranspose2d(8, 8, 2, 2, groups=2), ""),
 }
 
 
@@ -79,24 +78,28 @@ def protected(model):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning", "ignore:The .grad attribute")
 @pytest.mark.parametrize("name", COMPUTED)
-def test_what_a_computed_weight_reads_stays_whole_and_the_rest_is_free(name):
+def test_a_computed_weight_is_put_in_once_and_for_all(name):
     model = seeded(lambda: Between(COMPUTED[name]))
-    assert (protected(model)["body"], protected(model)["reader"]) == (UNFOLLOWED, "")
-    with pytest.raises(SurgeryError):
-        apply(model, by_hand("body", 8, (0, 1)), example=example(), any_weights=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert (protected(model)["body"], protected(model)["layer"], protected(model)["reader"]) == ("", "", "")
+    small = apply(model, by_hand("body", 8, (0, 1)), example=example(), any_weights=True)
+    with torch.no_grad():
+        model(example())  # puts the weight in its place
+        assert torch.allclose(small.layer.weight, model.layer.weight[:, 2:], atol=1e-7)
+    assert isinstance(small.layer.weight, nn.Parameter)
+    assert set(small.layer.state_dict()) == {"weight", "bias"}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_layers_that_share_weights_and_would_lose_other_channels_stay_whole():
+def test_layers_that_share_weights_one_behind_the_other_lose_the_same_channels():
     model = seeded(lambda: Between(lambda: conv(8, 8), twice=True))
-    assert protected(model) | {"head": ""} == {
-        "body": UNFOLLOWED,
-        "layer": UNFOLLOWED,
-        "twin": UNFOLLOWED,
-        "reader": "",
-        "head": "",
-    }
-    with pytest.raises(SurgeryError, match=r"layer\.weight is shared with twin\.weight"):
-        apply(model, by_hand("body", 8, (0, 1)), example=example(), any_weights=True)
+    groups = {group.root: group for group in prunable_groups(model, example())}
+    assert groups["body"].protected == ""
+    assert groups["body"].filters.keys() == {"body", "layer", "twin"}
+    assert groups["body"].units == tuple((channel,) for channel in range(8))
+    small = apply(model, by_hand("body", 8, (0, 1)), example=example(), any_weights=True)
+    assert small.layer.weight is small.twin.weight
+    assert small.layer.weight.shape == (6, 6, 3, 3)
 
 
 @pytest.mark.parametrize(("root", "width"), [("body", 8), ("one", 6)])

@@ -44,7 +44,7 @@ def test_a_plan_that_is_no_plan_is_refused(run, content):
         lambda m: m.pop("plans"),
         lambda m: m.pop("model"),
         lambda m: m["architecture"].update(extra=1),
-        lambda m: m["preprocessing"].update(input_shape=[3, 8]),
+        lambda m: m["preprocessing"].update(input_shape=[3]),
         lambda m: m["plans"][0]["groups"][0].update(remove=[5, 1]),
         lambda m: m["plans"][0].pop("macs_after"),
         lambda m: m["plans"][0]["groups"][0].pop("kept"),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import topocompress
-from tests.helpers.tiny_nets import ALL, Chain, PaddedShortcut, Shuffled, Split, example, seeded
+from tests.helpers.tiny_nets import ALL, Chain, Halves, PaddedShortcut, Rolled, example, seeded
 from topocompress.data.loading import Data
 from topocompress.dependencies.groups import find_groups
 from topocompress.surgery import trial
@@ -56,7 +56,7 @@ def test_a_padded_stream_is_kept_whole_and_the_inner_filters_are_free():
     assert found["inner"] == ""
 
 
-@pytest.mark.parametrize(("kind", "free"), [(Shuffled, "reader"), (Split, "left")])
+@pytest.mark.parametrize(("kind", "free"), [(Rolled, "reader"), (Halves, "reader")])
 def test_the_rest_of_a_network_with_misread_channels_is_free(kind, free):
     model = seeded(kind)
     before = {found.root: found.protected for found in find_groups(model, example())}

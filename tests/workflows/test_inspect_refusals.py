@@ -15,7 +15,7 @@ from topocompress.errors import DataError, ModelError, TopologyError
         ({"layer": "body.O"}, ModelError, "no layer 'body.O'", "Did you mean body.0?"),
         ({"layer": "zzz"}, ModelError, "no layer 'zzz'", "Its layers: body.0, unused, head."),
         ({"layer": "body"}, ModelError, "'body' is a Sequential", "Did you mean body.0?"),
-        ({"layer": "body.2"}, ModelError, "'body.2' is a Dropout; only Conv2d and Linear", "body.0"),
+        ({"layer": "body.2"}, ModelError, "'body.2' is a Dropout; only convolutions and linear layers", "body.0"),
         ({"layer": "unused"}, ModelError, "the forward pass does not run unused", ""),
         ({"filter_index": 1}, ModelError, "body.0 has no filter 1: it has 1 filters", "0..0"),
         ({"filter_index": -1}, ModelError, "body.0 has no filter -1", "0..0"),

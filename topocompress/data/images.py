@@ -36,7 +36,16 @@ def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def sized(image: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The first steps of :func:`prepare`: resize and crop; whole numbers stay whole."""
+    """The first steps of :func:`prepare`: resize and crop; whole numbers stay whole.
+
+    Raises:
+        DataError: The model takes no images.
+    """
+    if not preprocessing.is_image:
+        raise DataError(
+            f"images cannot be made into inputs of shape {preprocessing.input_shape}",
+            hint="Use a data factory that returns float tensors of that shape.",
+        )
     height, width = preprocessing.input_shape[1:]
     size = [height, width] if preprocessing.resize is None else [preprocessing.resize]
     image = F.resize(image, size, interpolation=InterpolationMode(preprocessing.interpolation), antialias=True)

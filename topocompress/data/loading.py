@@ -230,6 +230,11 @@ def check_classes(data: Data, outputs: int) -> None:
 def _photographs(preprocessing: Preprocessing, *, samples: int, seed: int, eval_samples: int | None) -> Data:
     from sklearn.datasets import load_sample_images
 
+    if not preprocessing.is_image:
+        raise DataError(
+            f"photographs cannot stand in for inputs of shape {preprocessing.input_shape}",
+            hint="Give --data pkg.module:factory, which yields float tensors of that shape.",
+        )
     photographs = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
     used, held_out = samples + PHOTO_TRAIN, min(PHOTO_EVALUATION, eval_samples or PHOTO_EVALUATION)
     crops = PhotoCrops(photographs, used=used, evaluation=held_out, seed=seed, preprocessing=preprocessing)

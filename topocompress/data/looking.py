@@ -165,6 +165,8 @@ def _spread(images: Any, std: Any) -> Spread:
 
 def _as_finished(found: Spread, preprocessing: Preprocessing) -> list[str]:
     """What speaks against samples being normalised as the model is said to want them."""
+    if not preprocessing.is_image:
+        return []
     mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
     low, high = float((-mean / std).min()), float(((1 - mean) / std).max())
     lowest, highest = float(found.low.min()), float(found.high.max())

@@ -20,10 +20,8 @@ from torch.overrides import TorchFunctionMode
 from topocompress.errors import ModelError
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import run_forward
+from topocompress.network.layers import LAYERS
 from topocompress.network.modes import Run, in_mode
-
-LAYERS = (nn.Conv2d, nn.Linear)
-"""Modules whose output channels are filters."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency import Node
 from torch_pruning.dependency.index_mapping import update_index_mapping
 
+from topocompress.network.layers import width_of
+
 _Handler = Callable[..., Any]
 
 
@@ -63,15 +65,6 @@ class Reached:
     final: bool
     sources: Mapping[int, int]
     wrong: bool
-
-
-def width_of(module: nn.Module | nn.Parameter, *, out: bool) -> int:
-    """Output or input channels of a layer; 0 for anything else."""
-    if isinstance(module, nn.Linear):
-        return module.out_features if out else module.in_features
-    if isinstance(module, nn.Conv2d):
-        return module.out_channels if out else module.in_channels
-    return 0
 
 
 def routes(graph: tp.DependencyGraph, root: nn.Module, joined: Disjoint) -> list[Reached]:

@@ -12,13 +12,16 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from topocompress.dependencies.attention import make_explicit
-from topocompress.dependencies.calls import LAYERS, Explored, explore
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
+from topocompress.dependencies.calls import Explored, explore
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
+from topocompress.dependencies.loose import buffers_traced
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
+from topocompress.network.baking import bake
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
+from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, groups_of, separates, width_of
 from topocompress.types import ChannelGroup
 
 _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
@@ -32,6 +35,7 @@ _UNREAD = "nothing that could be followed reads it"
 _CHANCY = "reaches a layer that is called on some images only"
 _NEVER = "may be read by a layer that was never called when the network was tried"
 _REGIONS = "sees regions of images, as many as there are proposals, and not images"
+_RECURRENT = "the units of a recurrent layer stay; what it reads may go"
 _LINEAR = "linear layers are pruned on request only (--linear)"
 
 
@@ -61,6 +65,7 @@ def find_groups(
         PlanError: A pattern matches no layer.
     """
     twin = copied(model)
+    bake(twin)
     make_explicit(twin)
     twin = followed(twin)
     names: dict[object, str] = {module: name for name, module in twin.named_modules()}
@@ -70,13 +75,14 @@ def find_groups(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
     explored = explore(twin, example)
-    groups = follow(
-        twin,
-        explored,
-        lambda part: _groups_of(part, names, patterns, explored, linear=linear),
-        whole=_without_attention,
-        seconds=seconds,
-    )
+    with buffers_traced(twin):
+        groups = follow(
+            twin,
+            explored,
+            lambda part: _groups_of(part, names, patterns, explored, linear=linear),
+            whole=_without_attention,
+            seconds=seconds,
+        )
     heads = [_heads(name, layer, patterns) for name, layer in attention_heads(twin).items()]
     # What else lies inside an attention layer changes with its heads, and is no group of its own.
     owned = {
@@ -88,9 +94,14 @@ def find_groups(
     groups = [*(group for group in groups if group.root not in owned), *heads]
     seen = {name for group in groups for name in group.coupled}
     alone = {
-        name: _alone(name, width_of(module, out=True), _ENTERS if _is_depthwise(module) else _UNSEEN)
+        name: _alone(name, width_of(module, out=True), _ENTERS if separates(module) else _UNSEEN)
         for module, name in names.items()
         if isinstance(module, LAYERS) and name not in seen | owned
+    }
+    alone |= {
+        name: _alone(name, width_of(module, out=True), _RECURRENT)
+        for module, name in names.items()
+        if isinstance(module, RECURRENT)
     }
     if all(group.protected for group in groups):  # a network of linear layers alone
         groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
@@ -101,10 +112,14 @@ def find_groups(
 
 
 def explicit(model: nn.Module) -> nn.Module:
-    """A copy of the model whose attention layers have heads that can be scored; the model itself if it has none."""
+    """A copy of the model of plain weights, whose attention layers have heads that can be scored.
+
+    It is the model itself if it has no attention, and no weights that are computed whenever they are used.
+    """
     twin = copied(model)
+    changed = bake(twin)
     make_explicit(twin)
-    return twin if attention_heads(twin) else model
+    return twin if changed or attention_heads(twin) else model
 
 
 def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
@@ -165,7 +180,7 @@ def _groups_of(
     groups: list[ChannelGroup] = []
     covered: set[object] = set()
     for root in [module for module in names if isinstance(module, LAYERS) and module in graph.module2node]:
-        if root in covered or _is_depthwise(root):  # a depthwise layer is in its producer's group
+        if root in covered or separates(root):  # a depthwise layer is in its producer's group
             continue
         joined = Disjoint(width_of(root, out=True))
         members = routes(graph, root, joined)
@@ -192,24 +207,24 @@ def _describe(
     reasons: list[str] = []
     for member in members:
         name = names.get(member.module)
+        join_channel_groups(member, joined)
         reasons += _protections(member, name, part.name, ignore)
         if name is None:
             continue
         coupled.append(name)
         if name in explored.chancy:
             reasons.append(f"{_CHANCY}: {name}")
-        join_channel_groups(member, joined)
         if isinstance(member.module, LAYERS) and member.out:
             channels = filters.setdefault(name, [[] for _ in range(width)])
             for channel, source in member.sources.items():
                 channels[source].append(channel)
-        elif isinstance(member.module, LAYERS) and not _is_depthwise(member.module):
+        elif isinstance(member.module, (*LAYERS, RECURRENT)) and not separates(member.module):
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
     if any(member.out and member.module in part.unread for member in members):
         reasons = [_UNREAD if reason in (_OUTPUT, _LEAVES) else reason for reason in reasons]
-    convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), nn.Conv2d) for name in filters)
+    convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), CONVOLUTIONS) for name in filters)
     if not linear and not any(convolutions) and not part.everywhere.issuperset(filters):
         reasons.append(_LINEAR)
     if any(channels != [source] for source, channels in enumerate(filters[root])):
@@ -255,8 +270,8 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
 def join_channel_groups(member: Reached, joined: Disjoint) -> None:
     """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
     module = member.module
-    if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
-        size = width_of(module, out=member.out) // module.groups
+    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
+        size = width_of(module, out=member.out) // groups_of(module)
     elif isinstance(module, nn.GroupNorm):
         size = module.num_channels // module.num_groups
     else:
@@ -264,10 +279,6 @@ def join_channel_groups(member: Reached, joined: Disjoint) -> None:
     places: dict[int, int] = {}
     for channel, source in member.sources.items():
         joined.join(places.setdefault(channel % size, source), source)
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == module.out_channels and module.out_channels > 1
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

@@ -19,10 +19,13 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from topocompress.activation.module import TopologicalActivation
-from topocompress.dependencies.calls import LAYERS, Calls, Explored
+from topocompress.dependencies.calls import Calls, Explored
+from topocompress.dependencies.loose import put_back
+from topocompress.dependencies.pruners import Graph
+from topocompress.dependencies.recurrent import in_one_step
 from topocompress.errors import ModelError
 from topocompress.network.inference import all_outputs, first_line
+from topocompress.network.layers import LAYERS
 from topocompress.network.modes import Run, in_mode
 
 Found = TypeVar("Found")
@@ -74,13 +77,12 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
 
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            return tp.DependencyGraph().build_dependency(
-                model,
-                example_inputs=(),
-                forward_fn=forward,
-                verbose=False,
-                customized_pruners={TopologicalActivation: _Amplitudes()},
-            )
+            try:
+                return Graph().follow(model, forward)
+            except Exception:
+                if not put_back(model):
+                    raise
+                return Graph().follow(model, forward)  # a buffer is more than a number for each channel
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(runs[0].inputs.shape)}: "
@@ -114,6 +116,7 @@ def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
         for module in model.modules():
             if isinstance(module, LAYERS):
                 stack.callback(module.register_forward_hook(note).remove)
+        stack.enter_context(in_one_step(model))
         stack.enter_context(in_mode(model, training=run.training))
         ends = [each for each in all_outputs(model(run.inputs)) if each.grad_fn is not None]
     reached: set[Any] = set()
@@ -136,23 +139,6 @@ def _behind(start: Any, known: set[Any]) -> Iterator[Any]:
             seen.add(node)
             yield node
             waiting += [before for before, _ in node.next_functions]
-
-
-class _Amplitudes(tp.BasePruningFunc):  # type: ignore[misc]
-    """The amplitudes of a topological activation go with its channels."""
-
-    def prune_out_channels(self, layer: TopologicalActivation, idxs: list[int]) -> TopologicalActivation:
-        if layer.channels > 1:
-            kept = sorted(set(range(layer.channels)) - set(idxs))
-            layer.amplitude = self._prune_parameter_and_grad(layer.amplitude, kept, 0)
-        return layer
-
-    prune_in_channels = prune_out_channels
-
-    def get_out_channels(self, layer: TopologicalActivation) -> int | None:
-        return layer.channels if layer.channels > 1 else None
-
-    get_in_channels = get_out_channels
 
 
 def trace_parts(model: nn.Module, names: Iterable[str], explored: Explored) -> dict[str, Part]:

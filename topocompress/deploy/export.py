@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from torch import Tensor, nn
 
 from topocompress.deploy.graphs import opset_of, to_onnx
-from topocompress.errors import DataError, ExportError
+from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
@@ -87,15 +87,15 @@ def export_onnx(
         detector that is not trained, or no longer, is so sensitive.
 
     Raises:
-        DataError: ``samples`` is empty, not (N, C, H, W) of float32 or float16, or not finite.
+        DataError: ``samples`` is empty, not (N, C, ...) of float32 or float16, or not finite.
         ModelError: PyTorch itself cannot run the model on ``samples``.
         ExportError: The model cannot be exported, fixes its batch size, exceeds 2 GiB, or the file is invalid,
             cannot be run or differs by more than ``tolerance``. No file is written.
         OutputError: The file cannot be written.
     """
-    if samples.ndim != 4 or len(samples) == 0 or samples.dtype not in {torch.float32, torch.float16}:
+    if samples.ndim < 2 or len(samples) == 0 or samples.dtype not in {torch.float32, torch.float16}:
         raise DataError(
-            f"the export check needs float32 samples of shape (N, C, H, W); got {tuple(samples.shape)}, {samples.dtype}"
+            f"the export check needs float32 samples of shape (N, C, ...); got {tuple(samples.shape)}, {samples.dtype}"
         )
     if not torch.isfinite(samples).all():
         raise DataError("NaN or infinity among the samples of the export check")
@@ -108,9 +108,14 @@ def export_onnx(
     exported = copied(model).cpu()
     samples = samples.detach().cpu()
     # One sample would make the tracer take the batch axis for a constant 1.
-    batch = samples if len(samples) > 1 else samples.repeat(2, 1, 1, 1)
+    batch = samples if len(samples) > 1 else torch.cat([samples, samples])
     with evaluating(exported):
-        output = run_forward(exported, batch)
+        try:
+            output = run_forward(exported, batch)
+        except ModelError as error:
+            if samples.ndim == 4:
+                raise
+            raise DataError(f"samples of shape {tuple(samples.shape)}: {error.what}", hint=error.hint) from error
         proto = to_onnx(exported, batch[:2], opset)
     with atomic_file(path) as temporary:
         onnx.save(proto, temporary)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from topocompress.errors import DataError, ModelError
 from topocompress.network.detectors import Boxes, box_agreement, boxes_of
 from topocompress.network.inference import batch_parts, evaluating, run_forward
+from topocompress.network.layers import RECURRENT, input_weights
 from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.network.variation import Values, explained, joined, picked
 
@@ -67,9 +68,9 @@ def count_parameters(model: nn.Module) -> int:
 def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Multiply-accumulates of each module for one sample.
 
-    Counted are convolutions (grouped and transposed ones too), linear layers and matrix products, attention included.
-    Not counted: biases, norms, activations, pooling, element-wise work, recurrent cells, and custom operators such as
-    deformable convolution.
+    Counted are convolutions (grouped and transposed ones too), linear and recurrent layers and matrix products,
+    attention included. Not counted: biases, norms, activations, pooling, element-wise work, cells called by hand, and
+    custom operators such as deformable convolution.
 
     Args:
         model: The network; left as it was.
@@ -103,7 +104,12 @@ def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
 
             return hook
 
-        def leave(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        def leave(module: nn.Module, inputs: Any, _output: Any) -> None:
+            nonlocal counted
+            if isinstance(module, RECURRENT):  # what its kernel lets be seen differs from kind to kind
+                counted = counter.get_total_flops()
+                done = sum(step_macs(module)) * _steps(inputs[0])
+                counts[running[-1]] = counts.get(running[-1], 0) + done
             settle()
             running.pop()
 
@@ -113,6 +119,19 @@ def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
         with counter:
             run_forward(model, example[:1].to(device))
     return counts
+
+
+def step_macs(layer: nn.RNNBase) -> tuple[int, int]:
+    """Multiply-accumulates of a recurrent layer at one step: with what it reads, and of its units among themselves."""
+    reading = sum(weight.numel() for weight in input_weights(layer).values())
+    return reading, sum(weight.numel() for weight in layer.parameters() if weight.ndim > 1) - reading
+
+
+def _steps(inputs: Any) -> int:
+    """How often a recurrent layer steps, over all samples that it is given."""
+    if isinstance(inputs, Tensor):
+        return inputs.numel() // inputs.shape[-1]
+    return len(inputs.data)
 
 
 def count_macs(model: nn.Module, example: Tensor) -> int:

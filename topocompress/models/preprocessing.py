@@ -16,6 +16,7 @@ from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import attribute_of
 from topocompress.models.timm import timm_preprocessing
 from topocompress.network.detectors import is_detector
+from topocompress.network.layers import CONVOLUTIONS
 from topocompress.runtime.borders import border
 from topocompress.types import Architecture, PixelRange, Preprocessing
 
@@ -61,7 +62,13 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
         return found
     shape = declared_shape(architecture, module)
     if shape is None:
-        first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+        first = next((layer for layer in module.modules() if isinstance(layer, CONVOLUTIONS)), None)
+        if first is not None and len(first.kernel_size) != 2:
+            raise ModelError(
+                f"{architecture.name} begins with a {type(first).__name__}, and what size its inputs have is not known",
+                hint="Give the network or its factory input_shape = (channels, length) or (channels, depth, height, "
+                "width).",
+            )
         shape = (3 if first is None else first.in_channels, *_IMAGENET.input_shape[1:])
     return imagenet_preprocessing(shape)
 
@@ -71,15 +78,17 @@ def is_own(architecture: Architecture) -> bool:
     return architecture.kind in ("factory", "object")
 
 
-def imagenet_preprocessing(shape: tuple[int, int, int]) -> Preprocessing:
-    """ImageNet's statistics for inputs of any shape (channels, height, width)."""
+def imagenet_preprocessing(shape: tuple[int, ...]) -> Preprocessing:
+    """ImageNet's statistics for images of any shape (channels, height, width); none for inputs that are no images."""
+    if len(shape) != 3:
+        return Preprocessing(input_shape=shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
     default = _IMAGENET if shape == _IMAGENET.input_shape else replace(_IMAGENET, resize=None)
     fitting = default if shape[0] == 3 else _for_channels(default, shape[0])
     return replace(fitting, input_shape=shape)
 
 
-def declared_shape(architecture: Architecture, module: nn.Module) -> tuple[int, int, int] | None:
-    """(channels, height, width) that a network of the user's own says it takes, by an attribute ``input_shape``.
+def declared_shape(architecture: Architecture, module: nn.Module) -> tuple[int, ...] | None:
+    """(channels, height, width), or so, that a network of the user's own says it takes: its ``input_shape``.
 
     Raises:
         ModelError: The attribute is something else.
@@ -90,9 +99,11 @@ def declared_shape(architecture: Architecture, module: nn.Module) -> tuple[int, 
     if shape is None:
         return None
     sides = tuple(shape) if isinstance(shape, Sequence) else ()
-    if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
+    if not 2 <= len(sides) <= 4 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ModelError(
-            f"{architecture.name}.input_shape is {shape!r}", hint="It must be (channels, height, width), whole numbers."
+            f"{architecture.name}.input_shape is {shape!r}",
+            hint="It must be (channels, height, width), whole numbers; (channels, length) or (channels, depth, height, "
+            "width) for inputs that are no images.",
         )
     return sides
 
@@ -106,8 +117,8 @@ def assumed(architecture: Architecture, module: nn.Module, used: Preprocessing, 
         used: The preprocessing.
         given: What the user set: ``input_size``, ``mean``, ``std``.
     """
-    if architecture.kind == "builtin" or is_detector(module):  # which prepare images themselves
-        return ""
+    if architecture.kind == "builtin" or is_detector(module) or not used.is_image:
+        return ""  # such networks prepare images themselves, or take none
     own = is_own(architecture)
     parts = []
     channels, height, width = used.input_shape
@@ -146,6 +157,11 @@ def overridden(
         ModelError: Impossible, or not fitting the number of channels.
     """
     channels, *size = base.input_shape
+    if not base.is_image and not (input_size is None and resize is None and mean is None and std is None):
+        raise ModelError(
+            f"inputs of shape {base.input_shape} are no images that could be resized and normalised",
+            hint="Leave out --input-size, --resize, --mean and --std; the data yields finished float tensors.",
+        )
     if input_size is not None:
         given = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         if len(given) != 2 or min(given) < 1:
@@ -202,7 +218,9 @@ def check_runs(module: nn.Module, preprocessing: Preprocessing, source: str, *, 
     """
     shape = preprocessing.input_shape
     hint = "Set the size it was trained with: --input-size PIXELS" + (
-        ", or give the network or its factory input_shape = (channels, height, width)." if own else "."
+        ", or give the network or its factory input_shape = (channels, height, width), (channels, length), ..."
+        if own
+        else "."
     )
     with (
         border(lambda why: ModelError(f"{source} does not run on an input of shape {shape}: {why}", hint=hint)),

@@ -50,9 +50,8 @@ class Maps:
 
     def points(self, maps: Tensor) -> Tensor:
         """(batch, channels, ...) points of (batch, channels, ...) maps, not flattened yet."""
-        if self.size is not None and maps.ndim == 4 and max(maps.shape[2:]) > self.size:
-            height, width = (min(side, self.size) for side in maps.shape[2:])
-            maps = F.adaptive_avg_pool2d(maps, (height, width))
+        if self.size is not None:
+            maps = averaged_down(maps, self.size)
         features = math.prod(maps.shape[2:])
         if self.sketch is None or features <= self.sketch:
             return maps
@@ -61,6 +60,18 @@ class Maps:
         directions = torch.randn(features, self.sketch, generator=generator) / math.sqrt(self.sketch)
         # In double precision, so that copies stay copies and the size of a batch or slice is not seen in the result.
         return (flat.double() @ directions.to(flat.device).double()).to(flat.dtype)
+
+
+def averaged_down(maps: Tensor, side: int) -> Tensor:
+    """(samples, channels, ...) maps of two or three axes, each at most ``side`` long; others as they are."""
+    pool = _POOLS.get(maps.ndim - 2)
+    if pool is None or max(maps.shape[2:]) <= side:
+        return maps
+    averaged: Tensor = pool(maps, [min(each, side) for each in maps.shape[2:]])
+    return averaged
+
+
+_POOLS: dict[int, Callable[..., Tensor]] = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
 EXACT = Maps()

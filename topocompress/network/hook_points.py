@@ -43,7 +43,9 @@ FOLLOWED: frozenset[Callable[..., Any]] = frozenset(
         F.softplus,
         F.prelu,
         F.dropout,
+        F.dropout1d,
         F.dropout2d,
+        F.dropout3d,
         torch.relu,
         torch.relu_,
         torch.tanh,
@@ -218,7 +220,7 @@ def following_norms(model: nn.Module, layers: Collection[str], example: Tensor) 
 
     Args:
         model: The network; left as it was.
-        layers: Names of Conv2d or Linear modules.
+        layers: Names of convolutions or linear layers.
         example: (1, C, H, W) input.
     """
     points = HookPoints(lambda _layer, _output: None, {""})

@@ -85,7 +85,7 @@ def masked(
 
     Args:
         model: The network; left as it was.
-        layers: Names of Conv2d or Linear modules.
+        layers: Names of convolutions or linear layers.
         mask: Called where a layer's maps are read.
         layout: How images lie in memory; see :func:`topocompress.network.memory_layout.fast_layout`.
     """

@@ -164,7 +164,8 @@ def predict_macs(
     total = 0.0
     for name, cost in costs.items():
         share = outputs[name] / cost.outputs if cost.outputs else 1.0
-        total += cost.macs * share * (inputs[name] / cost.inputs if cost.inputs else 1.0)
+        share *= inputs[name] / cost.inputs if cost.inputs else 1.0
+        total += cost.fixed + (cost.macs - cost.fixed) * share
     return round(total)
 
 

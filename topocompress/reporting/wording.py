@@ -200,7 +200,7 @@ def machine(report: Report) -> str:
 
 def feeding(preprocessing: Mapping[str, Any]) -> str:
     """How images become inputs, in one sentence without an end; empty where that is not known."""
-    if not preprocessing:
+    if not preprocessing or len(preprocessing["input_shape"]) != 3:  # other inputs come finished
         return ""
     channels, height, width = preprocessing["input_shape"]
     short = preprocessing.get("resize")

@@ -26,6 +26,7 @@ from topocompress.models.loading import fingerprint
 from topocompress.network.capture import EXACT, Batches, Maps
 from topocompress.network.hook_points import following_norms
 from topocompress.network.inference import device_of
+from topocompress.network.layers import LAYERS, filters_of
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import ANY, Resources
 from topocompress.scoring.clouds import Scored, score_clouds
@@ -54,7 +55,7 @@ def score_layers(
 
     Args:
         model: The network; weights, mode, hooks and RNG are left as they were.
-        layers: Names of Conv2d or Linear modules.
+        layers: Names of convolutions or linear layers.
         criterion: What to score with.
         batches: Calibration samples as batches of (images (B, C, H, W), labels (B,)), re-iterable; may be ``None``
             for a criterion that reads weights alone.
@@ -151,9 +152,9 @@ def _source(instance: object) -> str:
 
 
 def _score_weights(name: str, module: nn.Module, criterion: WeightCriterion) -> LayerScores:
-    if not isinstance(module, (nn.Conv2d, nn.Linear)):
-        raise ModelError(f"{name} is a {type(module).__name__}; only Conv2d and Linear layers are scored")
-    weight = module.weight.detach().to("cpu", torch.float32, copy=True)
+    if not isinstance(module, LAYERS):
+        raise ModelError(f"{name} is a {type(module).__name__}; only convolutions and linear layers are scored")
+    weight = filters_of(module).detach().to("cpu", torch.float32, copy=True)
     if not torch.isfinite(weight).all():
         raise ModelError(f"{name}: NaN or infinity among its weights")
     values, parts = checked(name, criterion, criterion.score(weight), len(weight))

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from topocompress.criteria.base import GradientCriterion, checked
 from topocompress.errors import CriterionError, DataError, ModelError
 from topocompress.network.batchnorm import estimating, with_statistics
-from topocompress.network.capture import Batches
+from topocompress.network.capture import Batches, averaged_down
 from topocompress.network.copying import copied
 from topocompress.network.detectors import POOLED, is_detector, judged
 from topocompress.network.inference import first_line, main_output
@@ -264,10 +263,9 @@ def along_each(outputs: Tensor, along: Tensor, inputs: Sequence[Tensor]) -> Iter
 
 
 def points_of(output: object, *, keep: bool = False) -> Tensor:
-    """(samples, classes) or, averaged down, (samples, classes, h, w) of an output; on the CPU unless ``keep``."""
+    """(samples, classes) or, averaged down, (samples, classes, [d,] h, w) of an output; on the CPU unless ``keep``."""
     found = main_output(output).float()
-    if found.ndim == 4 and max(found.shape[2:]) > POOLED:
-        found = F.adaptive_avg_pool2d(found, (min(POOLED, found.shape[2]), min(POOLED, found.shape[3])))
+    found = averaged_down(found, POOLED)
     return found if keep else found.cpu()
 
 

@@ -77,7 +77,7 @@ def score_maps(
         delivered.add(layer)
         check_maps(layer, maps, arriving)
         constancy.see(layer, maps)
-        square = maps if maps.ndim == 4 else maps.reshape(*maps.shape[:2], -1, 1)
+        square = maps.flatten(2, -2) if maps.ndim > 3 else maps.reshape(*maps.shape[:2], -1, 1)
         raw = criterion.score(square.float())
         filters = maps.shape[1]
         per_sample = [checked(layer, criterion, each, filters)[0] for each in raw.cpu()] if raw.ndim == 2 else []

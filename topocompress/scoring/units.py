@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from topocompress.network.layers import filters_of
+
 Units = Mapping[str, tuple[tuple[int, ...], ...]]
 """Layer → the filters of each unit of a group of coupled layers, as in :class:`~topocompress.types.ChannelGroup`."""
 
@@ -43,8 +45,8 @@ def norms_of_units(group: Units, model: nn.Module) -> NDArray[np.float64]:
     """
     total = np.zeros(len(next(iter(group.values()))))
     for layer, units in group.items():
-        weight: Any = model.get_submodule(layer).weight
-        norms = weight.detach().cpu().double().flatten(1).abs().sum(dim=1).numpy()
+        module: Any = model.get_submodule(layer)
+        norms = filters_of(module).detach().cpu().double().flatten(1).abs().sum(dim=1).numpy()
         if norms.any():
             total += [norms[list(channels)].sum() / norms.mean() for channels in units]
     return total

@@ -6,16 +6,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from topocompress.dependencies.tracing import Part
+from topocompress.network.layers import LAYERS, RECURRENT, FilterLayer, groups_of, input_weights, separates, width_of
 
-Reader = _ConvNd | nn.Linear
+Reader = FilterLayer | nn.RNNBase
 
 
 def readers(model: nn.Module) -> dict[str, Reader]:
-    """Every layer that weighs channels: linear ones and convolutions of any kind."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Reader)}
+    """Every layer that weighs channels: linear and recurrent ones, and convolutions of any kind."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (*LAYERS, RECURRENT))}
 
 
 def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, group: Any) -> None:
@@ -32,12 +33,13 @@ def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, gro
     """
     for dep, idxs in group.items:
         module = dep.target.module
-        if part.graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, Reader):
+        if part.graph.is_out_channel_pruning_fn(dep.handler) or not isinstance(module, (*LAYERS, RECURRENT)):
+            continue
+        if separates(module):  # what goes in comes out again, and is masked where that is read
             continue
         name = ".".join(filter(None, (part.name, part.graph._module2name[module])))
         twin = modules[name]
-        inputs = twin.in_features if isinstance(twin, nn.Linear) else twin.in_channels
-        before = left.setdefault(name, list(range(inputs)))
+        before = left.setdefault(name, list(range(width_of(twin, out=False))))
         gone = {before[index] for index in idxs}
         left[name] = [index for index in before if index not in gone]
         for index in gone:
@@ -47,10 +49,13 @@ def mask(modules: dict[str, Reader], left: dict[str, list[int]], part: Part, gro
 @torch.no_grad()
 def _unread(layer: Reader, index: int) -> None:
     """Set to 0 what a layer weighs one of its input channels with."""
+    if isinstance(layer, nn.RNNBase):
+        for weight in input_weights(layer).values():
+            weight[:, index] = 0
+        return
     if isinstance(layer, _ConvTransposeNd):  # (inputs, outputs of a group, ...)
         layer.weight[index] = 0
         return
-    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
-    rows, columns = layer.weight.shape[0] // groups, layer.weight.shape[1]
+    rows, columns = layer.weight.shape[0] // groups_of(layer), layer.weight.shape[1]
     block = index // columns  # the convolution group that reads this input
     layer.weight[block * rows : (block + 1) * rows, index % columns] = 0

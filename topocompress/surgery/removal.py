@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,23 +11,24 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from topocompress.dependencies.calls import Explored, explore
-from topocompress.dependencies.channel_routes import width_of
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
+from topocompress.dependencies.loose import buffers_traced, resize_owners, shapes_of
 from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
+from topocompress.network.baking import baked
 from topocompress.network.batchnorm import named_statistics
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line
+from topocompress.network.layers import LAYERS, RECURRENT, width_of
 from topocompress.surgery.checking import Difference, Yardstick
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
-from topocompress.surgery.statistics import Chosen, copies, overwrite
+from topocompress.surgery.statistics import Copies, copies, overwrite, silences
 from topocompress.types import GroupPlan, PruningPlan
 
-_Layer = nn.Conv2d | nn.Linear
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What torch-pruning raises where a module is not what it expects."""
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
@@ -153,38 +155,44 @@ def _remove(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> nn.Mod
 
 
 def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
-    """The model, or a copy whose attention layers can lose heads if the plan takes any."""
+    """The model, or a copy of plain weights, whose attention layers can lose heads if the plan takes any."""
     twin = explicit(model)
     _check_groups(twin, plan)
     heads = attention_heads(twin)
-    return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else model
+    return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else baked(model)
 
 
 def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explored: Explored) -> None:
     """Remove the channels from one copy in place; in the other let nobody read them."""
     removed = [entry for entry in plan.groups if entry.remove]
-    before = parameters_of(smaller)
+    before, shapes = parameters_of(smaller), shapes_of(smaller)
     layers, heads = _layers(smaller), attention_heads(smaller)
-    parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
-    unread, left = readers(masked) if masked else {}, dict[str, list[int]]()
-    for entry in removed:
-        if entry.part in heads:
-            _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
-            continue
-        root, graph = layers[entry.root], parts[entry.part].graph
-        group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove))
-        if not graph.check_pruning_group(group):
-            raise SurgeryError(f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer")
-        try:
-            if unread:
-                mask(unread, left, parts[entry.part], group)
-            group.prune()
-        except IndexError as error:
-            raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
-        except _PRUNING_ERRORS as error:
-            raise SurgeryError(
-                f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
-            ) from error
+    with buffers_traced(smaller):
+        parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
+        unread, left = readers(masked) if masked else {}, dict[str, list[int]]()
+        for entry in removed:
+            if entry.part in heads:
+                _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
+                continue
+            root, graph = layers[entry.root], parts[entry.part].graph
+            group = graph.get_pruning_group(
+                root, graph.get_pruner_of_module(root).prune_out_channels, list(entry.remove)
+            )
+            if not graph.check_pruning_group(group):
+                raise SurgeryError(
+                    f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer"
+                )
+            try:
+                if unread:
+                    mask(unread, left, parts[entry.part], group)
+                group.prune()
+            except IndexError as error:
+                raise SurgeryError(f"{entry.root}: its channels are read where there are fewer", hint=_KEEP) from error
+            except _PRUNING_ERRORS as error:
+                raise SurgeryError(
+                    f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
+                ) from error
+    resize_owners(smaller, shapes)
     settle(smaller, before)
 
 
@@ -202,15 +210,16 @@ def _remove_heads(attention: HeadAttention, unread: Reader | None, entry: GroupP
     """Remove heads, and in the unpruned network, if there is one, let the projection after them not read them."""
     channels = [attention.head_channels(head) for head in range(attention.num_heads)]
     gone = [head for head, each in enumerate(channels) if set(each.rows) <= set(entry.remove)]
-    if unread is not None:
+    if isinstance(unread, nn.Linear):
         with torch.no_grad():
             for head in gone:
                 unread.weight[:, list(channels[head].columns)] = 0
     attention.remove_heads(gone)
 
 
-def _layers(model: nn.Module) -> dict[str, _Layer]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that groups are named after."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (*LAYERS, RECURRENT))}
 
 
 def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:
@@ -242,38 +251,39 @@ def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Di
 
 
 def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardstick, difference: Difference) -> None:
-    """Refuse a plan under which the outputs differ by something else than a mean over channels.
+    """Refuse a plan under which the outputs differ by something else than a mean or a sum over channels.
 
     Raises:
         SurgeryError: They do.
     """
-    refusal = SurgeryError(
+    heads = attention_heads(original)
+    removed = [entry for entry in plan.groups if entry.remove]
+    traced = copied(original)
+    roots = _layers(traced)
+    with buffers_traced(traced):
+        inside = [entry.part for entry in removed if entry.part not in heads]
+        parts = trace_parts(followed(traced), inside, yardstick.explored)
+        for find in (copies, silences):
+            found = [
+                Copies(entry, {}) if entry.part in heads else find(parts[entry.part], roots[entry.root], entry)
+                for entry in removed
+            ]
+            known = [each for each in found if each is not None]
+            changed = any(each.chosen for each in known)
+            if changed and len(known) == len(found) and _same_with(original, known, plan, yardstick):
+                return
+    raise SurgeryError(
         f"the pruned model does not compute what the original computes without these channels: outputs differ "
         f"by {difference.largest:.3g} where they otherwise change by {difference.changes:.3g}",
         hint=_KEEP,
     )
-    heads = attention_heads(original)
-    removed = [entry for entry in plan.groups if entry.remove]
-    traced = copied(original)
-    parts = trace_parts(
-        followed(traced), [entry.part for entry in removed if entry.part not in heads], yardstick.explored
-    )
-    roots = _layers(traced)
-    found: list[GroupPlan] = []
-    chosen: list[dict[str, Chosen]] = []
-    for entry in removed:
-        if entry.part in heads:
-            found.append(entry)
-            continue
-        made = copies(parts[entry.part], roots[entry.root], entry)
-        if made is None:
-            raise refusal
-        found.append(made.entry)
-        chosen.append(dict(made.chosen))
+
+
+def _same_with(original: nn.Module, made: Sequence[Copies], plan: PruningPlan, yardstick: Yardstick) -> bool:
+    """Whether removal changes nothing in a network with some of its channels overwritten."""
     smaller, masked = copied(original), copied(original)
-    for each in chosen:
-        overwrite(smaller, each)
-        overwrite(masked, each)
-    _cut(smaller, masked, replace(plan, groups=tuple(found)), yardstick.explored)
-    if _compared(smaller, masked, yardstick) is not None:
-        raise refusal
+    for each in made:
+        overwrite(smaller, each.chosen)
+        overwrite(masked, each.chosen)
+    _cut(smaller, masked, replace(plan, groups=tuple(each.entry for each in made)), yardstick.explored)
+    return _compared(smaller, masked, yardstick) is None

@@ -6,6 +6,9 @@ How such a thing is written says little: what counts is that it is a mean. A mea
 every channel is there twice. So some units of the original are overwritten with copies of others, each copied as often
 as the next, and these copies are removed: if the rest then computes what it did, the channels were followed rightly,
 and nothing but a mean over channels depends on how many there are.
+
+A sum over channels, such as a norm of the vector that they are, does not change when some are 0. So where copies do not
+do, the weights that make the units to be removed are set to 0 instead.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, width_of
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.groups import join_channel_groups
 from topocompress.dependencies.tracing import Part
+from topocompress.network.layers import width_of
 from topocompress.types import GroupPlan
 
 _SEED = 0
-Chosen = tuple[int, list[int], list[int]]
+Chosen = tuple[int, list[int], list[int] | None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Copies:
     Attributes:
         entry: The removal of the copies.
         chosen: Module or parameter name → (axis, targets, sources): along this axis, the second list of channels is
-            to be written over the first. For a module the axis is that of its weight; its other tensors have one.
+            to be written over the first, or 0 where there is none. For a module the axis is that of its weight; its
+            other tensors have one.
     """
 
     entry: GroupPlan
@@ -81,29 +86,63 @@ def copies(part: Part, root: nn.Module, entry: GroupPlan) -> Copies | None:
     return Copies(replace(entry, remove=remove, dead=(), filters={}, readers={}, coupled=()), chosen)
 
 
+def silences(part: Part, root: nn.Module, entry: GroupPlan) -> Copies:
+    """Zeros in place of all weights that make the units to be removed, where they are added up with others.
+
+    Args:
+        part: The part of the unpruned network in which the group lies.
+        root: Its root layer there.
+        entry: What is to be removed of the group.
+
+    Returns:
+        The removal; with nothing to overwrite where no sum, mean or norm over channels is reached.
+    """
+    gone = set(entry.remove)
+    chosen: dict[str, Chosen] = {}
+    members = routes(part.graph, root, Disjoint(width_of(root, out=True)))
+    if not any(getattr(member.module, "couples", False) for member in members):
+        return Copies(entry, {})
+    for member in members:
+        name = _name_of(part, member.module)
+        if name is not None and member.out:
+            targets = [channel for channel, source in member.sources.items() if source in gone]
+            chosen[name] = (_axis(part, member.module), targets, None)
+    return Copies(entry, chosen)
+
+
 def overwrite(network: nn.Module, chosen: Mapping[str, Chosen]) -> None:
-    """Give channels the weights of others, in place.
+    """Give channels the weights of others, or none, in place.
 
     Args:
         network: The network.
         chosen: As in :class:`Copies`.
     """
-    parameters = dict(network.named_parameters())
+    loose = dict(network.named_parameters()) | dict(network.named_buffers())
     for name, (axis, targets, sources) in chosen.items():
-        if name in parameters:
-            _write(parameters[name], axis, targets, sources)
+        if name in loose:
+            _write(loose[name], axis, targets, sources)
             continue
         module = network.get_submodule(name)
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            _write(tensor, axis if key == "weight" else 0, targets, sources)
+            if key == "weight" and isinstance(module, _ConvTransposeNd):  # all groups alike
+                width = tensor.shape[axis]
+                others = None if sources is None else [channel % width for channel in sources]
+                _write(tensor, axis, [channel % width for channel in targets], others)
+            else:
+                _write(tensor, axis if key == "weight" else 0, targets, sources)
 
 
-def _write(tensor: Tensor, axis: int, targets: list[int], sources: list[int]) -> None:
-    if targets and tensor.ndim > axis and tensor.shape[axis] > max(*targets, *sources):
+def _write(tensor: Tensor, axis: int, targets: list[int], sources: list[int] | None) -> None:
+    if not targets or tensor.ndim <= axis or tensor.shape[axis] <= max(*targets, *(sources or [0])):
+        return
+    with torch.no_grad():
+        if sources is None:
+            if isinstance(tensor, nn.Parameter):  # statistics are divided by
+                tensor.index_fill_(axis, torch.tensor(targets, device=tensor.device), 0)
+            return
         index = torch.arange(tensor.shape[axis])
         index[targets] = torch.tensor(sources)
-        with torch.no_grad():
-            tensor.copy_(tensor.index_select(axis, index.to(tensor.device)))
+        tensor.copy_(tensor.index_select(axis, index.to(tensor.device)))
 
 
 def _name_of(part: Part, member: nn.Module | nn.Parameter) -> str | None:

@@ -43,7 +43,8 @@ class Preprocessing:
     """How an image becomes a model input: resize the short side, centre-crop, scale to 0..1, normalise.
 
     Attributes:
-        input_shape: (channels, height, width) of one model input.
+        input_shape: (channels, height, width) of one model input; (channels, length) or (channels, depth, height,
+            width) where inputs are no images, and come finished.
         resize: Length of the short side in pixels before the crop; ``None`` resizes to the input size directly.
         mean: Per-channel mean, in units of the 0..1 range.
         std: Per-channel standard deviation, same units.
@@ -52,7 +53,7 @@ class Preprocessing:
             has 8); ``None`` where that is not known, and is decided from the images.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     resize: int | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -60,15 +61,21 @@ class Preprocessing:
     pixel_range: PixelRange | None = field(default=None, repr=False)  # fingerprints are made of the rest
 
     def __post_init__(self) -> None:
+        if not 2 <= len(self.input_shape) <= 4:
+            raise ModelError(
+                f"input shape {self.input_shape} is not possible",
+                hint="Give (channels, height, width), or (channels, length), or (channels, depth, height, width).",
+            )
         channels, *sides = self.input_shape
-        if not (1 <= channels <= MOST_CHANNELS and all(1 <= side <= MOST_PIXELS for side in sides)):
+        most = MOST_PIXELS**2 // 4 if len(sides) == 1 else MOST_PIXELS  # a signal is as long as an image is large
+        if not (1 <= channels <= MOST_CHANNELS and all(1 <= side <= most for side in sides)):
             raise ModelError(
                 f"an input of {' x '.join(map(str, self.input_shape))} is not possible",
-                hint=f"At most {MOST_CHANNELS} channels and {MOST_PIXELS} pixels a side.",
+                hint=f"At most {MOST_CHANNELS} channels and {most} pixels a side.",
             )
-        if sides[0] * sides[1] > MOST_PIXELS**2 // 4:
+        if math.prod(sides) > MOST_PIXELS**2 // 4:
             raise ModelError(
-                f"an input of {sides[0]} x {sides[1]} pixels is too large",
+                f"an input of {' x '.join(map(str, sides))} pixels is too large",
                 hint=f"At most {MOST_PIXELS**2 // 4 / 1e6:.1f} million pixels in all.",
             )
         if self.resize is not None and not 1 <= self.resize <= 2 * MOST_PIXELS:
@@ -89,3 +96,8 @@ class Preprocessing:
                     f"pixel range {low:g}, {high:g} is not possible",
                     hint="Give the numbers for black and for white, the lower one first, such as 0,4095.",
                 )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an input is an image, which can be resized and normalised."""
+        return len(self.input_shape) == 3

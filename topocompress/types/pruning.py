@@ -107,11 +107,13 @@ class LayerCost:
         outputs: Output channels.
         inputs: Input channels read by each filter's group in total (``in_channels``); 0 where the cost does not scale
             with them (depthwise convolutions).
+        fixed: What of ``macs`` is done whatever goes: by the units of a recurrent layer among themselves.
     """
 
     macs: int
     outputs: int
     inputs: int
+    fixed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from torch import nn
 from topocompress.criteria import Betti
 from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.network.capture import Batches, Maps, Slice, collect_clouds, map_shapes
+from topocompress.network.layers import LAYERS, width_of
 from topocompress.network.memory_layout import fast_layout
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources
@@ -58,7 +59,7 @@ def inspect_filter(
     Args:
         model: The network; left as it was.
         batches: Samples (images (B, C, H, W), labels (B,)), re-iterable; a negative label means there is none.
-        layer: Name of a Conv2d or Linear module.
+        layer: Name of a convolution or linear layer.
         filter_index: Output channel of it.
         scale: How ε is chosen; see :class:`topocompress.topology.Scale`. ``components`` and ``layer`` need the clouds
             of some other filters of the layer; with ``knn`` the filtration is by hops in the neighbour graph.
@@ -82,7 +83,7 @@ def inspect_filter(
     samples, labels = _count(batches)
     features, layout = _features(model, layer, batches, maps)
 
-    others = looked_at(_width(model.get_submodule(layer))) if chosen.of_layer else []
+    others = looked_at(width_of(model.get_submodule(layer), out=True)) if chosen.of_layer else []
     together = max(1, Resources(memory=memory).bytes // (4 * samples * features))
     channels = sorted({filter_index, *others})
     parts = [channels[start : start + together] for start in range(0, len(channels), together)]
@@ -140,26 +141,21 @@ def check_filter(model: nn.Module, layer: str, filter_index: int) -> None:
         ModelError: There is no such layer, or it has no such filter; the message says which there are.
     """
     modules = dict(model.named_modules())
-    layers = [name for name, module in modules.items() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    layers = [name for name, module in modules.items() if isinstance(module, LAYERS)]
     if layer not in layers:
         what = f"the model has no layer {layer!r}"
         if layer in modules:
-            what = f"{layer!r} is a {type(modules[layer]).__name__}; only Conv2d and Linear layers have filters"
+            what = f"{layer!r} is a {type(modules[layer]).__name__}; only convolutions and linear layers have filters"
         inside = [name for name in layers if name.startswith(f"{layer}.")]
         near = inside or difflib.get_close_matches(layer, layers)
         more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
         there = f"Its layers: {', '.join(layers[:_NAMED])}{more}." if layers else "It has no such layer at all."
         raise ModelError(what, hint=f"Did you mean {' or '.join(near[:3])}?" if near else there)
-    width = _width(modules[layer])
+    width = width_of(modules[layer], out=True)
     if not 0 <= filter_index < width:
         raise ModelError(
             f"{layer} has no filter {filter_index}: it has {width} filters", hint=f"Choose among 0..{width - 1}."
         )
-
-
-def _width(module: nn.Module) -> int:
-    width = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
-    return int(width)  # type: ignore[arg-type]
 
 
 def _count(batches: Batches) -> tuple[int, NDArray[np.int64] | None]:

@@ -202,13 +202,14 @@ def no_accuracy(data: Data) -> DataError:
 
 
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
-    channels, height, width = data.calibration[0][0].shape
-    note = "" if data.preprocessing else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
+    preprocessing = imagenet_preprocessing(tuple(data.calibration[0][0].shape))
+    known = data.preprocessing or not preprocessing.is_image
+    note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
     return LoadedModel(
         module=module,
         architecture=Architecture(kind="object", name=name),
-        preprocessing=imagenet_preprocessing((channels, height, width)),
+        preprocessing=preprocessing,
         source=name,
         note=note,
     )

@@ -21,10 +21,12 @@ from topocompress.deploy.measurement import (
     evaluate,
     layer_macs,
     likenesses,
+    step_macs,
 )
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
 from topocompress.network.capture import Batches, Maps, made_maps
+from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, separates, width_of
 from topocompress.planning.allocation import Allocation
 from topocompress.planning.plan import make_plan, nothing_to_prune
 from topocompress.planning.rules import Limits
@@ -102,7 +104,8 @@ def score_groups(
 ) -> Scores:
     """Score the filters of groups found before; see :func:`score` and ``scoring.dispatch.score_layers``."""
     listened = explicit(model)
-    kinds = (nn.Conv2d, nn.Linear) if any(_all_linear(listened, g) for g in groups if not g.protected) else (nn.Conv2d,)
+    linear = any(_all_linear(listened, group) for group in groups if not group.protected)
+    kinds = LAYERS if linear else CONVOLUTIONS
     names = [
         name
         for group in groups
@@ -128,7 +131,7 @@ def score_groups(
 
 
 def _all_linear(model: nn.Module, group: ChannelGroup) -> bool:
-    return not any(isinstance(model.get_submodule(name), nn.Conv2d) for name in group.filters)
+    return not any(isinstance(model.get_submodule(name), CONVOLUTIONS) for name in group.filters)
 
 
 def _example(calibration: Batches | None) -> Tensor:
@@ -144,12 +147,13 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
     modules = dict(counted.named_modules())
     for name, macs in layer_macs(counted, example).items():
         module = modules[name]
-        if isinstance(module, nn.Conv2d):
-            depthwise = module.groups == module.out_channels > 1
-            inputs = 0 if depthwise else module.in_channels
-            costs[name] = LayerCost(macs=macs, outputs=module.out_channels, inputs=inputs)
-        elif isinstance(module, nn.Linear):
-            costs[name] = LayerCost(macs=macs, outputs=module.out_features, inputs=module.in_features)
+        if isinstance(module, LAYERS):
+            inputs = 0 if separates(module) else width_of(module, out=False)
+            costs[name] = LayerCost(macs=macs, outputs=width_of(module, out=True), inputs=inputs)
+        elif isinstance(module, RECURRENT):
+            reading, own = step_macs(module)
+            fixed = macs * own // (reading + own)
+            costs[name] = LayerCost(macs=macs, outputs=0, inputs=module.input_size, fixed=fixed)
         else:
             heads = module.num_heads if isinstance(module, HeadAttention) else 0
             costs[name] = LayerCost(macs=macs, outputs=heads, inputs=0)
