@@ -99,7 +99,9 @@ def test_no_download(monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", fail)
-    with pytest.raises(ModelError, match=r"cannot download the weights of timm:resnet10t\.c3_in1k: no route") as caught:
+    with pytest.raises(
+        ModelError, match=r"cannot download the weights of timm:resnet10t\.c3_in1k: .*no route"
+    ) as caught:
         load_model("timm:resnet10t", weights="DEFAULT")
     assert "--weights FILE" in caught.value.hint
 

@@ -35,7 +35,7 @@ def test_what_a_run_says_of_itself():
     scores = scored(model, Betti(scale="quantile:0.18", dimensions=(1,)))
 
     assert (scores.criterion, scores.higher, scores.samples) == ("betti", "remove", POINTS)
-    assert scores.settings == {"scale": "quantile:0.18", "dimensions": [1], "map_size": 16}
+    assert scores.settings == {"scale": "quantile:0.18", "dimensions": [1]}
     assert scores.model == fingerprint(model)
     memory = scores.run.pop("peak_process_bytes")
     assert scores.run == {"passes": 1, "peak_cloud_bytes": 3 * 4 * POINTS * 2, "workers": 1, "layers_reused": 0}
@@ -153,19 +153,19 @@ def test_of_a_wide_layer_some_filters_are_looked_at_first_however_it_is_cut_into
 # --- smaller points ---
 
 
-class Whole(Betti):
-    """Reads every number of every map."""
+class Coarse(Betti):
+    """Reads averaged maps."""
 
-    map_size = None
+    map_size = 16
 
 
 @pytest.mark.parametrize(
     ("criterion", "asked", "taken"),
     [
-        (Betti(), None, Maps(size=16)),
-        (Betti(), Maps(), Maps()),
-        (Betti(), Maps(sketch=5), Maps(sketch=5)),
-        (Whole(), None, Maps()),
+        (Betti(), None, Maps()),
+        (Coarse(), None, Maps(size=16)),
+        (Coarse(), Maps(), Maps()),
+        (Coarse(), Maps(sketch=5), Maps(sketch=5)),
         (L1(), None, Maps()),
     ],
 )
@@ -173,12 +173,12 @@ def test_how_maps_become_points_unless_it_is_said(criterion, asked, taken):
     assert read_maps(criterion, asked) == taken
 
 
-def test_large_maps_are_averaged_down_unless_told_otherwise():
+def test_large_maps_are_averaged_down_if_the_criterion_has_it_so():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU()).eval()
     samples = [(torch.randn(20, 1, 24, 24, generator=torch.Generator().manual_seed(1)), torch.zeros(20))]
     given, sized, whole = (
-        score_layers(model, ["0"], Betti(), samples, maps=maps) for maps in (None, Maps(size=16), Maps())
+        score_layers(model, ["0"], Coarse(), samples, maps=maps) for maps in (None, Maps(size=16), Maps())
     )
     assert plain(given) == plain(sized) != plain(whole)
 

@@ -89,7 +89,7 @@ MapSize = Annotated[
     typer.Option(
         "--map-size",
         help="Average larger maps down to this many pixels a side first; full leaves them whole.",
-        show_default="16 for criteria of clouds of maps, full with --sketch",
+        show_default="as the criterion has it: full, but for some plugins",
     ),
 ]
 Sketch = Annotated[

@@ -174,14 +174,14 @@ class CloudCriterion(Criterion):
     Attributes:
         parts: Names of the summands where :meth:`score` returns (filters, parts); empty where it returns (filters,).
         map_size: Maps of more pixels a side are averaged down to so many where the user says nothing; ``None`` leaves
-            them whole.
+            them whole, which is the default: what is finer than a map's share is lost.
         per_class: Whether :meth:`score` is called for the samples of each class by themselves; the sum over the classes
             is the score. Needs labels.
     """
 
     parts: tuple[str, ...] = ()
     per_class: bool = False
-    map_size: ClassVar[int | None] = 16
+    map_size: ClassVar[int | None] = None
 
     @property
     def needs_spread(self) -> bool:

@@ -48,8 +48,14 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
     Raises:
         ModelError: The model does not accept the batch.
     """
-    what = f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}"
-    with border(lambda why: ModelError(f"{what}: {why}", hint="Give the size it was trained with: --input-size.")):
+
+    def refused(why: str) -> ModelError:  # asking for the shape only here: whoever counts calls would count it
+        return ModelError(
+            f"the model does not accept inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: {why}",
+            hint="Give the size it was trained with: --input-size.",
+        )
+
+    with border(refused):
         return model(inputs)
 
 

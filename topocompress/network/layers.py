@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -13,6 +15,7 @@ CONVOLUTIONS = _ConvNd
 """Of these the ones whose channels lie on axis 1."""
 RECURRENT = nn.RNNBase
 """Layers that read channels, and whose own units stay."""
+_STAYS_GROUPED = "_topocompress_stays_grouped"
 
 
 def width_of(module: nn.Module | nn.Parameter, *, out: bool) -> int:
@@ -39,9 +42,23 @@ def groups_of(layer: FilterLayer) -> int:
 
 def separates(module: nn.Module | nn.Parameter) -> bool:
     """Whether a convolution has groups of a single input or output: depthwise, with a multiplier or without."""
-    if not isinstance(module, _ConvNd) or module.groups == 1:
+    if not isinstance(module, _ConvNd) or module.groups == 1 or getattr(module, _STAYS_GROUPED, False):
         return False
     return module.groups in (module.in_channels, module.out_channels)
+
+
+def stay_grouped(model: nn.Module, apart: Collection[str]) -> None:
+    """Note of convolutions whose groups have come down to one channel that they are grouped ones.
+
+    What is cut in several rounds is so cut by the same groups of channels in each.
+
+    Args:
+        model: A network that has lost channels.
+        apart: Names of the convolutions whose groups had one channel before.
+    """
+    for name, module in model.named_modules():
+        if name not in apart and separates(module):
+            setattr(module, _STAYS_GROUPED, True)
 
 
 def filters_of(layer: FilterLayer) -> Tensor:

@@ -112,7 +112,9 @@ def reconstruct(
 
     with evaluating(work.pruned):
         in_step(work.pruned, work.images, stops, at, work.holding, work.joins)
-    return Reconstruction(model=pruned, layers=tuple(found), samples=sum(map(len, work.images)))
+    samples = sum(map(len, work.images))
+    vars(work).clear()  # it refers to itself, and would hold maps and targets until somebody looks for such
+    return Reconstruction(model=pruned, layers=tuple(found), samples=samples)
 
 
 @dataclass(kw_only=True)

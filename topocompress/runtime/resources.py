@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +68,7 @@ def cpu_seconds() -> float:
 
 
 def give_back() -> None:
-    """Let the system have memory that nothing refers to any more: cycles of objects, and what the C library keeps."""
-    gc.collect()
+    """Let the system have memory that was freed and that the C library keeps, where that is glibc."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

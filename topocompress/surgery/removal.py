@@ -22,7 +22,7 @@ from topocompress.network.batchnorm import named_statistics
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line
-from topocompress.network.layers import LAYERS, RECURRENT, width_of
+from topocompress.network.layers import LAYERS, RECURRENT, separates, stay_grouped, width_of
 from topocompress.surgery.checking import Difference, Yardstick
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
@@ -166,6 +166,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
     """Remove the channels from one copy in place; in the other let nobody read them."""
     removed = [entry for entry in plan.groups if entry.remove]
     before, shapes = parameters_of(smaller), shapes_of(smaller)
+    apart = {name for name, module in smaller.named_modules() if separates(module)}
     layers, heads = _layers(smaller), attention_heads(smaller)
     with buffers_traced(smaller):
         parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
@@ -192,6 +193,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
                 raise SurgeryError(
                     f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
                 ) from error
+    stay_grouped(smaller, apart)
     resize_owners(smaller, shapes)
     settle(smaller, before)
 

@@ -189,7 +189,9 @@ def test_a_third_of_the_filters_goes_and_the_rest_runs_and_loads_again(build, si
     images = pictures(side)
     model, example = seeded(build, images), images[:1]
     groups = prunable_groups(model, example)
-    assert not {group.protected for group in groups} & {UNFOLLOWED, UNTRIED}
+    reasons = {group.protected for group in groups}
+    assert UNTRIED not in reasons
+    assert (UNFOLLOWED in reasons) is (side == 32 and hasattr(model, "stage2"))  # ShuffleNet's halves change sides
     plan = make_plan(score_groups(model, groups, L1(), None), groups, layer_costs(model, example), ratio=0.3)
     smaller = recalibrate_batchnorm(topocompress.apply(model, plan, example=example), [images])
     with torch.no_grad():
