@@ -139,14 +139,14 @@ SEEN: list[int] = []
 @pytest.mark.parametrize("memory", [None, 1])
 def test_of_a_wide_layer_some_filters_are_looked_at_first_however_it_is_cut_into_passes(memory):
     torch.manual_seed(0)
-    model, samples = nn.Sequential(nn.Conv2d(2, 40, 3), nn.ReLU()).eval(), noise()
+    model, samples = nn.Sequential(nn.Conv2d(2, 100, 3), nn.ReLU()).eval(), noise()
     SEEN.clear()
 
     found = score_layers(model, ["0"], Looking(), samples, resources=Resources(memory=memory, workers=1))
 
-    assert SEEN == [1] * 16
+    assert SEEN == [1] * 64
     every = np.stack(list(torch.cat([model(x) for x, _ in samples]).detach().numpy().swapaxes(0, 1)))
-    looks = Betti().first_look(every.reshape(40, 20, -1)[np.linspace(0, 39, 16).round().astype(int)])
+    looks = Betti().first_look(every.reshape(100, 20, -1)[np.linspace(0, 99, 64).round().astype(int)])
     assert found.layers["0"].scale == Betti().scale_taken(Betti().spread_of(looks))
 
 

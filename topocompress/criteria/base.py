@@ -195,7 +195,7 @@ class CloudCriterion(Criterion):
         return np.array([mean_distance(cloud, device=device) for cloud in clouds])
 
     def spread_of(self, found: NDArray[np.float64]) -> float:
-        """What :meth:`score` is told of a layer, from the first look at up to 16 of its clouds: by default the mean."""
+        """What :meth:`score` is told of a layer, from the first look at up to 64 of its clouds: by default the mean."""
         return float(found.sum()) / len(found)
 
     def scale_taken(self, layer_spread: float | None) -> str:  # noqa: ARG002 - by default there is none
