@@ -17,8 +17,11 @@ _held: list[tuple[nn.Module, Batches]] = []
 
 
 @contextlib.contextmanager
-def bare_forward(name: str, source: str | None, samples: int) -> Iterator[Callable[[], float]]:
-    """A function that runs the images through the network as one does without us, and returns the seconds it took."""
+def bare_forward(name: str, source: str | None, samples: int) -> Iterator[Callable[[], tuple[float, float]]]:
+    """A function that runs the images through the network as one does without us.
+
+    It returns the seconds that took by the clock and of the processors.
+    """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, initializer=_prepare, initargs=(name, source, samples)) as pool:
         pool.submit(_seconds).result()  # the first one warms up
@@ -30,10 +33,10 @@ def _prepare(name: str, source: str | None, samples: int) -> None:
     _held.append((untrained(name, batches), batches))
 
 
-def _seconds() -> float:
+def _seconds() -> tuple[float, float]:
     model, batches = _held[0]
-    started = time.perf_counter()
+    started, taken = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         for images, _ in batches:
             model(images)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - taken

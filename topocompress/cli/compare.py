@@ -48,7 +48,7 @@ def compare(
 
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
     check_outputs(folder_of(out, "compare"), inputs=opening.inputs(model, data))
-    rounding = options.alignment(round_to)
+    rounding = options.whole_or_auto("--round-to", round_to)
     from topocompress.criteria.registry import check_name, split_names
 
     names = split_names(criteria)

@@ -136,7 +136,7 @@ class Opening:
         model: str,
         data: str | None,
         *,
-        samples: int,
+        samples: int | str,
         eval_samples: int,
         seed: int,
         outputs_matter: bool = True,

@@ -42,11 +42,12 @@ DataSource = Annotated[
     ),
 ]
 Samples = Annotated[
-    int,
+    str,
     typer.Option(
         "--samples",
-        help="Calibration samples N; must exceed the Betti threshold. Of fewer, all are taken.",
-        max=MOST_SAMPLES,
+        metavar="N",
+        help="Calibration samples; must exceed the Betti threshold. Of fewer, all are taken. auto: 1000, or for large "
+        "networks down to 250, to which the threshold is then scaled.",
     ),
 ]
 EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.", max=MOST_SAMPLES)]
@@ -195,18 +196,21 @@ def bytes_of(text: str, option: str = "--memory") -> int:
     return int(value)
 
 
-def alignment(text: str) -> int | Literal["auto"]:
-    """Read ``--round-to``.
+def whole_or_auto(option: str, text: str, most: int | None = None) -> int | Literal["auto"]:
+    """Read a whole number or ``auto``.
 
     Raises:
-        PlanError: Neither ``auto`` nor a whole number.
+        PlanError: It is neither, or more than that option takes.
     """
     if text == "auto":
         return "auto"
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
-        raise PlanError(f"--round-to {text}: give a whole number or auto") from error
+        raise PlanError(f"{option} {text[:_SHOWN]}: give a whole number or auto") from error
+    if most is not None and number > most:
+        raise PlanError(f"{option} {text[:_SHOWN]}: at most {most:,}")
+    return number
 
 
 def default_out(model: str) -> Path:

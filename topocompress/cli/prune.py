@@ -82,7 +82,7 @@ def prune(
     controls: Annotated[
         bool, typer.Option(help="Measure random and L1 choices of the same widths, where there are labels.")
     ] = True,
-    samples: options.Samples = 1000,
+    samples: options.Samples = "auto",
     eval_samples: options.EvalSamples = 2000,
     opening: Opening,
     memory: options.Memory = None,
@@ -98,7 +98,7 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
     from topocompress.runtime.outputs import Place, check_outputs
-    from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
+    from topocompress.workflows.options import Output, Recovery, Removal, Scoring, asked_samples, check
 
     out = out or options.default_out(model)
     if not dry_run:
@@ -112,13 +112,13 @@ def prune(
         target_size=None if target_size is None else options.bytes_of(target_size, "--target-size"),
         min_channels=min_channels,
         max_ratio=max_ratio,
-        round_to=options.alignment(round_to),
+        round_to=options.whole_or_auto("--round-to", round_to),
         ignore=tuple(ignore or ()),
         linear=linear,
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one
         rounds=steps,
     )
-    scoring = Scoring(criterion=criterion, samples=samples)
+    scoring = Scoring(criterion=criterion, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),
         activation=activation,
@@ -138,7 +138,8 @@ def prune(
     )
     check(removal, scoring, recovery, output)
 
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
+    asked = asked_samples(scoring, removal)
+    loaded, found = opening.load(model, data, samples=asked, eval_samples=eval_samples, seed=seed)
     run(
         loaded,
         found,

@@ -35,7 +35,7 @@ def score(
     per_class: options.PerClass = False,
     ignore: options.Ignore = None,
     linear: options.Linear = False,
-    samples: options.Samples = 1000,
+    samples: options.Samples = "auto",
     opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
@@ -48,7 +48,7 @@ def score(
     seed: options.Seed = 0,
 ) -> None:
     """Score every filter and show the distribution per layer; nothing is removed."""
-    marks = _thresholds(thresholds)
+    marks, count = _thresholds(thresholds), options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     places = [Place(out, "file"), *([] if plot is None else [Place(plot, "picture", option="--plot")])]
     check_outputs(places, inputs=opening.inputs(model, data))
     from topocompress.criteria.registry import check_name
@@ -62,6 +62,7 @@ def score(
     from topocompress.surgery.trial import prunable_groups
     from topocompress.workflows.job import Job
     from topocompress.workflows.options import Scoring
+    from topocompress.workflows.sampling import threshold_share
     from topocompress.workflows.selecting import score_job
 
     chosen = options.make_criterion(criterion, scale, dims, backend, orientation, per_class)
@@ -71,9 +72,10 @@ def score(
         maps=options.make_maps(map_size, sketch),
     )
     reads_labels = isinstance(chosen, GradientCriterion) and chosen.needs_labels
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed, outputs_matter=reads_labels)
+    loaded, found = opening.load(model, data, samples=count, eval_samples=1, seed=seed, outputs_matter=reads_labels)
     for line in opened(loaded, found):
         console.note(line)
+    marks = [mark * threshold_share(found) for mark in marks]
     with console.progress() as progress:
         job = Job(
             loaded=loaded,

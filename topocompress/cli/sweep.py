@@ -36,7 +36,7 @@ def sweep(
     round_to: Annotated[str, typer.Option("--round-to", help="Kept widths are multiples of this.")] = "auto",
     ignore: options.Ignore = None,
     linear: options.Linear = False,
-    samples: options.Samples = 1000,
+    samples: options.Samples = "auto",
     eval_samples: options.EvalSamples = 2000,
     opening: Opening,
     memory: options.Memory = None,
@@ -52,15 +52,16 @@ def sweep(
     check_outputs(folder_of(out, "sweep"), inputs=opening.inputs(model, data))
     opening.check(model, data)
     check_name(criterion)
+    asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     removal = Removal(
-        round_to=options.alignment(round_to),
+        round_to=options.whole_or_auto("--round-to", round_to),
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one
         ignore=tuple(ignore or ()),
         linear=linear,
     )
     scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
 
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=eval_samples, seed=seed)
+    loaded, found = opening.load(model, data, samples=asked, eval_samples=eval_samples, seed=seed)
     for line in opened(loaded, found):
         console.note(line)
 

@@ -64,6 +64,8 @@ class Data:
         warnings: Sentences on what a user may not expect, such as fewer samples than were asked for.
         pixels: What their pixels were taken for where that is not plain, and what is odd about them.
         preprocessing: How images were prepared; ``None`` where nobody knows.
+        threshold_samples: How many calibration samples a threshold on Betti numbers is stated for, where it is to be
+            scaled to those that are there.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -78,6 +80,7 @@ class Data:
     warnings: tuple[str, ...] = ()
     pixels: str = ""
     preprocessing: Preprocessing | None = None
+    threshold_samples: int | None = None
 
 
 def load_data(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _MOST_ALIGNED = 65_536
 
+USUAL_SAMPLES = 1000
+"""Calibration samples that a threshold on Betti numbers is stated for where no number of them is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

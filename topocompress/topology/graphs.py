@@ -89,14 +89,14 @@ def _nearest(squares: Squares, rank: int, device: str) -> tuple[Bits, float]:
     samples = len(squares.points)
     low, high = _bracket(squares.values, rank / max(1, samples * (samples - 1) // 2))
     while True:
-        rows, first, second, values, margin, sure = _divide(squares.values, squares.slack, low, high)
+        rows, first, second, values, sure = _divide(squares.values, squares.slack, low, high)
         place = rank - sure
         if 0 <= place < len(first):
-            # No value is off by more than the margin, so the square looked for is at most one margin from the value
-            # in its place, and what lies two margins from that is decided. The third covers the rounding here.
-            pivot = np.partition(values, place)[place]
-            inside = values < pivot - 3 * margin
-            open_ = ~inside & (values <= pivot + 3 * margin)
+            off = squares.slack[first].astype(np.float64) + squares.slack[second]
+            least, most = values - off, values + off
+            # The square looked for lies between what is in its place of the least and of the most that each can be.
+            inside = most < np.partition(least, place)[place]
+            open_ = ~inside & (least <= np.partition(most, place)[place])
             if _too_many(squares, open_):
                 return _nearest(Squares.of(squares.points, device=device, double=True), rank, device)
             exact = squares.exact(first[open_], second[open_])
@@ -158,7 +158,7 @@ def _draw(values: NDArray[Any]) -> NDArray[Any]:
 @compiled
 def _divide(
     values: NDArray[Any], slack: NDArray[Any], low: float, high: float
-) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], float, int]:
+) -> tuple[Bits, NDArray[np.int32], NDArray[np.int32], NDArray[Any], int]:
     """Join the pairs that surely lie below ``low``, and list those that may lie between ``low`` and ``high``.
 
     Args:
@@ -168,8 +168,8 @@ def _divide(
         high: Squared distance, not below ``low``.
 
     Returns:
-        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs and their values; how far off
-        these can be at most; how many pairs were joined.
+        Rows of the graph, with lower neighbours alone; the two ends of the listed pairs and their values; how many
+        pairs were joined.
     """
     samples = len(values)
     words = (samples + 63) >> 6
@@ -180,7 +180,6 @@ def _divide(
     listed, joined, capacity = 0, 0, 32 * samples
     ends, others = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     found = np.empty(capacity, values.dtype)
-    widest = values.dtype.type(0)
     for first in range(samples):
         row = values[first]
         mine = slack[first]
@@ -201,9 +200,8 @@ def _divide(
                 unsure &= unsure - ONE
                 ends[listed], others[listed] = first, second
                 found[listed] = row[second]
-                widest = max(widest, mine + slack[second])
                 listed += 1
-    return rows, ends[:listed], others[:listed], found[:listed], float(widest), joined
+    return rows, ends[:listed], others[:listed], found[:listed], joined
 
 
 @compiled

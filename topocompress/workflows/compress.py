@@ -111,7 +111,7 @@ def compress(
         resume=resume,
     )
     if isinstance(scoring.criterion, CloudCriterion):
-        check_samples(sample_count(job.data.calibration), removal.max_betti)  # as many as there are
+        check_samples(sample_count(job.data.calibration), job.removal.max_betti)  # as many as there are
     with _directory(output, room=_FILES * _state_bytes(job.model)) as directory:
         return _result(job, output, directory)
 
@@ -167,7 +167,9 @@ def _state_bytes(model: nn.Module) -> int:
 def _with_instance(scoring: Scoring, data: Data | str | None) -> Scoring:
     """The criterion as an instance, and as many samples as there are."""
     criterion = create(scoring.criterion) if isinstance(scoring.criterion, str) else scoring.criterion
-    samples = sample_count(data.calibration) if isinstance(data, Data) else scoring.samples
+    samples = scoring.samples
+    if isinstance(data, Data) and data.threshold_samples is None:
+        samples = sample_count(data.calibration)
     return replace(scoring, criterion=criterion, samples=samples)
 
 

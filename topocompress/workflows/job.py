@@ -28,9 +28,10 @@ from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture
 from topocompress.workflows.opening import open_model
-from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.options import Recovery, Removal, Scoring, asked_samples
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
+from topocompress.workflows.sampling import scaled
 
 
 @dataclass(kw_only=True)
@@ -177,7 +178,9 @@ def open_job(
         loaded = _own_module(model, data)
     else:
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
-    load: dict[str, Any] = {} if isinstance(data, Data) else {"samples": scoring.samples, "seed": seed}
+    load: dict[str, Any] = {}
+    if not isinstance(data, Data):
+        load.update(samples=asked_samples(scoring, options.get("removal", Removal())), seed=seed)
     loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
     if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
         loaded = replace(loaded, preprocessing=data.preprocessing)
@@ -185,6 +188,7 @@ def open_job(
         odd = check_seen(data.calibration, loaded.preprocessing, data.source, ready=True)
         data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
+    job.removal = scaled(job.removal, data)
     check_steady(job.model, job.example)
     if job.removal.max_accuracy_drop is not None and not job.data.labelled:
         raise no_accuracy(job.data)

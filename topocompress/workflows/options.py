@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from topocompress.criteria.base import CloudCriterion
 from topocompress.planning.rules import (
+    USUAL_SAMPLES,
     Limits,
     check_activation,
     check_block_epochs,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from topocompress.network.capture import Maps
     from topocompress.planning.allocation import Allocation
     from topocompress.runtime.resources import Resources
+
+AUTO: Literal["auto"] = "auto"
+"""As many calibration samples as suit the network's size."""
 
 _RULES = ("max_betti", "ratio", "target_macs", "max_accuracy_drop", "target_latency", "target_size")
 
@@ -90,7 +94,8 @@ class Scoring:
 
     Attributes:
         criterion: Registered name or instance; used as it suits what follows (:meth:`Criterion.suited`).
-        samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``.
+        samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``. ``auto`` takes
+            1,000, or fewer for a large network, to which ``max_betti`` is then scaled.
         classes: Names of the network's outputs in their order, or how the data's classes are numbered; see
             :func:`topocompress.data.load_data`.
         unlabelled: Leave out all labels.
@@ -99,7 +104,7 @@ class Scoring:
     """
 
     criterion: str | Criterion = "betti"
-    samples: int = 1000
+    samples: int | Literal["auto"] = AUTO
     classes: Sequence[str] | str | Path | None = None
     unlabelled: bool = False
     resources: Resources | None = None
@@ -172,7 +177,7 @@ class Options(TypedDict, total=False):
     allocation: Allocation
     rounds: int
     criterion: str | Criterion
-    samples: int
+    samples: int | Literal["auto"]
     classes: Sequence[str] | str | Path | None
     unlabelled: bool
     resources: Resources | None
@@ -211,6 +216,11 @@ def with_options(
     )
 
 
+def asked_samples(scoring: Scoring, removal: Removal) -> int | str:
+    """How many samples to load: what is judged on them, as accuracy within a budget, needs the usual number."""
+    return USUAL_SAMPLES if scoring.samples == AUTO and removal.max_accuracy_drop is not None else scoring.samples
+
+
 def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output) -> None:
     """Refuse what cannot be, before any work is spent.
 
@@ -224,7 +234,7 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     higher = "remove" if isinstance(criterion, str) else criterion.higher
     rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
     if isinstance(criterion, str | CloudCriterion):
-        check_samples(scoring.samples, removal.max_betti)
+        check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
     check_activation(recovery.activation, recovery.epochs)
     check_block_epochs(recovery.distill_blocks)
     check_rounds(removal.rounds, rule, recovery.epochs)

@@ -19,6 +19,8 @@ from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import boxes_of
 from topocompress.network.inference import device_of, evaluating, named_outputs, run_forward, sample_count
 from topocompress.network.outputs import Outputs, outputs_of
+from topocompress.workflows.options import AUTO
+from topocompress.workflows.sampling import samples_for, taken_by_size
 
 Classes = Sequence[str] | str | Path
 """What may be said of a network's outputs: see :func:`topocompress.data.load_data`."""
@@ -31,6 +33,7 @@ def open_data(
     classes: Classes | None = None,
     unlabelled: bool = False,
     outputs_matter: bool = True,
+    samples: int | str = AUTO,
     **options: Any,
 ) -> tuple[LoadedModel, Data]:
     """Load data for a network, unless it is loaded, and see that labels mean the network's outputs.
@@ -41,6 +44,7 @@ def open_data(
         classes: Names of the outputs, or how to number classes; see :func:`topocompress.data.load_data`.
         unlabelled: Leave out all labels.
         outputs_matter: Whether labels are held against outputs; if not, they only tell the classes apart.
+        samples: Calibration samples to load; ``auto`` for as many as suit the network's size.
         options: Further arguments of :func:`topocompress.data.load_data`.
 
     Returns:
@@ -72,7 +76,11 @@ def open_data(
     if not isinstance(data, Data):
         # What gives no class per image has its labels left out below; by which names, is of no interest.
         names = said or loaded.classes or None if outputs is not None else said or BY_ORDER
-        data = load_data(data, preprocessing=loaded.preprocessing, classes=names, unlabelled=unlabelled, **options)
+        count = samples_for(loaded) if isinstance(samples, str) else samples
+        data = load_data(
+            data, preprocessing=loaded.preprocessing, classes=names, unlabelled=unlabelled, samples=count, **options
+        )
+        data = taken_by_size(data, count) if samples == AUTO else data
         if said == IMAGENET and len(loaded.classes) == len(data.classes):
             data = replace(data, classes=loaded.classes)
         elif said is not None and data.labelled:

@@ -1,0 +1,57 @@
+"""How many calibration samples a network gets where no number is asked for, and what a threshold then means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from topocompress.deploy.measurement import count_macs
+from topocompress.network.inference import device_of, sample_count
+from topocompress.planning.rules import USUAL_SAMPLES
+from topocompress.workflows.options import Removal
+
+if TYPE_CHECKING:
+    from topocompress.data.loading import Data
+    from topocompress.models.loading import LoadedModel
+
+_WORK, _LEAST = 1e12, 250
+"""Multiply-accumulates that one pass over the samples may take, and samples there are at least."""
+
+
+def samples_for(loaded: LoadedModel) -> int:
+    """Calibration samples for a network: 1,000, for large ones as many as take 10¹² multiply-accumulates, at least 250.
+
+    By Betti numbers a quarter of 1,000 images choose as many of the same filters as 1,000 other images do
+    (``python -m benchmarks.sampling``), while cost grows with their square.
+    """
+    example = torch.zeros(1, *loaded.preprocessing.input_shape, device=device_of(loaded.module))
+    most = int(_WORK / max(1, count_macs(loaded.module, example)))
+    return min(USUAL_SAMPLES, max(_LEAST, most // 10 * 10))
+
+
+def taken_by_size(data: Data, samples: int) -> Data:
+    """Loaded data with what is to be said where the network's size has decided how many samples it has."""
+    if samples == USUAL_SAMPLES:
+        return data
+    said = (
+        f"{samples} calibration samples, by the network's size; a threshold on Betti numbers means its value among "
+        f"{USUAL_SAMPLES:,} and is scaled to them. --samples takes another number, and the threshold as it is."
+    )
+    return replace(data, threshold_samples=USUAL_SAMPLES, warnings=(said, *data.warnings))
+
+
+def threshold_share(data: Data) -> float:
+    """By what a threshold on Betti numbers is multiplied to fit the number of calibration samples.
+
+    β0 is a number of pieces, and a share of the samples falls into that share of the pieces.
+    """
+    return 1.0 if data.threshold_samples is None else sample_count(data.calibration) / data.threshold_samples
+
+
+def scaled(removal: Removal, data: Data) -> Removal:
+    """What to remove, with a threshold that fits the number of calibration samples."""
+    if removal.max_betti is None or data.threshold_samples is None:
+        return removal
+    return replace(removal, max_betti=round(removal.max_betti * threshold_share(data), 2))
