@@ -18,6 +18,7 @@ RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 _FIRST = RIDGES.index(1e-1)
 _TINY = 1e-30
+_BLOCK, _BLOCKS = 256, 6  # of a symmetric product: features a block at least, and blocks at most
 _GAIN = 1e-3  # an error that falls by less has not fallen
 
 
@@ -73,7 +74,7 @@ class Moments:
             x, y = (torch.cat(parts).transpose(0, 1) for parts in zip(*self._rows, strict=True))
             self._rows, self._waiting = [], 0
             x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
-            self._square += x.transpose(1, 2) @ x
+            _add_square(self._square, x)
             self._cross += x.transpose(1, 2) @ y
             self._power += y.double().square().sum(dim=1)
             self._count += x.shape[1]
@@ -119,6 +120,17 @@ class Moments:
             return torch.cat([new, mean_y - mean_x.transpose(1, 2) @ new if offset else weights[:, -1:]], dim=1)
 
         return _Normal(gram, product, gram.diagonal(dim1=1, dim2=2).mean(dim=1), finished)
+
+
+def _add_square(total: Tensor, rows: Tensor) -> None:
+    """Add rowsᵀ · rows to (groups, features, features) in place: blocks below the diagonal, and their mirror images."""
+    features = rows.shape[2]
+    step = max(_BLOCK, -(-features // _BLOCKS))
+    for start in range(0, features, step):
+        stop = min(start + step, features)
+        part = rows[..., start:stop].transpose(1, 2) @ rows[..., :stop]
+        total[:, start:stop, :stop] += part
+        total[:, :start, start:stop] += part[..., :start].transpose(1, 2)
 
 
 class Rows:
