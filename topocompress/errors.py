@@ -60,6 +60,10 @@ class ArtifactError(TopocompressError, ValueError):
     """A run directory is incomplete, edited, or not from topocompress."""
 
 
+class KeptWarning(UserWarning):
+    """Something that was kept of earlier work cannot be used; that work is done again."""
+
+
 class OutputError(TopocompressError, OSError):
     """A result cannot be written where it should go."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from topocompress.reporting.quantities import spoken
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.training import processes
 from topocompress.types import Point, Sweep
 from topocompress.workflows.choosing import choose
@@ -92,8 +92,8 @@ def sweep(
         },
     )
     points: list[Point] = []
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = _Sizes(job, Path(folder))
+    with scratch_folder() as folder:
+        sizes = _Sizes(job, folder)
         for target in (1.0, *sorted(set(targets), reverse=True)):
             kept = store.restore(f"{target:g}", {"target": target}, Point, target=target)
             point = kept or sizes.point(target)
