@@ -10,14 +10,14 @@ from benchmarks.hostile.cases import Case, table
 SEEN = """
 import sys
 from pathlib import Path
-from benchmarks.hostile import bounded
+from benchmarks.hostile import bounded, commands
 from benchmarks.hostile.cases import Case
 
 folder, harms = Path(sys.argv[1]), eval(sys.argv[2])
 for name, body in harms.items():
     (folder / "m.pt").write_bytes(b"weights")
     bounded.SECONDS = 1.0 if name == "hung" else 60.0
-    bounded.cli.main = lambda: exec(body)
+    commands.cli.main = lambda: exec(body)
     print(bounded.outcome(Case(kind="", name="", words=()), folder)[0])
 """
 HARM = {

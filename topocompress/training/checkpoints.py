@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from topocompress.errors import DataError, OutputError
 from topocompress.runtime.files import atomic_file
-from topocompress.runtime.json_files import parse_json
+from topocompress.runtime.json_files import check_regular, parse_json
 from topocompress.runtime.kept import unused
 
 FILE = "tuning.safetensors"
@@ -90,6 +90,7 @@ class TuningStore:
         return None
 
     def _verified(self, most: int) -> Snapshot:
+        check_regular(self.path)
         if self.path.stat().st_size > most + _MOST_STATE:
             raise ValueError(f"it has more than {(most + _MOST_STATE) / 1e6:.0f} MB")
         with safe_open(self.path, framework="pt") as file:

@@ -1,0 +1,86 @@
+"""Commands in processes of their own, forked from one that has loaded torch, since importing it takes seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from topocompress import cli
+
+
+def start(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str]) -> int:
+    """Run a command in a folder; returns its process, which leads a session of its own.
+
+    Args:
+        words: Words of the command line.
+        folder: Its current directory.
+        log: File for what it says.
+        settings: Variables of its environment.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        _become(words, folder, log, settings)
+    return child
+
+
+def _become(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str]) -> None:
+    """Be the command; does not return."""
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(out, descriptor)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs in the background ignores it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.environ.update(settings)
+        tempfile.tempdir = None
+        sys.argv = ["topocompress", *words]
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.path.insert(0, str(folder))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except BaseException:  # noqa: BLE001 - as the interpreter would
+            import traceback
+
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def ended(child: int, seconds: float) -> int | None:
+    """Exit code of a command; ``None`` if it still runs after so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.02)
+
+
+def living(session: int) -> list[str]:
+    """Names of the processes of a session, those that have ended left out."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline())[:200] or process.name())
+    return found

@@ -1,0 +1,233 @@
+"""Runs that are killed at any moment, continued, and compared with one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hostile.commands import ended, living, start
+from benchmarks.hostile.delivered import delivered, kept
+from benchmarks.hostile.poison import POISONS, entries
+
+_DIGITS = "--samples 60 --eval-samples 60"
+COMMANDS = {
+    "prune": f"prune digits --data digits {_DIGITS} --ratio 0.3 --criterion betti --finetune 4 --no-controls "
+    "--workers 2 --out out",
+    "compare": f"compare digits --data digits {_DIGITS} --criteria l1,betti --ratios 0.25,0.5 --seeds 1 --finetune 1 "
+    "--out out",
+    "sweep": f"sweep digits --data digits {_DIGITS} --criterion betti --macs 0.75,0.5 --finetune 1 --out out",
+}
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+TURNS = 6
+_LONGEST, _PATIENCE = 600.0, 10.0
+_SHARED = Path("/dev/shm")
+_OTHERS = {".ses"}
+"""One file of ONNX Runtime's in the folder for temporary files, which it uses again in every session."""
+
+
+class Place:
+    """A folder in which a command runs, with a cache and a folder for temporary files of its own."""
+
+    def __init__(self, above: Path) -> None:
+        self.root = Path(tempfile.mkdtemp(dir=above))
+        self.work, self.cache, self.temporary = (self.root / name for name in ("work", "cache", "tmp"))
+        for folder in (self.work, self.temporary):
+            folder.mkdir()
+        self._shared = _shared()
+
+    def start(self, words: str, *, log: str = "log") -> int:
+        """Start a command; returns its process."""
+        settings = {"TOPOCOMPRESS_CACHE": str(self.cache), "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
+        return start(words.split(), self.work, self.root / log, settings)
+
+    def run(self, words: str) -> tuple[int, str]:
+        """Exit code of a command, and what it said."""
+        child = self.start(words)
+        code = ended(child, _LONGEST)
+        if code is None:
+            os.killpg(child, signal.SIGKILL)
+            code = ended(child, _LONGEST)
+        return code or 0, (self.root / "log").read_text(encoding="utf-8", errors="replace")
+
+    def left(self) -> list[str]:
+        """What should be gone: staging folders, temporary files, shared memory."""
+        staged = [path for path in self.root.rglob("*") if ".topocompress" in path.name]
+        temporary = [path for path in self.temporary.iterdir() if path.name not in _OTHERS]
+        shared = _shared() - self._shared
+        return sorted({*(str(path.relative_to(self.root)) for path in (*staged, *temporary)), *shared})
+
+    def remove(self) -> None:
+        """Forget it."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _shared() -> set[str]:
+    return {path.name for path in _SHARED.iterdir()} if _SHARED.is_dir() else set()
+
+
+def again(command: str) -> str:
+    """The command that continues a run."""
+    return f"{COMMANDS[command]} --resume" if command == "prune" else COMMANDS[command]
+
+
+def undisturbed(command: str, above: Path) -> dict[str, Any]:
+    """What a command delivers, and how long it takes."""
+    place = Place(above)
+    started = time.monotonic()
+    code, said = place.run(COMMANDS[command])
+    if code:
+        raise RuntimeError(said)
+    found = {"seconds": time.monotonic() - started, "files": delivered(place.work / "out"), "left": place.left()}
+    place.remove()
+    return found
+
+
+def killed(command: str, name: str, moment: float, whole: dict[str, Any], above: Path) -> dict[str, Any]:
+    """A run that gets a signal, and is continued.
+
+    Args:
+        command: Which.
+        name: Of the signal.
+        moment: When, as a share of an undisturbed run's time.
+        whole: From :func:`undisturbed`.
+        above: Folder for the run.
+    """
+    place = Place(above)
+    child = place.start(COMMANDS[command])
+    code = ended(child, moment * whole["seconds"])
+    if code is None:
+        os.kill(child, getattr(signal, name))
+    stopped = ended(child, _PATIENCE) if code is None else code
+    if stopped is None:
+        os.killpg(child, signal.SIGKILL)
+        ended(child, _PATIENCE)
+    until = time.monotonic() + _PATIENCE
+    while living(child) and time.monotonic() < until:
+        time.sleep(0.1)
+    processes, half = living(child), place.left()
+    before = kept(place.root)
+    second, said = place.run(again(command))
+    already = second == 2 and "already exists" in said and command == "prune"  # it was finished before
+    found = {
+        "moment": round(moment, 3),
+        "ended": "not" if stopped is None else stopped,
+        "finished": code == 0 or already,
+        "processes": processes,
+        "left": half,
+        "continued": 0 if already else second,
+        "said": said[-600:] if second and not already else "",
+        "different": _different(whole["files"], delivered(place.work / "out")),
+        "left_after": place.left(),
+        **_repeated(before, place.work / "out", already=already),
+    }
+    place.remove()
+    return found
+
+
+def _different(whole: dict[str, str], found: dict[str, str]) -> list[str]:
+    return sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
+
+
+def _repeated(before: dict[str, Any], out: Path, *, already: bool) -> dict[str, int]:
+    """How much was kept when the run was killed, and how much of that was computed again."""
+    counts = {"kept": before["layers"] + before["epochs"] + len(before["results"]), "again": 0}
+    if already:
+        return counts
+    report = out / "report.json"
+    if report.is_file():
+        said = json.loads(report.read_text(encoding="utf-8"))
+        counts["again"] = before["layers"] - min(before["layers"], said["scoring"].get("layers_reused", 0))
+        counts["again"] += max(0, before["epochs"] - said["finetune"]["epochs_resumed"])
+    for name, changed in before["results"].items():
+        path = out / name
+        counts["again"] += not path.is_file() or path.stat().st_mtime_ns != changed
+    return counts
+
+
+def together(command: str, whole: dict[str, Any], above: Path, *, one_out: bool) -> dict[str, Any]:
+    """Two runs at once, into one cache, or into one place."""
+    place = Place(above)
+    words = [COMMANDS[command], COMMANDS[command]]
+    if not one_out:
+        words[1] = words[1].replace("--out out", "--out other")
+    children = [place.start(each, log=f"log{number}") for number, each in enumerate(words)]
+    codes = [ended(child, _LONGEST) for child in children]
+    said = [(place.root / f"log{number}").read_text(encoding="utf-8", errors="replace") for number in range(2)]
+    outs = ["out"] if one_out else ["out", "other"]
+    wrong = [name for out in outs for name in _different(whole["files"], delivered(place.work / out))]
+    right = sorted(map(str, codes)) == (["0", "2"] if one_out and command == "prune" else ["0", "0"])
+    found = {
+        "ended": codes,
+        "said": "" if right else "\n".join(said)[-900:],
+        "right": right,
+        "different": wrong,
+        "left_after": place.left(),
+    }
+    place.remove()
+    return found
+
+
+def poisoned(command: str, poison: str, whole: dict[str, Any], above: Path) -> dict[str, Any]:
+    """A run that is killed when it has kept something, whose cache is spoiled, and that is continued."""
+    place = Place(above)
+    child = place.start(COMMANDS[command])
+    wanted = "tuning/*/tuning.safetensors" if command == "prune" else "*.json"
+    until = time.monotonic() + _LONGEST
+    while time.monotonic() < until and not any(
+        wanted == "*.json" or "repairs" not in path.parts for path in place.root.rglob(wanted)
+    ):
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    ended(child, _PATIENCE)
+    found = entries(place.root)
+    for path in found:
+        POISONS[poison](path, found)
+    second, said = place.run(again(command))
+    result = {
+        "entries": len(found),
+        "continued": second,
+        "said": said[-900:] if second else "",
+        "told": said.count("not used, and done again"),
+        "different": _different(whole["files"], delivered(place.work / "out")),
+        "left_after": place.left(),
+    }
+    place.remove()
+    return result
+
+
+def trials(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
+    """Name and measurement of every trial; a measurement takes what undisturbed runs gave, by command."""
+    for command in COMMANDS:
+        yield f"whole/{command}", lambda _, command=command: undisturbed(command, above)
+    for turn in range(TURNS):
+        for command in COMMANDS:
+            for name in SIGNALS:
+                moment = random.Random(f"{command} {name} {turn}").uniform(0.02, 0.98)
+                yield (
+                    f"kill/{command}/{name}/{turn}",
+                    lambda whole, command=command, name=name, moment=moment: killed(
+                        command, name, moment, whole[command], above
+                    ),
+                )
+    for command in COMMANDS:
+        for place, one_out in (("cache", False), ("out", True)):
+            yield (
+                f"together/{command}/one {place}",
+                lambda whole, command=command, one_out=one_out: together(
+                    command, whole[command], above, one_out=one_out
+                ),
+            )
+    for command in COMMANDS:
+        for poison in POISONS:
+            yield (
+                f"poison/{command}/{poison}",
+                lambda whole, command=command, poison=poison: poisoned(command, poison, whole[command], above),
+            )
