@@ -18,6 +18,12 @@ from benchmarks.hostile.kills import COMMANDS, trials
 from benchmarks.hostile.summary import OUTCOMES, lines
 
 KILLS = "kills"
+_LOADED = (
+    *(f"topocompress.workflows.{name}" for name in ("compress", "compare", "sweep")),
+    *("topocompress.reporting.plots", "accelerate", "onnxscript", "torch.onnx", "torch._dynamo", "torch.export"),
+    "torch.onnx._internal.exporter._core",
+)
+"""What commands import, loaded once and not in each process."""
 
 
 def main() -> None:
@@ -57,10 +63,8 @@ def _try(results: Results, scratch: Path, kinds: set[str], *, quick: bool) -> No
 
 def _kill(results: Results, scratch: Path) -> None:
     """Kill, spoil and continue what has no result yet."""
-    for module in ("compress", "compare", "sweep"):  # once, and not in each process
-        importlib.import_module(f"topocompress.workflows.{module}")
-    importlib.import_module("topocompress.reporting.plots")
-    importlib.import_module("accelerate")
+    for module in _LOADED:
+        importlib.import_module(module)
     for name, measure in trials(scratch):
         whole = {each: row for each in COMMANDS if (row := results.rows.get(f"whole/{each}"))}
         row = results.once(name, lambda measure=measure, whole=whole: measure(whole))

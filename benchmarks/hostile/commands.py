@@ -84,3 +84,22 @@ def living(session: int) -> list[str]:
             if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(" ".join(process.cmdline())[:200] or process.name())
     return found
+
+
+def taken(child: int) -> float:
+    """Processor time in seconds that a command, and those that it started, have taken so far."""
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(child)
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+        for each in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += each.cpu_times().user + each.cpu_times().system
+    return total
+
+
+def spent() -> float:
+    """Processor time in seconds of all commands that have ended."""
+    times = psutil.Process().cpu_times()
+    return float(times.children_user + times.children_system)

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hostile.commands import ended, living, start
+from benchmarks.hostile.commands import ended, living, spent, start, taken
 from benchmarks.hostile.delivered import delivered, kept
 from benchmarks.hostile.poison import POISONS, entries
 
-_DIGITS = "--samples 60 --eval-samples 60"
+_DIGITS = "--samples 40 --eval-samples 40"
 COMMANDS = {
-    "prune": f"prune digits --data digits {_DIGITS} --ratio 0.3 --criterion betti --finetune 4 --no-controls "
-    "--workers 2 --out out",
+    "prune": f"prune digits --data digits {_DIGITS} --ratio 0.3 --criterion betti --finetune 4 --no-controls --out out",
     "compare": f"compare digits --data digits {_DIGITS} --criteria l1,betti --ratios 0.25,0.5 --seeds 1 --finetune 1 "
     "--out out",
     "sweep": f"sweep digits --data digits {_DIGITS} --criterion betti --macs 0.75,0.5 --finetune 1 --out out",
 }
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 TURNS = 6
+"""Of every command and signal; the scores of every second one are computed by two more processes."""
 _LONGEST, _PATIENCE = 600.0, 10.0
 _SHARED = Path("/dev/shm")
 _OTHERS = {".ses"}
@@ -73,36 +73,40 @@ def _shared() -> set[str]:
     return {path.name for path in _SHARED.iterdir()} if _SHARED.is_dir() else set()
 
 
-def again(command: str) -> str:
-    """The command that continues a run."""
-    return f"{COMMANDS[command]} --resume" if command == "prune" else COMMANDS[command]
+def continuing(command: str, words: str) -> str:
+    """The words that continue a run."""
+    return f"{words} --resume" if command == "prune" else words
 
 
 def undisturbed(command: str, above: Path) -> dict[str, Any]:
-    """What a command delivers, and how long it takes."""
-    place = Place(above)
-    started = time.monotonic()
+    """What a command delivers, and what processor time it takes."""
+    place, before = Place(above), spent()
     code, said = place.run(COMMANDS[command])
     if code:
         raise RuntimeError(said)
-    found = {"seconds": time.monotonic() - started, "files": delivered(place.work / "out"), "left": place.left()}
+    taken = round(spent() - before, 1)
+    found = {"cpu_seconds": taken, "files": delivered(place.work / "out"), "left": place.left()}
     place.remove()
     return found
 
 
-def killed(command: str, name: str, moment: float, whole: dict[str, Any], above: Path) -> dict[str, Any]:
+def killed(command: str, name: str, turn: int, whole: dict[str, Any], above: Path) -> dict[str, Any]:
     """A run that gets a signal, and is continued.
 
     Args:
         command: Which.
         name: Of the signal.
-        moment: When, as a share of an undisturbed run's time.
+        turn: Decides at which share of the processor time that an undisturbed run takes.
         whole: From :func:`undisturbed`.
         above: Folder for the run.
     """
+    moment = random.Random(f"{command} {name} {turn}").uniform(0.02, 0.98)
+    words = f"{COMMANDS[command]} --workers 2" if turn % 2 and command != "compare" else COMMANDS[command]
     place = Place(above)
-    child = place.start(COMMANDS[command])
-    code = ended(child, moment * whole["seconds"])
+    child = place.start(words)
+    code, until = None, time.monotonic() + _LONGEST
+    while code is None and taken(child) < moment * whole["cpu_seconds"] and time.monotonic() < until:
+        code = ended(child, 0.02)
     if code is None:
         os.kill(child, getattr(signal, name))
     stopped = ended(child, _PATIENCE) if code is None else code
@@ -114,7 +118,7 @@ def killed(command: str, name: str, moment: float, whole: dict[str, Any], above:
         time.sleep(0.1)
     processes, half = living(child), place.left()
     before = kept(place.root)
-    second, said = place.run(again(command))
+    second, said = place.run(continuing(command, words))
     already = second == 2 and "already exists" in said and command == "prune"  # it was finished before
     found = {
         "moment": round(moment, 3),
@@ -190,7 +194,7 @@ def poisoned(command: str, poison: str, whole: dict[str, Any], above: Path) -> d
     found = entries(place.root)
     for path in found:
         POISONS[poison](path, found)
-    second, said = place.run(again(command))
+    second, said = place.run(continuing(command, COMMANDS[command]))
     result = {
         "entries": len(found),
         "continued": second,
@@ -207,16 +211,7 @@ def trials(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]
     """Name and measurement of every trial; a measurement takes what undisturbed runs gave, by command."""
     for command in COMMANDS:
         yield f"whole/{command}", lambda _, command=command: undisturbed(command, above)
-    for turn in range(TURNS):
-        for command in COMMANDS:
-            for name in SIGNALS:
-                moment = random.Random(f"{command} {name} {turn}").uniform(0.02, 0.98)
-                yield (
-                    f"kill/{command}/{name}/{turn}",
-                    lambda whole, command=command, name=name, moment=moment: killed(
-                        command, name, moment, whole[command], above
-                    ),
-                )
+    yield from _kills(range(TURNS // 2), above)
     for command in COMMANDS:
         for place, one_out in (("cache", False), ("out", True)):
             yield (
@@ -231,3 +226,16 @@ def trials(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]
                 f"poison/{command}/{poison}",
                 lambda whole, command=command, poison=poison: poisoned(command, poison, whole[command], above),
             )
+    yield from _kills(range(TURNS // 2, TURNS), above)
+
+
+def _kills(turns: range, above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
+    for turn in turns:
+        for command in COMMANDS:
+            for name in SIGNALS:
+                yield (
+                    f"kill/{command}/{name}/{turn}",
+                    lambda whole, command=command, name=name, turn=turn: killed(
+                        command, name, turn, whole[command], above
+                    ),
+                )

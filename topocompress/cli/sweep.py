@@ -14,7 +14,7 @@ from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
 
 if TYPE_CHECKING:
-    from topocompress.planning.allocation import Allocation
+    from topocompress.planning.rules import Allocation
 
 
 @grouped

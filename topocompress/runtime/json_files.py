@@ -20,7 +20,8 @@ def read_json(path: Path, *, most: int) -> Any:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no file (whoever opens a pipe waits for ever), is larger, is no JSON, says NaN or infinity, names a key twice, or is nested too deeply.
+        ValueError: It is no file, is larger, is no JSON, says NaN or infinity, names a key twice, or is nested too
+            deeply.
     """
     check_regular(path)
     with path.open("rb") as stream:

@@ -159,7 +159,7 @@ def load_run(
     try:
         restore_waves(module, manifest.activations)
     except ModelError as error:
-        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error}") from error
+        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error.what}") from error
     try:
         own, stored = module.state_dict(), load_file(directory / WEIGHTS)
         if own.keys() == stored.keys():  # own has version marks, which some modules (MNASNet) insist on

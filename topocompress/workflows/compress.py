@@ -19,6 +19,7 @@ from topocompress.models.loading import LoadedModel
 from topocompress.models.sources import paths_of as model_paths
 from topocompress.network.inference import sample_count
 from topocompress.planning.rules import INT8, check_samples
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_directory
 from topocompress.runtime.outputs import Place, check_outputs
 from topocompress.runtime.progress import Progress, silent
@@ -56,6 +57,7 @@ class Result:
     report: Report | None
 
 
+@checked
 @team()
 def compress(
     model: LoadedModel | nn.Module | str | Path,

@@ -21,6 +21,7 @@ from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.quantities import spoken
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
@@ -34,6 +35,7 @@ from topocompress.workflows.selecting import criterion_of, select
 from topocompress.workflows.shrinking import shrink
 
 
+@checked
 def sweep(
     loaded: LoadedModel,
     data: Data,
