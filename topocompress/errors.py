@@ -53,7 +53,7 @@ def _value(word: str) -> tuple[str, str]:
     if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?|nan|-?inf|'.*'", word):
         return word, ""
     if size := _SIZE.fullmatch(word):
-        return f"{float(size[1]) * {'k': 1e3, 'M': 1e6, 'G': 1e9}[size[2]]:g}", ""
+        return f"{float(size[1]) * {'k': 1e3, 'M': 1e6, 'G': 1e9}[size[2]]:.0f}", ""
     if re.search(r"[\d:=/A-Z]", word) or word in ("int8", "auto", "topological", "global", "imagenet"):
         return repr(word), ""
     return "", word
