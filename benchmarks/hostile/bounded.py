@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.hostile.cases import Case
-from benchmarks.hostile.commands import ended, start
+from benchmarks.hostile.case import Case
+from benchmarks.hostile.commands import ended, living, start
 from benchmarks.hostile.place import EXECUTED, rewritten
 
 SECONDS, BYTES = 60.0, 2 * 10**9
@@ -66,7 +66,8 @@ def outcome(case: Case, folder: Path) -> tuple[str, str]:
         "traceback": "Traceback (most recent call last)" in said,
         "half-written": any(".topocompress" in path for path in new) or (code == 2 and bool(new)),
         "raw": any(raw in said.encode(errors="surrogateescape") for raw in _RAW),
-        "not as expected": case.refused is not None and code != (2 if case.refused else 0),
+        "not as expected": (case.refused is not None and code != (2 if case.refused else 0))
+        or bool(case.unsaid and case.unsaid in said),
     }
     return next((name for name, found in harm.items() if found), OUTCOMES[0]), said
 
@@ -74,7 +75,7 @@ def outcome(case: Case, folder: Path) -> tuple[str, str]:
 def _run(case: Case, folder: Path) -> tuple[int, str, str]:
     """Exit code, what was said, and which bound was broken, if one was."""
     log = folder.parent / "said"
-    child = start(case.words, folder, log, {"TOPOCOMPRESS_CACHE": str(folder.parent / "cache")})
+    child = start(case.words, folder, log, {"TOPOCOMPRESS_CACHE": str(folder.parent / "cache")}, largest=case.largest)
     started, why = time.monotonic(), ""
     while (code := ended(child, 0.0)) is None:
         if time.monotonic() - started > SECONDS:
@@ -86,6 +87,8 @@ def _run(case: Case, folder: Path) -> tuple[int, str, str]:
             code = ended(child, SECONDS)
             break
         time.sleep(0.02)
+    while case.largest is not None and living(child) and time.monotonic() - started < SECONDS:
+        time.sleep(0.02)  # until all that was said is written
     said = log.read_bytes().decode(errors="surrogateescape")
     return code or 0, said, why
 

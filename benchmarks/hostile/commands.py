@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -16,7 +17,9 @@ import psutil
 from topocompress import cli
 
 
-def start(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str]) -> int:
+def start(
+    words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str], *, largest: int | None = None
+) -> int:
     """Run a command in a folder; returns its process, which leads a session of its own.
 
     Args:
@@ -24,23 +27,26 @@ def start(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, 
         folder: Its current directory.
         log: File for what it says.
         settings: Variables of its environment.
+        largest: Bytes that a file of its may have.
     """
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        _become(words, folder, log, settings)
+        _become(words, folder, log, settings, largest)
     return child
 
 
-def _become(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str]) -> None:
+def _become(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str, str], largest: int | None) -> None:
     """Be the command; does not return."""
     code = 1
     try:
         os.setsid()
         os.chdir(folder)
-        out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600) if largest is None else _piped(log)
         for descriptor in (1, 2):
             os.dup2(out, descriptor)
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs in the background ignores it
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.environ.update(settings)
@@ -62,6 +68,19 @@ def _become(words: Sequence[str], folder: Path, log: Path, settings: Mapping[str
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _piped(log: Path) -> int:
+    """What is written to the descriptor goes to a file by another process, which has no limit."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(writing)
+        with log.open("wb", buffering=0) as stream:
+            while part := os.read(reading, 65_536):
+                stream.write(part)
+        os._exit(0)
+    os.close(reading)
+    return writing
 
 
 def ended(child: int, seconds: float) -> int | None:

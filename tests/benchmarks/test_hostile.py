@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.hostile.cases import Case, table
+from benchmarks.hostile.case import Case
+from benchmarks.hostile.cases import table
 
 SEEN = """
 import sys
 from pathlib import Path
 from benchmarks.hostile import bounded, commands
-from benchmarks.hostile.cases import Case
+from benchmarks.hostile.case import Case
 
 folder, harms = Path(sys.argv[1]), eval(sys.argv[2])
 for name, body in harms.items():
