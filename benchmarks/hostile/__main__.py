@@ -14,10 +14,9 @@ from benchmarks.common.commands import parser_of
 from benchmarks.common.results import Results
 from benchmarks.hostile.bounded import outcome
 from benchmarks.hostile.cases import table
-from benchmarks.hostile.kills import COMMANDS, trials
+from benchmarks.hostile.kills import COMMANDS, KINDS, trials
 from benchmarks.hostile.summary import OUTCOMES, lines
 
-KILLS = "kills"
 _LOADED = (
     *(f"topocompress.workflows.{name}" for name in ("compress", "compare", "sweep")),
     *("topocompress.reporting.plots", "accelerate", "onnxscript", "torch.onnx", "torch._dynamo", "torch.export"),
@@ -28,16 +27,17 @@ _LOADED = (
 
 def main() -> None:
     parser = parser_of(hostile)
-    parser.add_argument("kinds", nargs="*", help="which kinds of inputs, or kills; all inputs by default")
+    parser.add_argument("kinds", nargs="*", help=f"which kinds of inputs, all by default; or {', '.join(KINDS)}")
     parser.add_argument("--quick", action="store_true", help="the share that the suite runs")
     parser.add_argument("--results", type=Path, help="file of results; what stands in it is not run again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         results = Results(given.results or Path(scratch) / "results.json")
-        if KILLS in given.kinds:
-            _kill(results, Path(scratch))
-        if given.kinds != [KILLS]:
-            _try(results, Path(scratch), set(given.kinds), quick=given.quick)
+        inputs, kills = set(given.kinds) - set(KINDS), set(given.kinds) & set(KINDS)
+        if kills:
+            _kill(results, Path(scratch), kills)
+        if inputs or not kills:
+            _try(results, Path(scratch), inputs, quick=given.quick)
         print("\n".join(["", *lines(results.rows)]))
 
 
@@ -61,11 +61,11 @@ def _try(results: Results, scratch: Path, kinds: set[str], *, quick: bool) -> No
             results.once(name, lambda case=case: tried(case))
 
 
-def _kill(results: Results, scratch: Path) -> None:
+def _kill(results: Results, scratch: Path, kinds: set[str]) -> None:
     """Kill, spoil and continue what has no result yet."""
     for module in _LOADED:
         importlib.import_module(module)
-    for name, measure in trials(scratch):
+    for name, measure in trials(kinds, scratch):
         whole = {each: row for each in COMMANDS if (row := results.rows.get(f"whole/{each}"))}
         row = results.once(name, lambda measure=measure, whole=whole: measure(whole))
         print(f"{name}: {row}"[:400], flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.hostile.commands import ended, living, spent, start, taken
 from benchmarks.hostile.delivered import delivered, kept
@@ -24,7 +27,9 @@ COMMANDS = {
     "--out out",
     "sweep": f"sweep digits --data digits {_DIGITS} --criterion betti --macs 0.75,0.5 --finetune 1 --out out",
 }
+KINDS = ("kills", "together", "poison")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+_NUMBER = re.compile(r"(?<![0-9a-f])\d{1,9}(?![0-9a-f])")
 TURNS = 6
 """Of every command and signal; the scores of every second one are computed by two more processes."""
 _LONGEST, _PATIENCE = 600.0, 10.0
@@ -70,7 +75,9 @@ class Place:
 
 
 def _shared() -> set[str]:
-    return {path.name for path in _SHARED.iterdir()} if _SHARED.is_dir() else set()
+    """Names of shared memory, but for what has the number of a process that lives: the tests of others run beside."""
+    names = {path.name for path in _SHARED.iterdir()} if _SHARED.is_dir() else set()
+    return {name for name in names if not any(psutil.pid_exists(int(each)) for each in _NUMBER.findall(name))}
 
 
 def continuing(command: str, words: str) -> str:
@@ -214,12 +221,13 @@ def poisoned(command: str, poison: str, whole: dict[str, Any], above: Path) -> d
     return result
 
 
-def trials(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
-    """Name and measurement of every trial; a measurement takes what undisturbed runs gave, by command."""
+def trials(kinds: set[str], above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
+    """Name and measurement of every trial of some kinds; a measurement takes what undisturbed runs gave, by command."""
     for command in COMMANDS:
         yield f"whole/{command}", lambda _, command=command: undisturbed(command, above)
-    yield from _kills(range(TURNS // 2), above)
-    for command in COMMANDS:
+    if "kills" in kinds:
+        yield from _kills(above)
+    for command in COMMANDS if "together" in kinds else ():
         for place, one_out in (("cache", False), ("out", True)):
             yield (
                 f"together/{command}/one {place}",
@@ -227,17 +235,16 @@ def trials(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]
                     command, whole[command], above, one_out=one_out
                 ),
             )
-    for command in COMMANDS:
+    for command in COMMANDS if "poison" in kinds else ():
         for poison in POISONS:
             yield (
                 f"poison/{command}/{poison}",
                 lambda whole, command=command, poison=poison: poisoned(command, poison, whole[command], above),
             )
-    yield from _kills(range(TURNS // 2, TURNS), above)
 
 
-def _kills(turns: range, above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
-    for turn in turns:
+def _kills(above: Path) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
+    for turn in range(TURNS):
         for command in COMMANDS:
             for name in SIGNALS:
                 yield (
