@@ -2,8 +2,8 @@
 
     python -m benchmarks.hostile [KIND ...] [--results benchmarks/results/hostile.json]
 
-Takes ten minutes on two cores for the inputs, and forty for ``kills together poison``: each starts a command of its own, bounded in
-time and memory. With ``--results`` it goes on where it was stopped.
+Takes ten minutes on two cores for the inputs, and forty for ``kills together poison``: each starts a command of its
+own, bounded in time and memory. With ``--results`` it goes on where it was stopped.
 
 Each case of the table (``cases``) is one command in a folder (``place``) with a small network, photographs, a project
 and files made to harm. After it everything that was there must be there, unchanged; no file of the attacker's may have
