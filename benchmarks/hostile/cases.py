@@ -98,7 +98,7 @@ def _options() -> Iterator[Case]:
                 "num_classes=NaN",
                 "weights=x",
             ),
-            "--classes": ("no such file", "/dev/null", "photos", "nets.py", ""),
+            "--classes": ("no such file", "/dev/null", "photos", "nets.py", "", "pipe", "zeros.txt"),
             "--cluster": ("x", "tcp://", "\x1b[31m"),
         },
         f"{PRUNE} --criterion betti": {

@@ -117,6 +117,12 @@ def make(folder: Path) -> None:
             )
     (folder / "link").symlink_to("project")
     (folder / "link.json").symlink_to("project/thesis.tex")
+    (folder / "zeros.txt").symlink_to("/dev/zero")
+    (folder / ".mine.topocompress" / "thesis").mkdir(parents=True)  # as a staging folder is called
+    (folder / ".mine.topocompress" / "thesis" / "x.tex").write_text("years of work", encoding="utf-8")
+    (folder / "linked").mkdir()
+    for name in ("points", "cells"):
+        (folder / "linked" / name).symlink_to("../project")
     os.mkfifo(folder / "pipe")
     _run(folder / "run")
     _onnx(folder)

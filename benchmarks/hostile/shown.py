@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from benchmarks.hostile.case import L1, PRUNE, SCORE, Case
+from benchmarks.hostile.case import L1, PRUNE, SAMPLES, SCORE, Case
 
 
 def names() -> Iterator[Case]:
@@ -35,7 +35,7 @@ def names() -> Iterator[Case]:
 
 
 def files() -> Iterator[Case]:
-    """Disks that are full, at first or after a while."""
+    """Disks that are full, at first or after a while, and places that only look like ours."""
     model = f"m.safetensors --arch digits {L1} --ratio 0.3 --no-controls"
     for command, option in ((f"prune {model}", "--out"), (SCORE.format(model="digits"), "--out")):
         for largest in (0, 1000, 100_000):
@@ -43,6 +43,13 @@ def files() -> Iterator[Case]:
             refused = None if largest == 100_000 else True
             words = (*command.split(), option, "new" if command.startswith("prune") else "new.json")
             yield Case(kind="files", name=name, words=words, refused=refused, largest=largest)
+
+    for name, words in (
+        ("a folder called as staging is", f"prune {model} --out mine"),
+        ("a link for points", f"sweep digits {L1} --macs 0.5 --out linked"),
+        ("a link for cells", f"compare digits --data digits {SAMPLES} --criteria l1 --seeds 1 --out linked"),
+    ):
+        yield Case(kind="files", name=name, words=tuple(words.split()), quick=name.startswith("a link"))
 
 
 def bench() -> Iterator[Case]:

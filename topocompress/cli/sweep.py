@@ -49,7 +49,7 @@ def sweep(
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = options.shares("--macs", macs), tuning.recipe()
-    check_outputs(folder_of(out, "sweep"), inputs=opening.inputs(model, data))
+    check_outputs(folder_of(out, "sweep", "points"), inputs=opening.inputs(model, data))
     opening.check(model, data)
     check_name(criterion)
     removal = Removal(

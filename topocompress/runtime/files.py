@@ -69,8 +69,8 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
     with _folder(target.parent):
         try:
             with locked(lock, target):
+                _clear(target, staging, retired)
                 try:
-                    _clear(target, staging, retired)
                     check_place(place)
                     staging.mkdir()
                     yield staging
@@ -87,7 +87,17 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
 
 
 def _clear(target: Path, staging: Path, retired: Path) -> None:
-    """Remove what a killed process has left; a run that it had moved aside comes back."""
+    """Remove what a killed process has left; a run that it had moved aside comes back.
+
+    Raises:
+        OutputError: Something of that name is there that no run has made: a run has no folders.
+    """
+    for left in (staging, retired):
+        if left.is_symlink() or (left.exists() and any(each.is_dir() for each in left.iterdir())):
+            raise OutputError(
+                f"{left} is in the way, which topocompress did not make",
+                hint="Move it away, or name another place with --out.",
+            )
     if retired.exists() and not target.exists():
         retired.replace(target)
     for left in (staging, retired):

@@ -60,7 +60,7 @@ def locked(file: Path, target: Path) -> Iterator[None]:
 def _held(file: Path) -> int | None:
     """A descriptor of the locked file; ``None`` where another process holds it."""
     while True:
-        descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
+        descriptor = os.open(file, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
         if try_lock(descriptor) == "other":
             os.close(descriptor)
             return None
