@@ -293,9 +293,9 @@ def test_what_only_has_the_name_of_a_staging_folder_stays(tmp_path, kind):
         staging.symlink_to("mine")
     else:
         (tmp_path / "mine").rename(staging)
-    with pytest.raises(OutputError, match="is in the way, which topocompress did not make"):
-        with atomic_directory(tmp_path / "run"):
-            pytest.fail("it began")
+    refused = pytest.raises(OutputError, match="is in the way, which topocompress did not make")
+    with refused, atomic_directory(tmp_path / "run"):
+        pytest.fail("it began")
     assert (staging / "thesis" / "x.tex").read_text() == "years"
     assert not (tmp_path / "run").exists()
 

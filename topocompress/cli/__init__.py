@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -26,7 +27,7 @@ from topocompress.cli.inspect import inspect
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
 from topocompress.cli.sweep import sweep
-from topocompress.errors import KeptWarning, TopocompressError
+from topocompress.errors import KeptWarning, OutputError, TopocompressError
 
 _INTERRUPTED = 130
 _DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
@@ -80,6 +81,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", KeptWarning)
             warnings.showwarning = _shown(warnings.showwarning)
+            _check_here()
             app()
     except TopocompressError as error:
         _fail(error, error)
@@ -99,6 +101,14 @@ def main() -> None:
 def _fail(shown: TopocompressError, error: BaseException) -> NoReturn:
     console.show_error(shown, whole_trace(error) if _DEBUG.get() else users_frames(error))
     sys.exit(2)
+
+
+def _check_here() -> None:
+    """Refuse to work in a folder that is gone, in which torch cannot even be loaded."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise OutputError("the current directory is gone", hint="Change to one that is there.") from error
 
 
 def _shown(other: Callable[..., None]) -> Callable[..., None]:
