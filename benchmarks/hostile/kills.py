@@ -209,12 +209,15 @@ def poisoned(command: str, poison: str, whole: dict[str, Any], above: Path) -> d
     for path in found:
         POISONS[poison](path, found)
     second, said = place.run(continuing(command, COMMANDS[command]))
+    # In the user's own folder a link or a pipe is not replaced: that is refused, and the user is told.
+    refused = second == 2 and found[0].is_relative_to(place.work) and (" is a link" in said or " is a device" in said)
     result = {
         "entries": len(found),
-        "continued": second,
+        "refused": refused,
+        "continued": 0 if refused else second,
         "said": said[-900:] if second else "",
         "told": said.count("not used, and done again"),
-        "different": _different(whole["files"], delivered(place.work / "out")),
+        "different": [] if refused else _different(whole["files"], delivered(place.work / "out")),
         "left_after": place.left(),
     }
     place.remove()
