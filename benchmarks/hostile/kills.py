@@ -69,6 +69,13 @@ class Place:
         shared = _shared() - self._shared
         return sorted({*(str(path.relative_to(self.root)) for path in (*staged, *temporary)), *shared})
 
+    def settled(self) -> list[str]:
+        """What is still left after some seconds, in which helpers of processes that have ended clean up."""
+        until = time.monotonic() + _PATIENCE
+        while (found := self.left()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
+
     def remove(self) -> None:
         """Forget it."""
         shutil.rmtree(self.root, ignore_errors=True)
@@ -143,7 +150,7 @@ def killed(command: str, name: str, turn: int, whole: dict[str, Any], above: Pat
         "continued": 0 if already else second,
         "said": said[-600:] if second and not already else "",
         "different": _different(whole["files"], delivered(place.work / "out")),
-        "left_after": place.left(),
+        "left_after": place.settled(),
         **_repeated(before, place.work / "out", already=already),
     }
     place.remove()
