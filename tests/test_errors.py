@@ -21,6 +21,7 @@ STANDARD = {
     "ExportError": RuntimeError,
     "ArtifactError": ValueError,
     "OutputError": OSError,
+    "OptionError": TypeError,
 }
 
 
@@ -47,3 +48,26 @@ def test_an_error_prints_what_is_wrong_and_then_what_to_do(leaf):
 def test_a_hint_cannot_be_given_by_place():
     with pytest.raises(TypeError):
         OutputError("what", "hint")
+
+
+@pytest.mark.parametrize(
+    ("said", "spelled"),
+    [
+        ("--ratio 1.5 must lie between 0 and 1", "ratio=1.5 must lie between 0 and 1"),
+        ("For example: --max-betti 300.", "For example: max_betti=300."),
+        ("give --max-betti, --ratio and --target-macs", "give max_betti=, ratio= and target_macs="),
+        ("--max-betti needs a criterion", "max_betti= needs a criterion"),
+        ("Use --quantize int8.", "Use quantize='int8'."),
+        ("--quantize 'int4' is unknown", "quantize='int4' is unknown"),
+        ("Add --force to replace it", "Add force=True to replace it"),
+        ("--no-reconstruct is slower", "reconstruct=False is slower"),
+        ("--steps 3 prunes in turn", "rounds=3 prunes in turn"),
+        ("Fits --target-size 2.5MB already", "Fits target_size=2500000 already"),
+        ("--arch pkg.module:factory, or load(path)", "arch='pkg.module:factory', or load(path)"),
+        ("a--b, x --- y and -- z", "a--b, x --- y and -- z"),
+    ],
+)
+def test_options_are_words_of_the_command_line_there_and_arguments_in_python(said, spelled):
+    error = TopocompressError("what", hint=said)
+    assert error.hint == said
+    assert str(error) == f"what\n{spelled}"

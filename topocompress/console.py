@@ -49,6 +49,12 @@ def show_error(error: TopocompressError, trace: str = "") -> None:
         _say(text, stderr=True)
 
 
+def show_warning(text: str) -> None:
+    """One line on standard error."""
+    if is_main():
+        _say(text, start="[yellow]Warning:[/] ", stderr=True)
+
+
 def show_interrupted(kept: str = "") -> None:
     """What is said after Ctrl-C, and what has been kept, if anything; once for all processes."""
     if not is_main():

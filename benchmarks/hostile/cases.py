@@ -4,40 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from benchmarks.hostile.spoiled import Change, changes
-
-_SAMPLES = "--samples 20 --eval-samples 20"
-_L1 = f"--data digits {_SAMPLES} --criterion l1"
-PRUNE = f"prune {{model}} {_L1} --ratio 0.3 --no-controls --dry-run"
-SCORE = "score {model} --data digits --samples 20 --criterion l1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One command.
-
-    Attributes:
-        kind: What is hostile.
-        name: How, in words.
-        words: Words of the command line.
-        refused: Whether it must be refused; ``None`` where both will do, as long as nothing is harmed.
-        change: What an attacker did to the description of ``run``, which becomes ``spoiled``.
-        quick: Whether it belongs to the share that the suite runs.
-    """
-
-    kind: str
-    name: str
-    words: tuple[str, ...]
-    refused: bool | None = True
-    change: Change | None = None
-    quick: bool = False
+from benchmarks.hostile.case import PRUNE, SAMPLES, SCORE, Case
+from benchmarks.hostile.shown import bench, files, names
+from benchmarks.hostile.spoiled import changes
 
 
 def table() -> list[Case]:
     """All cases."""
-    return [*_outputs(), *_options(), *_checkpoints(), *_runs(), *_factories(), *_data(), *_names()]
+    return [*_outputs(), *_options(), *_checkpoints(), *_runs(), *_factories(), *_data(), *names(), *files(), *bench()]
 
 
 def _outputs() -> Iterator[Case]:
@@ -71,11 +46,11 @@ def _outputs() -> Iterator[Case]:
     model = "m.safetensors --arch digits --data imagefolder:photos --unlabelled"
     for name, place in places.items():
         for command, option in (
-            (f"prune {model} {_SAMPLES} --criterion l1 --ratio 0.3 --no-controls --force", "--out"),
+            (f"prune {model} {SAMPLES} --criterion l1 --ratio 0.3 --no-controls --force", "--out"),
             (f"score {model} --samples 20 --criterion l1", "--out"),
             (f"score {model} --samples 20 --criterion l1", "--plot"),
-            (f"sweep {model} {_SAMPLES} --macs 0.5 --criterion l1", "--out"),
-            (f"compare {model} {_SAMPLES} --criteria l1 --seeds 1 --ratios 0.5", "--out"),
+            (f"sweep {model} {SAMPLES} --macs 0.5 --criterion l1", "--out"),
+            (f"compare {model} {SAMPLES} --criteria l1 --seeds 1 --ratios 0.5", "--out"),
             (f"inspect {model} --samples 20 --layer stem.0 --filter 0", "--out"),
         ):
             if place == "project" and command.startswith(("sweep", "compare")):
@@ -123,7 +98,7 @@ def _options() -> Iterator[Case]:
                 "num_classes=NaN",
                 "weights=x",
             ),
-            "--classes": ("no such file", "/dev/null", "photos", "nets.py", ""),
+            "--classes": ("no such file", "/dev/null", "photos", "nets.py", "", "pipe", "zeros.txt"),
             "--cluster": ("x", "tcp://", "\x1b[31m"),
         },
         f"{PRUNE} --criterion betti": {
@@ -191,7 +166,22 @@ def _runs() -> Iterator[Case]:
         line = PRUNE.format(model="spoiled").split()
         allowed = None if name.startswith(("plans []", "classes")) else True
         quick = name.startswith(("object os", "resnet18", "files"))
-        yield Case(kind="runs", name=name, words=(*line, *words), refused=allowed, change=change, quick=quick)
+        offered = "--arch runpy" if name.startswith("object runpy") and "--arch runpy:run_path" not in name else ""
+        yield Case(
+            kind="runs", name=name, words=(*line, *words), refused=allowed, change=change, quick=quick, unsaid=offered
+        )
+    beside = {
+        **dict.fromkeys(
+            ("--weights m.pt", "--weights DEFAULT", "--weights-key model", "--arch-args num_classes=3"), True
+        ),
+        **dict.fromkeys(("--input-size 12000", "--mean nan", "--std 0", "--resize 200000"), True),
+        **dict.fromkeys(("--mean 0.5", "--std 0.5", "--resize 16", ""), False),
+    }
+    for words, refused in beside.items():
+        line = PRUNE.format(model="run").split()
+        yield Case(
+            kind="runs", name=f"beside: {words}", words=(*line, *words.split()), refused=refused, quick=not words
+        )
 
 
 def _factories() -> Iterator[Case]:
@@ -218,7 +208,7 @@ def _factories() -> Iterator[Case]:
 
 
 def _data() -> Iterator[Case]:
-    base = f"prune digits {_SAMPLES} --criterion l1 --ratio 0.3 --no-controls --dry-run"
+    base = f"prune digits {SAMPLES} --criterion l1 --ratio 0.3 --no-controls --dry-run"
     wrong = (
         *("data_ends", "item_ends", "item_raises", "item_none", "half_labels", "nan_labels", "text_labels"),
         *("huge_labels", "negative_size", "no_samples", "no_such", "number"),
@@ -238,19 +228,3 @@ def _data() -> Iterator[Case]:
         yield Case(
             kind="data", name=source, words=(*base.split(), "--data", source), refused=None if not source else True
         )
-
-
-def _names() -> Iterator[Case]:
-    for text in ("\x1b[31mred", "\x1b]0;owned\x07", "[/]x", "[red]x[/]", ":smiley:", "\u202egnp", os.fsdecode(b"\xe9")):
-        for line in (
-            ("prune", text),
-            ("score", text, "--arch", text),
-            ("bench", text),
-            ("compare", "digits", "--criteria", text),
-        ):
-            yield Case(
-                kind="names",
-                name=f"{line[0]} {text!a}",
-                words=(*line, *(("--ratio", "0.3") if line[0] == "prune" else ())),
-                quick=line[0] == "prune",
-            )

@@ -50,6 +50,21 @@ class Ending(DigitsNet):
     def forward(self, images): sys.exit(0)
 class Failing(DigitsNet):
     def forward(self, images): raise KeyError("no")
+def named(*names):
+    class Net(torch.nn.Module):
+        input_shape = (1, 16, 16)
+        def __init__(self):
+            super().__init__()
+            for number, name in enumerate(names):
+                self.add_module(name, nn.Conv2d(1 if not number else 8, 8, 3, padding=1))
+            self.head = nn.Linear(8, 10)
+        def forward(self, images):
+            for name in names: images = torch.relu(self.get_submodule(name)(images))
+            return self.head(images.mean((2, 3)))
+    torch.manual_seed(0)
+    return Net()
+def marked_up(): return named("[/]x", "[red]conv[/]", ":smiley:")
+def escaping(): return named("\x1b[31mred", "\x1b]0;owned\x07", "\u202ea")
 def complex_weights():
     net = DigitsNet(); net.head.weight = nn.Parameter(net.head.weight.detach().cfloat()); return net
 class Samples:
@@ -102,8 +117,15 @@ def make(folder: Path) -> None:
             )
     (folder / "link").symlink_to("project")
     (folder / "link.json").symlink_to("project/thesis.tex")
+    (folder / "zeros.txt").symlink_to("/dev/zero")
+    (folder / ".mine.topocompress" / "thesis").mkdir(parents=True)  # as a staging folder is called
+    (folder / ".mine.topocompress" / "thesis" / "x.tex").write_text("years of work", encoding="utf-8")
+    (folder / "linked").mkdir()
+    for name in ("points", "cells"):
+        (folder / "linked" / name).symlink_to("../project")
     os.mkfifo(folder / "pipe")
     _run(folder / "run")
+    _onnx(folder)
     _checkpoints(folder, state)
     _images(folder)
 
@@ -115,6 +137,12 @@ def _run(path: Path) -> None:
     plan = topocompress.plan(loaded.module, scores, example=example, ratio=0.3)
     model = topocompress.apply(loaded.module, plan, example=example)
     topocompress.save(path, model, plans=[plan], preprocessing=loaded.preprocessing, architecture=loaded.architecture)
+
+
+def _onnx(folder: Path) -> None:
+    model = load_model("digits").module
+    topocompress.export_onnx(model, folder / "m.onnx", samples=torch.rand(2, 1, 16, 16))
+    (folder / "cut.onnx").write_bytes((folder / "m.onnx").read_bytes()[:5000])
 
 
 def rewritten(run: Path, copy: Path, change: Any) -> None:
@@ -196,6 +224,10 @@ def _images(folder: Path) -> None:
         (b"", b"x", good[:40], good[:-20], b"GIF89a", b"BM" + b"\xff" * 60, b"II*\0" * 99)
     ):
         (folder / "broken" / "cat" / f"broken{number}.png").write_bytes(content)
+    for kind in ("\x1b[31mred", "[/]x", ":smiley:"):
+        (folder / "odd classes" / kind).mkdir(parents=True)
+        for number, file in enumerate((folder / "photos" / "cat").iterdir()):
+            (folder / "odd classes" / kind / f"{number}.png").write_bytes(file.read_bytes())
     for name in (b"caf\xe9.png", b"\x1b[31mred.png", b"a\nError: b.png", b"[bold]x[-].png"):
         Path(os.fsdecode(os.fsencode(folder) + b"/odd names/cat/" + name)).write_bytes(good)
 

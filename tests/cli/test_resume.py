@@ -61,6 +61,22 @@ def test_ctrl_c_says_what_is_kept_and_without_resume_it_is_not_used(
     assert "interrupted run" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("place")
+def test_a_cache_that_does_not_verify_is_said_in_a_line_and_scored_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+) -> None:
+    assert run(monkeypatch, *SCORE, "--out", "first.json") == 0
+    for path in own_cache.rglob("*.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace("1", "2"), encoding="utf-8")
+    capsys.readouterr()
+
+    assert run(monkeypatch, *SCORE, "--out", "second.json") == 0
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Warning: not used, and done again: 2 files of ")
+    assert Path("first.json").read_bytes() == Path("second.json").read_bytes()
+
+
 @pytest.mark.usefixtures("place", "unexported")
 def test_another_threshold_needs_no_scoring(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

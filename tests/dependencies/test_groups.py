@@ -137,7 +137,7 @@ def test_a_pattern_protects_every_group_with_a_matching_module():
 
 @pytest.mark.parametrize("pattern", ["oute", "Outer", "outer.weight", "*.0"])
 def test_a_pattern_that_matches_no_layer_is_refused(pattern):
-    with pytest.raises(PlanError, match=f"--ignore {re.escape(repr(pattern))} matches no layer") as caught:
+    with pytest.raises(PlanError, match=f"ignore={re.escape(repr(pattern))} matches no layer") as caught:
         groups_of(Residual, ignore=["stem", pattern])
     assert "stem, inner, outer, norm" in caught.value.hint
 

@@ -59,7 +59,7 @@ def test_a_wrong_key_lists_what_is_there(tmp_path):
 
 
 def test_a_key_without_a_file():
-    with pytest.raises(ModelError, match="--weights-key ema is given without a file"):
+    with pytest.raises(ModelError, match="weights_key= ema is given without a file"):
         load_model("digits", weights_key="ema")
 
 

@@ -135,7 +135,7 @@ def test_the_floor_counts_channels_not_units():
 def test_limits_out_of_range_are_refused(settings_, text):
     with pytest.raises(PlanError) as caught:
         Limits(**settings_)
-    assert text in str(caught.value)
+    assert text in f"{caught.value.what}\n{caught.value.hint}"
 
 
 @given_nets

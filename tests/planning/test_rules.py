@@ -1,7 +1,7 @@
 import pytest
 
 from tests.helpers.processes import python
-from topocompress.errors import PlanError
+from topocompress.errors import PlanError, in_python
 from topocompress.planning.rules import Limits, check_rounds, check_rule, check_samples
 
 
@@ -23,7 +23,7 @@ from topocompress.planning.rules import Limits, check_rounds, check_rule, check_
     ],
 )
 def test_a_rule_that_cannot_be_used(rule, text):
-    with pytest.raises(PlanError, match=text):
+    with pytest.raises(PlanError, match=in_python(text)):
         check_rule("betti", "remove", **rule)
 
 
@@ -64,7 +64,7 @@ def test_neither_numpy_nor_torch_is_needed():
     ],
 )
 def test_rounds_that_cannot_be(rounds, rule, epochs, text):
-    with pytest.raises(PlanError, match=text):
+    with pytest.raises(PlanError, match=in_python(text)):
         check_rounds(rounds, rule, epochs)
 
 

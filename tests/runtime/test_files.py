@@ -282,3 +282,26 @@ def test_a_file_takes_the_place_of_no_link_and_no_device(tmp_path):
             temporary.write_text("{}", encoding="utf-8")
     assert names(tmp_path) == ["link.json", "pipe.json", "precious"]
     assert (tmp_path / "link.json").read_text(encoding="utf-8") == "x"
+
+
+@pytest.mark.parametrize("kind", ["a folder with folders", "a link"])
+def test_what_only_has_the_name_of_a_staging_folder_stays(tmp_path, kind):
+    (tmp_path / "mine" / "thesis").mkdir(parents=True)
+    (tmp_path / "mine" / "thesis" / "x.tex").write_text("years")
+    staging = tmp_path / ".run.topocompress"
+    if kind == "a link":
+        staging.symlink_to("mine")
+    else:
+        (tmp_path / "mine").rename(staging)
+    refused = pytest.raises(OutputError, match="is in the way, which topocompress did not make")
+    with refused, atomic_directory(tmp_path / "run"):
+        pytest.fail("it began")
+    assert (staging / "thesis" / "x.tex").read_text() == "years"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / ".run.topocompress.lock").symlink_to("elsewhere")
+    with pytest.raises(OutputError, match="cannot write"), atomic_directory(tmp_path / "run"):
+        pytest.fail("it began")
+    assert not (tmp_path / "elsewhere").exists()

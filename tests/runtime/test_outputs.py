@@ -95,9 +95,9 @@ REFUSED = {
     "no UTF-8": (run(os.fsdecode(b"caf\xe9")), "is no UTF-8"),
     "twice the same": ([Place("a.png", "file"), Place("./a.png", "picture", option="--plot")], "in each other's way"),
     "one above another": ([Place("a", "file"), Place("a/b.png", "picture", option="--plot")], "in each other's way"),
-    "a folder of results that is an input": (folder_of("photos", "sweep"), "is an input"),
-    "a folder of results that holds another's": (folder_of("link", "sweep"), "is a link"),
-    "a folder of results that is here": (folder_of(".", "sweep"), "is no name of its own"),
+    "a folder of results that is an input": (folder_of("photos", "sweep", "points"), "is an input"),
+    "a folder of results that holds another's": (folder_of("link", "sweep", "points"), "is a link"),
+    "a folder of results that is here": (folder_of(".", "sweep", "points"), "is no name of its own"),
 }
 
 
@@ -120,8 +120,8 @@ TAKEN = {
     "a new file": file("project/scores.json"),
     "a file of the kind": file("old.json"),
     "a picture of the kind": picture("old.png"),
-    "a folder of results": folder_of("results", "sweep"),
-    "a folder of results that is there": folder_of("project", "sweep"),
+    "a folder of results": folder_of("results", "sweep", "points"),
+    "a folder of results that is there": folder_of("project", "sweep", "points"),
     "names in any script": file("\u043c\u043e\u0434\u0435\u043b\u044c \U0001f600.json"),
     "two files": [Place("a.json", "file"), Place("a.png", "picture", option="--plot")],
 }

@@ -1,7 +1,9 @@
+import contextlib
 import json
 
 import pytest
 
+from topocompress.errors import KeptWarning
 from topocompress.runtime.result_store import ResultStore
 from topocompress.types import Cell
 
@@ -29,6 +31,30 @@ def test_a_broken_file_counts_as_missing(tmp_path):
     (path,) = tmp_path.iterdir()
     for text in ("{", "[1]"):
         path.write_text(text, encoding="utf-8")
+        with pytest.warns(KeptWarning, match=f"not used, and done again: {path.name} of"):
+            assert store.read("a", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [({"x": 2}, "it was edited"), ({"key": "b-0.json"}, "it was edited"), ({"more": 1}, "edited")]
+)
+def test_an_edited_file_counts_as_missing_and_is_said(tmp_path, change, why):
+    store = ResultStore(folder=tmp_path, context={})
+    store.write("a", {}, {"x": 1})
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}), encoding="utf-8")
+    with pytest.warns(KeptWarning, match=why):
+        assert store.read("a", {}) is None
+
+
+def test_a_file_of_another_result_counts_as_missing_and_is_said(tmp_path):
+    store = ResultStore(folder=tmp_path, context={})
+    store.write("a", {}, {"x": 1})
+    (first,) = tmp_path.iterdir()
+    store.write("b", {}, {"x": 2})
+    (second,) = set(tmp_path.iterdir()) - {first}
+    second.replace(first)
+    with pytest.warns(KeptWarning, match="it belongs to other work"):
         assert store.read("a", {}) is None
 
 
@@ -56,4 +82,6 @@ def test_what_is_restored_is_of_its_kind_or_counts_as_missing(tmp_path, content,
     store.write("a", {}, CELL)
     (path,) = tmp_path.iterdir()
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert store.restore("a", {}, Cell, criterion="l1", ratio=0.5) == (Cell(**CELL) if good else None)
+    with contextlib.nullcontext() if good else pytest.warns(KeptWarning, match="not used, and done again"):
+        found = store.restore("a", {}, Cell, criterion="l1", ratio=0.5)
+    assert found == (Cell(**CELL) if good else None)

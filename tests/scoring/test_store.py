@@ -11,6 +11,7 @@ import torch
 from tests.helpers.cloud_criteria import Failing, Spread
 from tests.helpers.scoring_nets import LAYERS, network, noise, plain
 from topocompress.criteria import Betti
+from topocompress.errors import KeptWarning
 from topocompress.network.capture import Maps
 from topocompress.scoring.dispatch import open_store, score_layers
 from topocompress.scoring.store import ScoreStore, default_cache
@@ -89,7 +90,19 @@ def test_what_cannot_be_read_counts_as_missing(text, tmp_path):
         if json.loads(path.read_text(encoding="utf-8"))["layer"] == "a":
             path.write_text(text, encoding="utf-8")
 
-    assert list(ScoreStore(tmp_path, KEY, resume=False).load()) == ["features.0/../x"]
+    with pytest.warns(KeptWarning, match="not used, and done again"):
+        assert list(ScoreStore(tmp_path, KEY, resume=False).load()) == ["features.0/../x"]
+
+
+def test_edited_and_foreign_entries_count_as_missing_and_are_said_in_one_line(tmp_path):
+    store, other = finished(tmp_path), finished(tmp_path, {**KEY, "more": 1})
+    first, second = sorted(store.folder.glob("*.json"))
+    first.write_text(first.read_text(encoding="utf-8").replace("2.0", "3.0").replace("0.3333", "0.4444"))
+    (other.folder / second.name).replace(second)
+
+    with pytest.warns(KeptWarning, match="2 files of .* hash does not match") as said:
+        assert ScoreStore(tmp_path, KEY, resume=False).load() == {}
+    assert len(said) == 1
 
 
 def test_the_oldest_of_too_many_stores_go(tmp_path, monkeypatch):
@@ -205,7 +218,8 @@ def test_a_layer_of_another_width_is_scored_again(tmp_path):
     store.save("3", layer(1.0))
     store.finish()
 
-    scores = score_layers(network(), ["3"], Counted(seen), noise(), store=store)
+    with pytest.warns(KeptWarning, match="it has other filters or parts"):
+        scores = score_layers(network(), ["3"], Counted(seen), noise(), store=store)
 
     assert seen == [9] * 4
     assert len(scores.layers["3"].values) == 4

@@ -57,7 +57,7 @@ def test_fp16_needs_a_gpu_and_the_rest_does_not(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     check_precision("no")
     check_precision("bf16")
-    with pytest.raises(DataError, match=r"fp16 needs a GPU(.|\n)*--precision bf16"):
+    with pytest.raises(DataError, match=r"fp16 needs a GPU(.|\n)*precision='bf16'"):
         check_precision("fp16")
 
 

@@ -5,11 +5,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from topocompress.errors import DataError, OutputError
+from topocompress.errors import DataError, KeptWarning, OutputError
 from topocompress.training.checkpoints import FILE, Snapshot, TuningStore, optimiser_tensors, place, restore_optimiser
 from topocompress.training.trainer import optimiser
 
 RUN = {"model": "sha256:1", "seed": 0}
+MOST = 10**6
 
 
 def snapshot(epoch=1):
@@ -22,10 +23,10 @@ def snapshot(epoch=1):
 
 def test_what_was_saved_is_loaded(tmp_path):
     store = TuningStore(tmp_path / "run", RUN)
-    assert store.load() is None
+    assert store.load(MOST) is None
     assert store.save(snapshot(1))
     assert store.save(snapshot(2))
-    found = TuningStore(tmp_path / "run", RUN).load()
+    found = TuningStore(tmp_path / "run", RUN).load(MOST)
     assert found.state == snapshot(2).state
     assert {part: sorted(group) for part, group in found.tensors.items()} == {
         "best": ["a.weight"],
@@ -43,19 +44,26 @@ def test_the_file_is_plain_safetensors(tmp_path):
 def test_another_training_is_refused(tmp_path):
     TuningStore(tmp_path, RUN).save(snapshot())
     with pytest.raises(DataError, match="of another training: network, samples, settings or seed differ"):
-        TuningStore(tmp_path, {**RUN, "seed": 1}).load()
+        TuningStore(tmp_path, {**RUN, "seed": 1}).load(MOST)
+    with pytest.warns(KeptWarning, match="of another training"):
+        assert TuningStore(tmp_path, {**RUN, "seed": 1}, cached=True).load(MOST) is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "foreign"])
-def test_a_damaged_file_counts_as_none(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["cut", "noise", "foreign", "a bit", "large"])
+def test_a_damaged_file_counts_as_none_and_is_said(tmp_path, damage):
     store = TuningStore(tmp_path, RUN)
     store.save(snapshot())
     content = store.path.read_bytes()
     if damage == "foreign":
         save_file({"a": torch.zeros(1)}, store.path)
+    elif damage == "a bit":
+        store.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "large":
+        os.truncate(store.path, 10**9)
     else:
         store.path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"no tensors" * 30)
-    assert store.load() is None
+    with pytest.warns(KeptWarning, match=f"not used, and done again: {FILE} of"):
+        assert store.load(MOST) is None
 
 
 def test_a_folder_that_cannot_be_made_is_refused_and_one_that_vanishes_is_not(tmp_path):

@@ -175,7 +175,7 @@ def test_a_diverging_loss_is_an_error_that_says_where_and_what_to_try():
     with torch.no_grad():
         model[8].weight.fill_(1e38)
     random = torch.get_rng_state()
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3(.|\n)*Lower --lr, for example to 0\.005"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3(.|\n)*Lower lr=, for example to 0\.005"):
         finetune(model, Subset(training_part(), range(100)), Recipe(epochs=1, lr=0.05, batch_size=32))
     assert torch.equal(torch.get_rng_state(), random)
 

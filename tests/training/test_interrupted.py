@@ -1,5 +1,6 @@
 """Fine-tuning that is stopped, killed or finished, and continued: always the weights of a run without interruption."""
 
+import json
 import random
 import signal
 from dataclasses import replace
@@ -13,7 +14,8 @@ from torch.utils.data import Dataset, TensorDataset
 from tests.helpers.processes import python
 from tests.helpers.trained import trained, training_part, untrained
 from tests.helpers.weights import same_state, state_of
-from topocompress.errors import DataError
+from topocompress.errors import DataError, KeptWarning
+from topocompress.training.checkpoints import Snapshot, TuningStore
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
 
@@ -86,6 +88,56 @@ def test_without_resuming_it_starts_anew_and_other_settings_are_refused(tmp_path
     with pytest.raises(DataError, match="another training"):
         finetune(untrained(), NOISY, replace(LONG, lr=0.2), checkpoints=tmp_path, resume=True)
     assert finetune(untrained(), NOISY, LONG, checkpoints=tmp_path).resumed == 0
+
+
+def of_a_bad_state(change):
+    def spoil(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, state=change(json.loads(json.dumps(snapshot.state))))
+
+    return spoil
+
+
+def without(part: str, name: str):
+    return lambda snapshot: replace(
+        snapshot,
+        tensors={
+            key: {each: tensor for each, tensor in group.items() if (key, each) != (part, name)}
+            for key, group in snapshot.tensors.items()
+        },
+    )
+
+
+SPOILED = {
+    "no history": of_a_bad_state(lambda state: {**state, "history": []}),
+    "epochs that there are not": of_a_bad_state(lambda state: {**state, "best_epoch": 9}),
+    "a state of another generator": of_a_bad_state(lambda state: {**state, "shuffle": "00ff"}),
+    "random numbers out of range": of_a_bad_state(
+        lambda state: {**state, "random": [{**state["random"][0], "python": [3, [2**40] * 625, None]}]}
+    ),
+    "too few random numbers": of_a_bad_state(
+        lambda state: {**state, "random": [{**state["random"][0], "numpy": ["MT19937", [1], 0, 0, 0.0]}]}
+    ),
+    "something more": of_a_bad_state(lambda state: {**state, "more": 1}),
+    "weights that are missing": without("model", "0.weight"),
+    "best weights that are missing": without("best", "0.weight"),
+    "momentum of another parameter": lambda snapshot: replace(
+        snapshot, tensors={**snapshot.tensors, "momentum": {"0": torch.zeros(())}}
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_epochs_that_do_not_verify_are_said_and_trained_again(spoil, tmp_path, monkeypatch):
+    short = replace(LONG, epochs=2)
+    save = TuningStore.save
+    with monkeypatch.context() as patch:  # signed as ours are
+        patch.setattr(TuningStore, "save", lambda self, snapshot: save(self, spoil(snapshot)))
+        whole = finetune(untrained(), NOISY, short, checkpoints=tmp_path)
+    with pytest.warns(KeptWarning, match="not used, and done again: tuning.safetensors of"):
+        again = finetune(untrained(), NOISY, short, checkpoints=tmp_path, resume=True)
+    assert again.resumed == 0
+    assert same_state(again.model, state_of(whole.model))
+    assert without_seconds(again) == without_seconds(whole)
 
 
 KILLED = """

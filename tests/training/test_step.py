@@ -58,7 +58,7 @@ def test_a_number_is_a_recipe_and_labels_keep_their_weight():
 
 
 def test_without_labels_distillation_is_advised():
-    with pytest.raises(DataError, match=r"needs labelled images(.|\n)*--distill"):
+    with pytest.raises(DataError, match=r"needs labelled images(.|\n)*distill="):
         step.fitted(1, trained(), data(labels=False))
 
 

@@ -39,7 +39,7 @@ def test_an_accuracy_drop_is_counted_in_points_on_the_calibration_samples(job):
 
 def test_an_accuracy_drop_needs_labels(job):
     job.data = data(labelled=False)
-    with pytest.raises(DataError, match="--max-accuracy-drop needs labels"):
+    with pytest.raises(DataError, match="max_accuracy_drop= needs labels"):
         judge_of(job, "max_accuracy_drop", 1.0, lambda _: job.loaded.module, Path())
 
 
@@ -54,7 +54,7 @@ def test_a_size_is_that_of_the_onnx_file(job, tmp_path):
 
 
 def test_a_size_that_the_original_has_is_refused(job, tmp_path):
-    with pytest.raises(PlanError, match="within --target-size 9MB already"):
+    with pytest.raises(PlanError, match="within target_size=9000000 already"):
         judge_of(job, "target_size", 9e6, lambda _: job.loaded.module, tmp_path)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from tests.helpers.tiny_nets import tiny_detector
-from topocompress import Betti, compress
+from topocompress import Betti, compress, load
 from topocompress.data.loading import ONE_LABEL, Data
 from topocompress.errors import DataError, OutputError, PlanError
 from topocompress.models.loading import fingerprint, load_model
@@ -182,3 +182,15 @@ def test_a_segmentation_network_is_compared_pixel_by_pixel_whatever_the_labels()
     assert report.before.accuracy is None
     assert 0.0 <= report.after.agreement <= 1.0
     assert ONE_LABEL in report.warnings
+
+
+@pytest.mark.usefixtures("unexported")
+def test_the_same_seed_gives_the_same_description_and_weights_to_the_last_byte(digits, tmp_path):
+    for name in ("one", "two"):
+        compress("digits", digits, ratio=0.25, criterion="l1", finetune=1, controls=False, out=tmp_path / name)
+    for file in ("plan.json", "model.safetensors", "model.onnx"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    said = [(tmp_path / name / "report.json").read_bytes() for name in ("one", "two")]
+    assert said[0] != said[1]  # times
+    (tmp_path / "one" / "report.json").write_bytes(said[1])
+    assert fingerprint(load(tmp_path / "one")) == fingerprint(load(tmp_path / "two"))

@@ -95,7 +95,7 @@ def test_a_run_directory_takes_what_is_said_of_images(run):
 
 
 def test_a_run_directory_has_its_own_weights(run):
-    with pytest.raises(ModelError, match="--weights given beside the run directory"):
+    with pytest.raises(ModelError, match="weights= given beside the run directory"):
         open_model(run, weights="DEFAULT")
 
 

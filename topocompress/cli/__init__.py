@@ -8,9 +8,12 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import warnings
+from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,7 +27,7 @@ from topocompress.cli.inspect import inspect
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
 from topocompress.cli.sweep import sweep
-from topocompress.errors import TopocompressError
+from topocompress.errors import KeptWarning, OutputError, TopocompressError
 
 _INTERRUPTED = 130
 _DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
@@ -65,13 +68,21 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C and SIGTERM."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    """Run the command line. Exit code 2 for anything the user can mend, 130 after Ctrl-C, SIGTERM and SIGHUP."""
+    stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {stop: signal.getsignal(stop) for stop in stops}
+    for stop, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stop, _stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names in scripts that a terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", KeptWarning)
+            warnings.showwarning = _shown(warnings.showwarning)
+            _check_here()
+            app()
     except TopocompressError as error:
         _fail(error, error)
     except SystemExit as stop:
@@ -83,7 +94,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last border: no user is shown a bare traceback
         _fail(unexpected(error), error)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(shown: TopocompressError, error: BaseException) -> NoReturn:
@@ -91,8 +103,28 @@ def _fail(shown: TopocompressError, error: BaseException) -> NoReturn:
     sys.exit(2)
 
 
+def _check_here() -> None:
+    """Refuse to work in a folder that is gone, in which torch cannot even be loaded."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise OutputError("the current directory is gone", hint="Change to one that is there.") from error
+
+
+def _shown(other: Callable[..., None]) -> Callable[..., None]:
+    """What shows a warning: ours in a line, others as ever."""
+
+    def show(message: Warning | str, category: type[Warning], *more: Any, **options: Any) -> None:
+        if issubclass(category, KeptWarning):
+            console.show_warning(str(message))
+        else:
+            other(message, category, *more, **options)
+
+    return show
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does: what is half-written goes, and what is kept is said."""
+    """SIGTERM, and the end of a terminal, end a run as Ctrl-C does: what is half-written goes, what is kept is said."""
     raise KeyboardInterrupt
 
 

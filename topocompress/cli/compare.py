@@ -47,7 +47,7 @@ def compare(
     from topocompress.runtime.outputs import check_outputs, folder_of
 
     shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
-    check_outputs(folder_of(out, "compare"), inputs=opening.inputs(model, data))
+    check_outputs(folder_of(out, "compare", "cells"), inputs=opening.inputs(model, data))
     rounding = options.whole_or_auto("--round-to", round_to)
     from topocompress.criteria.registry import check_name, split_names
 

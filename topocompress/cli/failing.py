@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sysconfig
 import traceback
 from pathlib import Path
@@ -13,6 +14,7 @@ from topocompress.runtime.borders import reason
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = {Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 _FRAMES = 8
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def users_frames(error: BaseException) -> str:
@@ -43,17 +45,22 @@ def unexpected(error: BaseException) -> TopocompressError:
             f"the memory is used up: {reason(error)}",
             hint="Lower --samples, --memory, --workers or --batch-size, or give a smaller --input-size.",
         )
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return TopocompressError(f"there is no space left: {reason(error)}", hint="Free some, or name another place.")
     hint = "This is a mistake in topocompress, or in your own code; `topocompress --debug ...` says where."
     return TopocompressError(f"unexpected {reason(error)}", hint=hint)
 
 
 def ends_foreign(stop: SystemExit) -> bool:
-    """Whether the process was about to end by code that is neither ours nor the command line's."""
+    """Whether the process was about to end by code that is neither ours nor the command line's.
+
+    Rich ends it where nobody reads what is printed any more.
+    """
     trace: TracebackType | None = stop.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     origin = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
-    return origin.partition(".")[0] not in ("typer", "click", "topocompress")
+    return origin.partition(".")[0] not in ("typer", "click", "topocompress", "rich")
 
 
 def _is_users(file: str) -> bool:

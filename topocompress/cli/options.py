@@ -167,7 +167,8 @@ def make_maps(map_size: str | None, sketch: int | None) -> Maps | None:
     """
     from topocompress.network.capture import made_maps
 
-    return made_maps(int(map_size) if map_size is not None and map_size.lstrip("-").isdigit() else map_size, sketch)
+    number = map_size is not None and map_size.removeprefix("-").isdecimal() and len(map_size) <= _SHOWN
+    return made_maps(int(map_size) if map_size is not None and number else map_size, sketch)
 
 
 def cache_folder(cache: bool) -> Path | None:

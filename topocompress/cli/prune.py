@@ -16,7 +16,7 @@ from topocompress.cli.running import run
 from topocompress.cli.tuning_options import Tuning
 
 if TYPE_CHECKING:
-    from topocompress.planning.allocation import Allocation
+    from topocompress.planning.rules import Allocation
 
 
 @grouped

@@ -14,7 +14,7 @@ from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
 
 if TYPE_CHECKING:
-    from topocompress.planning.allocation import Allocation
+    from topocompress.planning.rules import Allocation
 
 
 @grouped
@@ -49,7 +49,7 @@ def sweep(
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = options.shares("--macs", macs), tuning.recipe()
-    check_outputs(folder_of(out, "sweep"), inputs=opening.inputs(model, data))
+    check_outputs(folder_of(out, "sweep", "points"), inputs=opening.inputs(model, data))
     opening.check(model, data)
     check_name(criterion)
     asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)

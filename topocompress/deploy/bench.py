@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from topocompress.deploy.latency import FreshRun, fresh_run, time_in_turn
 from topocompress.errors import DataError, ExportError
 from topocompress.runtime.files import check_there
 from topocompress.runtime.resources import available_memory, cores
+from topocompress.types.networks import MOST_PIXELS
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
 _OF_INPUTS = 4
@@ -131,6 +133,10 @@ def bench(
         raise DataError("there is no file to time", hint="Give ONNX files, the one to compare with first.")
     if runs < 1 or warmup < 0 or any(batch < 1 for batch in batch_sizes) or (threads is not None and threads < 1):
         raise DataError(f"{runs} runs, batch sizes {list(batch_sizes)} and {threads} threads are not possible")
+    if not 0 <= max_seconds < math.inf:
+        raise DataError(f"--seconds {max_seconds} is no time", hint="Give 0 or more.")
+    if input_size is not None and not all(1 <= side <= MOST_PIXELS for side in input_size):
+        raise DataError(f"--input-size {input_size} is no size of images", hint=f"From 1 to {MOST_PIXELS} a side.")
     files = [Path(path) for path in paths]
     check_there(files)
     count = threads if threads is not None else cores()
@@ -263,6 +269,11 @@ def _input(session: ort.InferenceSession, file: Path, size: tuple[int, int] | No
                 hint="Say which to time: --input-size 224.",
             )
         pixels = list(size)
+    elif size is not None and list(size) != pixels:
+        raise ExportError(
+            f"{file.name} takes images of {pixels[0]}x{pixels[1]} pixels, not {size[0]}x{size[1]}",
+            hint="Leave out --input-size.",
+        )
     return (batch if isinstance(batch, int) else 0, channels, *pixels), inputs[0].type
 
 

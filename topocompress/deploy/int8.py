@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from topocompress.errors import ExportError
 from topocompress.network.capture import Batches
 from topocompress.network.inference import batch_parts, first_line
 from topocompress.runtime.files import atomic_file
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import Measurement, Quantized
 
 _ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, OSError, KeyError, TypeError, AttributeError, NotImplementedError)
@@ -46,8 +46,8 @@ def quantize_onnx(path: str | os.PathLike[str], out: str | os.PathLike[str], *, 
         OutputError: The file cannot be written.
     """
     name = open_session(Path(path)).get_inputs()[0].name
-    with tempfile.TemporaryDirectory() as folder, atomic_file(out) as temporary:
-        prepared = Path(folder) / "prepared.onnx"
+    with scratch_folder() as folder, atomic_file(out) as temporary:
+        prepared = folder / "prepared.onnx"
         try:
             with _silence():
                 quant_pre_process(os.fspath(path), os.fspath(prepared), skip_symbolic_shape=True)

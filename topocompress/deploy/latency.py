@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from topocompress.deploy.export import open_session, run_session
 from topocompress.errors import DataError, ExportError
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import Latency
 
 MINIMUM_RUNS = 5
@@ -155,7 +155,7 @@ def fresh_run(path: Path, *, sample: NDArray[Any], batch: int = 1, threads: int 
         ExportError: The process failed: the file cannot be loaded or run.
     """
     script = Path(__file__).with_name("_inference_process.py")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         inputs = Path(folder, "input.npy")
         np.save(inputs, np.repeat(sample, batch, axis=0))
         files = [os.fspath(script), os.fspath(Path(path).absolute()), os.fspath(inputs)]

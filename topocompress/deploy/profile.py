@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from topocompress.deploy.export import open_session, run_session
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import NodeTimes
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -40,7 +40,7 @@ def profile(paths: Sequence[Path], *, sample: NDArray[Any], batch: int = 1, runs
         ExportError: A file cannot be loaded or run.
     """
     inputs = np.repeat(sample, batch, axis=0)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         sessions = [open_session(path, _options(Path(folder, str(place)))) for place, path in enumerate(paths)]
         for turn in range(runs + 2):
             for offset in range(len(sessions)):

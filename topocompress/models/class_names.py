@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from topocompress.errors import DataError
+from topocompress.runtime.json_files import read_bytes
 
 _KEYS = (
     *("classes", "class_names", "classnames", "categories", "label_names", "names"),
     *("class_to_idx", "idx_to_class", "label2id", "id2label"),
 )
 _INSIDE = ("meta", "dataset_meta", "hyper_parameters", "hparams", "config")
+_MOST = 16 * 2**20
+"""Bytes of a file of names."""
 _FORMS = "One name a line in the order of the outputs; or JSON: a list of names, {name: number} or {number: name}."
 
 
@@ -24,9 +27,10 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         DataError: Missing, empty, or no such list.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else "it is no text in UTF-8"
+        text = read_bytes(path, most=_MOST).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        reason = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason
         raise DataError(f"cannot read the class names {path}: {reason}", hint=_FORMS) from error
     if text.lstrip()[:1] in ("[", "{"):
         try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from topocompress.errors import DataError, ModelError
 from topocompress.network.hook_points import hooked
 from topocompress.runtime.shared_arrays import LocalArray, Writable
+from topocompress.types.networks import MOST_PIXELS
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Batches of (images (B, C, H, W), labels (B,)) that give the same samples every time they are iterated."""
@@ -24,6 +25,7 @@ Allocate = Callable[[tuple[int, int, int]], Writable]
 """Makes room for the (filters, samples, features) clouds of a slice."""
 
 _STAGED_BYTES = 16 << 20
+_MOST_DIRECTIONS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +42,9 @@ class Maps:
     sketch: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("map size", self.size), ("sketch", self.sketch)):
-            if value is not None and value < 1:
-                raise DataError(f"a {name} of {value}", hint="Give a whole number above 0, or leave it out.")
+        for name, value, most in (("map size", self.size, MOST_PIXELS), ("sketch", self.sketch, _MOST_DIRECTIONS)):
+            if value is not None and not 1 <= value <= most:
+                raise DataError(f"a {name} of {value}", hint=f"Give a whole number from 1 to {most}, or leave it out.")
 
     def settings(self) -> dict[str, Any]:
         """What differs from exact maps, as plain data."""
@@ -85,7 +87,7 @@ def made_maps(size: int | str | None, sketch: int | None) -> Maps | None:
         DataError: A number below 1, or a word that is not ``full``.
     """
     if isinstance(size, str) and size != "full":
-        raise DataError(f"a map size of {size!r}", hint="Give a whole number above 0, or full.")
+        raise DataError(f"a map size of {size[:80]!r}", hint="Give a whole number above 0, or full.")
     if size is None and sketch is None:
         return None
     return Maps(size=None if isinstance(size, str) else size, sketch=sketch)

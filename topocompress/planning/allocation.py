@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.errors import PlanError
 from topocompress.planning.ranking import RankedGroup
-from topocompress.planning.rules import Limits
+from topocompress.planning.rules import Allocation, Limits
 from topocompress.types import Scores
-
-Allocation = Literal["uniform", "global"]
-"""``uniform`` takes the same share of every group, ``global`` cuts where least is lost for what is saved."""
 
 CEILING = 0.75
 """Largest share of a group that goes under ``global`` unless a ceiling is given: a score is an estimate near the whole

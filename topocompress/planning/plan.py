@@ -8,9 +8,9 @@ from typing import TypedDict
 import numpy as np
 
 from topocompress.errors import PlanError
-from topocompress.planning.allocation import Allocation, check_allocation, least_loss
+from topocompress.planning.allocation import check_allocation, least_loss
 from topocompress.planning.ranking import RankedGroup, rank
-from topocompress.planning.rules import Limits, check_rule, check_samples
+from topocompress.planning.rules import Allocation, Limits, check_rule, check_samples
 from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
 
 DEFAULT_MAX_RATIO = 0.5

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from topocompress.errors import PlanError
+from topocompress.runtime.arguments import check_fields
 
 if TYPE_CHECKING:
     from topocompress.types import Direction
 
+
+Allocation = Literal["uniform", "global"]
+"""``uniform`` takes the same share of every group, ``global`` cuts where least is lost for what is saved."""
 
 _MOST_ALIGNED = 65_536
 
@@ -36,6 +40,7 @@ class Limits:
     round_to: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.min_channels < 1:
             raise PlanError(f"--min-channels {self.min_channels}: at least one channel must stay")
         if self.max_ratio is not None and not 0 < self.max_ratio < 1:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from topocompress.errors import PlanError
-from topocompress.planning.allocation import Allocation
 from topocompress.planning.plan import make_plan
-from topocompress.planning.rules import Limits, option
+from topocompress.planning.rules import Allocation, Limits, option
 from topocompress.types import Budget, ChannelGroup, LayerCost, Probe, PruningPlan, Scores
 
 _PROBES = 7

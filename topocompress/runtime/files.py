@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from topocompress.errors import DataError, OutputError
 from topocompress.runtime.locks import locked
 from topocompress.runtime.outputs import Place, check_outputs, check_place
+from topocompress.runtime.temporary import temporary_file
 
 _STAGING, _RETIRED, _LOCK = ".topocompress", ".topocompress.old", ".topocompress.lock"
 _LONGEST_SUFFIX = 12
@@ -29,25 +29,24 @@ def _refusal(path: Path, error: OSError) -> OutputError:
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes ``path``'s place, on any failure it is gone.
 
+    What killed processes have left beside it goes.
+
     Raises:
         OutputError: The file cannot be written (missing rights, full disk, a link or a device).
     """
     target = Path(path)
     suffix = target.suffix if len(target.suffix.encode(errors="replace")) <= _LONGEST_SUFFIX else ""
-    temporary = target.with_name(f".topocompress.{secrets.token_hex(4)}{suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if target.is_symlink() or not target.is_dir():
-            check_place(Place(target, "file"))
-        temporary.replace(target)
+        with temporary_file(target.parent, suffix) as temporary:
+            yield temporary
+            if target.is_symlink() or not target.is_dir():
+                check_place(Place(target, "file"))
+            temporary.replace(target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise _refusal(target, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -70,8 +69,8 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
     with _folder(target.parent):
         try:
             with locked(lock, target):
+                _clear(target, staging, retired)
                 try:
-                    _clear(target, staging, retired)
                     check_place(place)
                     staging.mkdir()
                     yield staging
@@ -88,7 +87,17 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
 
 
 def _clear(target: Path, staging: Path, retired: Path) -> None:
-    """Remove what a killed process has left; a run that it had moved aside comes back."""
+    """Remove what a killed process has left; a run that it had moved aside comes back.
+
+    Raises:
+        OutputError: Something of that name is there that no run has made: a run has no folders.
+    """
+    for left in (staging, retired):
+        if left.is_symlink() or (left.exists() and any(each.is_dir() for each in left.iterdir())):
+            raise OutputError(
+                f"{left} is in the way, which topocompress did not make",
+                hint="Move it away, or name another place with --out.",
+            )
     if retired.exists() and not target.exists():
         retired.replace(target)
     for left in (staging, retired):

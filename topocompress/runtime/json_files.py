@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,13 +20,36 @@ def read_json(path: Path, *, most: int) -> Any:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is larger, is no JSON, says NaN or infinity, names a key twice, or is nested too deeply.
+        ValueError: It is no file, is larger, is no JSON, says NaN or infinity, names a key twice, or is nested too
+            deeply.
     """
+    return parse_json(read_bytes(path, most=most).decode("utf-8"))
+
+
+def read_bytes(path: Path, *, most: int) -> bytes:
+    """What a file holds, if that is no more than so many bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no file, or larger.
+    """
+    check_regular(path)
     with path.open("rb") as stream:
         content = stream.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most / 1e6:.0f} MB")
-    return parse_json(content.decode("utf-8"))
+    return content
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file.
+
+    Raises:
+        OSError: Nothing is there.
+        ValueError: It is a folder, a pipe or a device.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no file")
 
 
 def parse_json(text: str) -> Any:

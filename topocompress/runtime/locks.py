@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from topocompress.errors import OutputError
 
@@ -20,6 +21,17 @@ else:
 
     def _take(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def try_lock(descriptor: int) -> Literal["ours", "other", "none"]:
+    """Lock an open file for this process, or say that another holds it, or that this file system has no locks."""
+    try:
+        _take(descriptor)
+    except (BlockingIOError, PermissionError):
+        return "other"
+    except OSError:
+        return "none"
+    return "ours"
 
 
 @contextlib.contextmanager
@@ -48,10 +60,8 @@ def locked(file: Path, target: Path) -> Iterator[None]:
 def _held(file: Path) -> int | None:
     """A descriptor of the locked file; ``None`` where another process holds it."""
     while True:
-        descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            _take(descriptor)
-        except OSError:
+        descriptor = os.open(file, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if try_lock(descriptor) == "other":
             os.close(descriptor)
             return None
         with contextlib.suppress(FileNotFoundError):

@@ -57,10 +57,11 @@ class Place:
         return OutputError(f"{name} {why}", hint=hint or f"Name another place with {self.option}.")
 
 
-def folder_of(out: str | os.PathLike[str], name: str) -> list[Place]:
-    """A folder of results and what lies in it under a fixed name: ``name.json`` and ``name.png``."""
+def folder_of(out: str | os.PathLike[str], name: str, parts: str) -> list[Place]:
+    """A folder of results and what lies in it by fixed names: ``name.json``, ``name.png`` and the folder ``parts``."""
     return [
         Place(out, "folder"),
+        Place(Path(out) / parts, "folder"),
         Place(Path(out) / f"{name}.json", "file"),
         Place(Path(out) / f"{name}.png", "picture"),
     ]

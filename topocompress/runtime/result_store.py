@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import topocompress
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.json_files import read_json
+from topocompress.runtime.kept import sealed, unsealed, unused
 
 T = TypeVar("T")
 
@@ -34,15 +35,17 @@ class ResultStore:
     context: Mapping[str, Any]
 
     def read(self, name: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What was written under a name and a key; ``None`` if nothing was, or it cannot be read."""
+        """What was written under a name and a key; ``None`` if nothing was, or if it does not verify, which is said."""
         path = self._path(name, key)
         if path is None:
             return None
         try:
-            content = read_json(path, most=_MOST)
-        except (OSError, ValueError):
+            return unsealed(read_json(path, most=_MOST), path.name)
+        except FileNotFoundError:
             return None
-        return content if isinstance(content, dict) else None
+        except (OSError, ValueError) as error:
+            unused(path.parent, {path.name: error})
+            return None
 
     def restore(self, name: str, key: Mapping[str, Any], kind: type[T], **same: Any) -> T | None:
         """What was written under a name and a key, as a dataclass of plain values.
@@ -54,16 +57,19 @@ class ResultStore:
             same: What some of its fields must be: the file may have been put there by others.
 
         Returns:
-            ``None`` if nothing was written, or it cannot be read, or is not of this kind.
+            ``None`` if nothing was written; also if it does not verify, or is not of this kind, which is said.
         """
-        content = self.read(name, key)
-        if content is None:
+        content, path = self.read(name, key), self._path(name, key)
+        if content is None or path is None:
             return None
         try:
             found = TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
-        except ValidationError:
+            if other := [field for field, value in same.items() if getattr(found, field) != value]:
+                raise ValueError(f"{other[0]}: it is of another result")
+        except ValueError as error:  # of pydantic, too
+            unused(path.parent, {path.name: error})
             return None
-        return found if all(getattr(found, field) == value for field, value in same.items()) else None
+        return found
 
     def write(self, name: str, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Keep a result.
@@ -74,7 +80,7 @@ class ResultStore:
         path = self._path(name, key)
         if path is not None:
             with atomic_file(path) as temporary:
-                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+                temporary.write_text(json.dumps(sealed(content, path.name), indent=1), encoding="utf-8")
 
     def _path(self, name: str, key: Mapping[str, Any]) -> Path | None:
         if self.folder is None:

@@ -16,6 +16,7 @@ from topocompress.errors import DataError
 from topocompress.network.capture import Batches, Maps, Slice, collect_clouds, map_shapes, plan_passes
 from topocompress.network.inference import device_of
 from topocompress.network.memory_layout import fast_layout
+from topocompress.runtime.kept import unused
 from topocompress.runtime.parallel import Run, workers
 from topocompress.runtime.progress import Progress
 from topocompress.runtime.resources import Resources, cores, peak_memory
@@ -74,7 +75,11 @@ def score_clouds(
         raise DataError("the batches can be iterated only once", hint="Give a DataLoader or a list, not a generator.")
     shapes = map_shapes(model, names, first[:1], maps)
     kept = store.load() if store else {}
-    found = {name: kept[name] for name in shapes if name in kept and len(kept[name].values) == shapes[name][0]}
+    found = {name: kept[name] for name in shapes if name in kept}
+    if store:
+        unfit = {name for name, scores in found.items() if not _fits(scores, shapes[name][0], criterion)}
+        unused(store.folder, dict.fromkeys(sorted(unfit), ValueError("it has other filters or parts")))
+        found = {name: scores for name, scores in found.items() if name not in unfit}
     todo = {name: shape for name, shape in shapes.items() if name not in found}
     device = str(device_of(model))
     count, budget = _share(shapes, samples, resources, device)
@@ -111,6 +116,11 @@ def score_clouds(
         "peak_process_bytes": peak_memory(),
     }
     return Scored(layers={name: found[name] for name in shapes}, samples=samples, run=numbers)
+
+
+def _fits(scores: LayerScores, filters: int, criterion: CloudCriterion) -> bool:
+    """Whether scores that were kept are what the criterion gives for a layer."""
+    return len(scores.values) == filters and set(scores.parts) == set(criterion.parts)
 
 
 def _classes(batches: Batches, criterion: CloudCriterion) -> NDArray[np.int64]:

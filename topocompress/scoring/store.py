@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from topocompress.errors import OutputError
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.json_files import read_json
+from topocompress.runtime.kept import sealed, unsealed, unused
 from topocompress.types import LayerScores
 
 _FORMAT = 1
@@ -70,16 +71,20 @@ class ScoreStore:
         self._resume = resume
 
     def load(self) -> dict[str, LayerScores]:
-        """Name → scores of the layers that may be used; what cannot be read counts as missing."""
+        """Name → scores of the layers that may be used; what does not verify counts as missing, and is said."""
         found: dict[str, LayerScores] = {}
-        if not (self._resume or self._finished.exists()):
+        wrong: dict[str, Exception] = {}
+        if not (self._resume or os.path.exists(self._finished)):  # noqa: PTH110 - Path.exists raises for long names
             return found
         for path in sorted(self.folder.glob("*.json")):
             try:
-                entry = _Entry.model_validate(read_json(path, most=_MOST))
+                entry = _Entry.model_validate(unsealed(read_json(path, most=_MOST), self.folder.name))
+                if path.stem != _named(entry.layer):
+                    raise ValueError("it is of another layer")
                 found[entry.layer] = entry.scores()
-            except (OSError, ValueError):  # of pydantic and of ours, too
-                continue
+            except (OSError, ValueError) as error:  # of pydantic and of ours, too
+                wrong[path.name] = error
+        unused(self.folder, wrong)
         return found
 
     def save(self, layer: str, scores: LayerScores) -> None:
@@ -94,9 +99,8 @@ class ScoreStore:
             "dead": scores.dead.tolist(),
             "scale": scores.scale,
         }
-        name = hashlib.sha256(layer.encode()).hexdigest()[:16]
-        with contextlib.suppress(OutputError), atomic_file(self.folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        with contextlib.suppress(OutputError), atomic_file(self.folder / f"{_named(layer)}.json") as temporary:
+            temporary.write_text(json.dumps(sealed(content, self.folder.name)), encoding="utf-8")
 
     def finish(self) -> None:
         """Say that every layer is here, and drop the oldest of too many stores."""
@@ -106,6 +110,10 @@ class ScoreStore:
             stores = sorted((path for path in self.folder.parent.glob("?" * 32) if path.is_dir()), key=_age)
             for old in stores[:-_KEPT]:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _named(layer: str) -> str:
+    return hashlib.sha256(layer.encode()).hexdigest()[:16]
 
 
 def _age(folder: Path) -> float:

@@ -45,6 +45,8 @@ Factory = Callable[..., nn.Module]
 
 
 _MOST_PLANS = 1_000
+_NETWORK = (".safetensors", ".onnx")
+"""Endings of the files that hold the network."""
 _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -104,7 +106,10 @@ def write_run(
     architecture: Architecture | None = None,
     classes: Sequence[str] = (),
 ) -> None:
-    """Write ``model.safetensors`` and ``plan.json`` into a directory; other files there are fingerprinted."""
+    """Write ``model.safetensors`` and ``plan.json`` into a directory; other files of the network are fingerprinted.
+
+    Reports are not: they hold times, and ``plan.json`` follows from what was asked alone.
+    """
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     (directory / WEIGHTS).write_bytes(safetensors_bytes(state))
     own = Architecture(kind="object", name=f"{type(model).__module__}:{type(model).__qualname__}")
@@ -117,7 +122,7 @@ def write_run(
         "plans": [_entry(plan) for plan in plans],
         **({"activations": [_given(wave) for wave in waves]} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
-        "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.name != MANIFEST},
+        "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.suffix in _NETWORK},
     }
     manifest["fingerprint"] = _own_digest(manifest)
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -154,7 +159,7 @@ def load_run(
     try:
         restore_waves(module, manifest.activations)
     except ModelError as error:
-        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error}") from error
+        raise ArtifactError(f"{directory / MANIFEST}: its activations do not fit the network: {error.what}") from error
     try:
         own, stored = module.state_dict(), load_file(directory / WEIGHTS)
         if own.keys() == stored.keys():  # own has version marks, which some modules (MNASNet) insist on

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from topocompress.errors import DataError, OutputError
 from topocompress.runtime.files import atomic_file
-from topocompress.runtime.json_files import parse_json
+from topocompress.runtime.json_files import check_regular, parse_json
+from topocompress.runtime.kept import unused
 
 FILE = "tuning.safetensors"
 _FORMAT = 1
 _KEPT = 12
+_MOST_STATE = 64 * 2**20
+"""Bytes of everything but the tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +41,26 @@ class Snapshot:
     state: Mapping[str, Any]
 
 
+class Foreign(DataError):
+    """A file of another training."""
+
+
 class TuningStore:
     """The latest epoch of one training.
 
     Args:
         folder: Its own folder.
         run: Everything that the training depends on, as plain data.
+        cached: Whether the folder is a place in the cache, where nothing is lost if a file of another training goes.
 
     Raises:
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, cached: bool = False) -> None:
         self.path = folder / FILE
         self._run = digest(run)
+        self._cached = cached
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,32 +68,53 @@ class TuningStore:
                 f"cannot make {folder}: {error.strerror or error}", hint="Choose another folder for checkpoints."
             ) from error
 
-    def load(self) -> Snapshot | None:
-        """The latest epoch; ``None`` if there is none, or the file is damaged.
+    def load(self, most: int) -> Snapshot | None:
+        """The latest epoch; ``None`` if there is none, or the file does not verify, which is said.
+
+        Args:
+            most: Bytes that its tensors may have.
 
         Raises:
-            DataError: The file is of another training.
+            DataError: The file is of another training, and not in the cache.
         """
         try:
-            with safe_open(self.path, framework="pt") as file:
-                found = dict(file.metadata() or {})
-                tensors: dict[str, dict[str, Tensor]] = {}
-                for key in file.keys():  # noqa: SIM118 - no mapping
-                    part, _, name = key.partition("/")
-                    tensors.setdefault(part, {})[name] = file.get_tensor(key)
-            run, state = found["run"], parse_json(found["state"])
-        except (SafetensorError, OSError, ValueError, KeyError):
+            return self._verified(most)
+        except FileNotFoundError:
             return None
-        if run != self._run:
-            raise DataError(
+        except Foreign as error:
+            if not self._cached:
+                raise
+            self.unused(error)
+        except (SafetensorError, OSError, ValueError) as error:
+            self.unused(error)
+        return None
+
+    def _verified(self, most: int) -> Snapshot:
+        check_regular(self.path)
+        if self.path.stat().st_size > most + _MOST_STATE:
+            raise ValueError(f"it has more than {(most + _MOST_STATE) / 1e6:.0f} MB")
+        with safe_open(self.path, framework="pt") as file:
+            found = dict(file.metadata() or {})
+            flat: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        said = [found.get(name, "") for name in ("run", "state", "sha256")]
+        if not all(said):
+            raise ValueError("it is no epoch of topocompress")
+        if said[2] != _hash(flat, said[1]):
+            raise ValueError("it was edited: its hash does not match")
+        if said[0] != self._run:
+            raise Foreign(
                 f"{self.path} is of another training: network, samples, settings or seed differ",
                 hint="Give another folder, or train without resuming.",
             )
-        return Snapshot(tensors=tensors, state=state)
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in flat.items():
+            part, _, name = key.partition("/")
+            tensors.setdefault(part, {})[name] = tensor
+        return Snapshot(tensors=tensors, state=parse_json(said[1]))
 
-    def damaged(self, why: str) -> DataError:
-        """The error of an epoch that says what this training cannot take up."""
-        return DataError(f"{self.path} is damaged: {why}", hint="Remove it, or train without resuming.")
+    def unused(self, error: Exception) -> None:
+        """Say that the file cannot be used."""
+        unused(self.path.parent, {self.path.name: error})
 
     def save(self, snapshot: Snapshot) -> bool:
         """Put an epoch in place of the one before; returns whether that worked.
@@ -97,13 +127,22 @@ class TuningStore:
             for name, tensor in group.items()
         }
         # safetensors finds tensors that share memory by their storage; copies share none.
-        metadata = {"run": self._run, "state": json.dumps(snapshot.state)}
+        state = json.dumps(snapshot.state)
+        metadata = {"run": self._run, "state": state, "sha256": _hash(tensors, state)}
         try:
             with atomic_file(self.path) as temporary:
                 save_file(tensors, temporary, metadata=metadata)
         except (OutputError, SafetensorError):
             return False
         return True
+
+
+def _hash(tensors: Mapping[str, Tensor], state: str) -> str:
+    found = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -130,8 +169,15 @@ def optimiser_tensors(optimiser: torch.optim.SGD) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.SGD, momentum: Mapping[str, Tensor]) -> None:
-    """Give each parameter the momentum that :func:`optimiser_tensors` found."""
+    """Give each parameter the momentum that :func:`optimiser_tensors` found.
+
+    Raises:
+        ValueError: There is no such parameter, or it has another shape.
+    """
     parameters: list[nn.Parameter] = [each for group in optimiser.param_groups for each in group["params"]]
+    owners = {str(place): parameter for place, parameter in enumerate(parameters)}
     for name, buffer in momentum.items():
-        owner = parameters[int(name)]
+        owner = owners.get(name)
+        if owner is None or owner.shape != buffer.shape:
+            raise ValueError("it has momentum of other parameters")
         optimiser.state[owner]["momentum_buffer"] = torch.empty_like(owner).copy_(buffer)

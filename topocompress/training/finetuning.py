@@ -19,10 +19,11 @@ from topocompress.network.variation import error_weights
 from topocompress.training.accelerator import accelerator
 from topocompress.training.augmentation import augmentation_of
 from topocompress.training.checkpoints import TuningStore
+from topocompress.training.epochs import Epoch
 from topocompress.training.objective import Objective
 from topocompress.training.random_state import denormals_flushed, seeded
 from topocompress.training.recipe import Recipe
-from topocompress.training.trainer import Chosen, Epoch, Progress, Trainer
+from topocompress.training.trainer import Chosen, Progress, Trainer
 from topocompress.training.training_set import (
     Samples,
     batch_indices,
@@ -72,6 +73,7 @@ def finetune(
     teacher: nn.Module | None = None,
     outputs: Outputs | None = None,
     checkpoints: Path | None = None,
+    cached: bool = False,
     resume: bool = False,
     identity: str = "",
     seed: int = 0,
@@ -101,6 +103,8 @@ def finetune(
             share of their variation over the validation samples.
         outputs: Which of its outputs are compared, and how; decided on a few samples if ``None``.
         checkpoints: Folder where each finished epoch replaces the one before it; nothing is kept if ``None``.
+        cached: Whether that is a place in the cache: there a file of another training is ignored, and a warning says
+            so; in a folder of your own it is refused.
         resume: Continue from what an interrupted run has left in ``checkpoints``. On the CPU the result is bit for bit
             that of a run without interruption.
         identity: What else tells this training from others, such as a fingerprint of the samples.
@@ -145,7 +149,7 @@ def finetune(
             "seed": seed,
             **({} if read is None else {"measure": read.measure}),
         }
-        store = TuningStore(Path(checkpoints), run)
+        store = TuningStore(Path(checkpoints), run, cached=cached)
     kind = augmentation_of(training, recipe.augment)
     highest = int(max(labels[train_indices].max(), judged[chooser].max()))
     with (

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from topocompress.errors import DataError
+from topocompress.runtime.arguments import check_fields
 
 Schedule = Literal["cosine", "one-cycle"]
 Precision = Literal["no", "bf16", "fp16"]
@@ -39,6 +40,7 @@ class Recipe:
             nothing.
 
     Raises:
+        OptionError: A setting is of another type.
         DataError: Settings out of range; the message names all of them.
     """
 
@@ -57,6 +59,7 @@ class Recipe:
     augment: bool | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         wrong = [text for right, text in self._rules() if not right]
         if wrong:
             raise DataError("fine-tuning: " + "; ".join(wrong))

@@ -91,6 +91,7 @@ def tuned(
             teacher=original if recipe.distill else None,
             outputs=outputs,
             checkpoints=folder,
+            cached=True,
             resume=resume,
             identity=data.fingerprint,
             seed=seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from topocompress.errors import ModelError, TrainingError
+from topocompress.errors import DataError, ModelError, TrainingError
 from topocompress.network.batchnorm import with_statistics
 from topocompress.network.copying import copied
 from topocompress.network.inference import evaluating, preserved, run_forward
@@ -22,6 +22,7 @@ from topocompress.training import processes
 from topocompress.training.accelerator import summed, wrapped
 from topocompress.training.augmentation import augmented
 from topocompress.training.checkpoints import Snapshot, TuningStore, optimiser_tensors, restore_optimiser
+from topocompress.training.epochs import Epoch, TrainingState, check_alike
 from topocompress.training.objective import Objective
 from topocompress.training.random_state import as_text, from_text, random_state, set_random_state
 from topocompress.training.training_set import Samples, batch_indices, grouped, loaded_batches, shared_out
@@ -34,31 +35,11 @@ Progress = Callable[[int, int, str], None]
 _STEEPEST = 1.0
 """Largest norm of the gradients of squared errors; longer ones are shortened to it."""
 
+_COPIES = 4
+"""An epoch holds the weights, the best ones and momentum; it is no larger than so many times the weights."""
+
 Chosen = tuple[Samples, Sequence[int]]
 """A dataset and the numbers of those of its samples that are used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One epoch of fine-tuning.
-
-    Attributes:
-        epoch: Number of the epoch; 0 is the model before tuning.
-        loss: Mean training loss over the epoch; ``None`` for epoch 0.
-        validation_loss: On the validation samples after the epoch, the mean cross-entropy, or the mean distillation
-            loss where labels are unused.
-        accuracy: On the same samples, top-1 accuracy in 0..1, or where labels are unused agreement with the teacher, or
-            the variation of its outputs that is explained.
-        lr: Highest learning rate of the epoch's steps; 0 for epoch 0.
-        seconds: Wall time, validation included.
-    """
-
-    epoch: int
-    loss: float | None
-    validation_loss: float
-    accuracy: float
-    lr: float
-    seconds: float
 
 
 @dataclass(kw_only=True)
@@ -99,14 +80,10 @@ class Trainer:
             DataError: Its outputs do not fit the labels or the teacher, or the store is of another training.
             TrainingError: The loss became NaN or infinite.
         """
-        recipe = self.objective.recipe
+        recipe, fresh = self.objective.recipe, random_state(self.helper.device)
         self._prepare(model)
-        snapshot = processes.from_main(store.load) if store is not None and resume else None
-        if snapshot is None or store is None:
+        if store is None or not resume or not self._resumed(model, store, fresh):
             self._finish(self._judged(0, None, 0.0, time.perf_counter()))
-        else:
-            with border(store.damaged):
-                self._restore(snapshot)
         resumed = self.history[-1].epoch
         while self.history[-1].epoch < recipe.epochs and not self._given_up():
             started = time.perf_counter()
@@ -274,18 +251,37 @@ class Trainer:
             },
         )
 
+    def _resumed(self, model: nn.Module, store: TuningStore, fresh: Mapping[str, Any]) -> bool:
+        """Take up what is kept of an interrupted run, if anything is and it fits; else all is as at first."""
+        most = _COPIES * sum(tensor.nbytes for tensor in model.state_dict().values())
+        snapshot = processes.from_main(lambda: store.load(most))
+        if snapshot is None:
+            return False
+        try:
+            with border(DataError):
+                self._restore(snapshot)
+        except DataError as error:
+            if self.helper.is_main_process:
+                store.unused(error)
+            set_random_state(fresh, self.helper.device)
+            self.history, self.best_epoch, self.best_state = [], 0, {}
+            self._prepare(model)
+            return False
+        return True
+
     def _restore(self, snapshot: Snapshot) -> None:
-        device, state = self.helper.device, snapshot.state
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.best_epoch = state["best_epoch"]
+        device, state = self.helper.device, TrainingState.read(snapshot.state, self.objective.recipe.epochs)
+        for part in ("model", "best"):
+            check_alike(self._plain.state_dict(), snapshot.tensors.get(part, {}))
+        self.history, self.best_epoch = list(state.history), state.best_epoch
         self.best_state = {name: tensor.to(device) for name, tensor in snapshot.tensors["best"].items()}
         self._inner.load_state_dict(snapshot.tensors["model"])
         restore_optimiser(self._sgd, snapshot.tensors.get("momentum", {}))
-        self._shuffle.set_state(from_text(state["shuffle"]))
-        if self.helper.scaler is not None and state["scaler"] is not None:
-            self.helper.scaler.load_state_dict(state["scaler"])
-        if self.helper.process_index < len(state["random"]):  # else it was interrupted with fewer processes
-            set_random_state(state["random"][self.helper.process_index], device)
+        self._shuffle.set_state(from_text(state.shuffle))
+        if self.helper.scaler is not None and state.scaler is not None:
+            self.helper.scaler.load_state_dict(state.scaler)
+        if self.helper.process_index < len(state.random):  # else it was interrupted with fewer processes
+            set_random_state(state.random[self.helper.process_index].model_dump(), device)
 
 
 def optimiser(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
 from topocompress.planning.rules import BUDGETS
 from topocompress.planning.selection import Selection, find_within
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.surgery.removal import apply
 from topocompress.training import processes
 from topocompress.types import PruningPlan
@@ -53,8 +52,8 @@ def choose(job: Job, selection: Selection) -> Choice:
             within[:] = latest
         return value
 
-    with tempfile.TemporaryDirectory() as folder:
-        judge, samples = judge_of(job, name, limit, finish, Path(folder))
+    with scratch_folder() as folder:
+        judge, samples = judge_of(job, name, limit, finish, folder)
         found, budget = find_within(selection, rule, measure, samples=samples)
     plan = replace(found, rule={**found.rule, name: limit})
     return Choice(plan=plan, budget=budget, made=replace(within[0], plan=plan) if within else None)

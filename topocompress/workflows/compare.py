@@ -21,6 +21,7 @@ from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits, check_block_epochs
 from topocompress.reporting.doubts import labels_doubted
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import ANY
 from topocompress.runtime.result_store import ResultStore
@@ -42,6 +43,7 @@ GLOBAL = "@global"
 """Behind a criterion's name: it chooses where to cut as well, at the same multiply-accumulates."""
 
 
+@checked
 def compare(
     loaded: LoadedModel,
     data: Data,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,11 @@ from topocompress.models.loading import LoadedModel
 from topocompress.models.sources import paths_of as model_paths
 from topocompress.network.inference import sample_count
 from topocompress.planning.rules import INT8, check_samples
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_directory
 from topocompress.runtime.outputs import Place, check_outputs
 from topocompress.runtime.progress import Progress, silent
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.training import processes
 from topocompress.training.accelerator import team
 from topocompress.types import PruningPlan, Report, Scores
@@ -56,6 +57,7 @@ class Result:
     report: Report | None
 
 
+@checked
 @team()
 def compress(
     model: LoadedModel | nn.Module | str | Path,
@@ -184,5 +186,5 @@ def _directory(output: Output, *, room: int) -> Iterator[Path]:
         with atomic_directory(output.out, force=output.force) as directory:
             yield directory
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
+        with scratch_folder() as scratch:
+            yield scratch

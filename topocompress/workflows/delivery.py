@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.reporting.bottlenecks import short_batches, warning
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import Delivery, Latency, Measurement
 from topocompress.workflows.job import Job
 from topocompress.workflows.single_steps import layer_costs
@@ -53,8 +53,8 @@ def deliver(
     wanted = min(_PARITY_SAMPLES, max(_LEAST_PARITY, int(_PARITY_WORK / max(1, job.macs))))
     images = torch.stack([evaluation[index][0] for index in range(min(wanted, sample_count(evaluation)))])
     sample = images[:1].numpy()
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / "original.onnx", directory / MODEL_FILE]
+    with scratch_folder() as scratch:
+        paths = [scratch / "original.onnx", directory / MODEL_FILE]
         with job.timed("export"):
             job.progress("exporting", 0, 2)
             export_onnx(original[0], paths[0], samples=images, outputs=job.outputs)

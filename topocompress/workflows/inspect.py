@@ -19,6 +19,7 @@ from topocompress.errors import DataError, ModelError, TopologyError
 from topocompress.network.capture import Batches, Maps, Slice, collect_clouds, map_shapes
 from topocompress.network.layers import LAYERS, width_of
 from topocompress.network.memory_layout import fast_layout
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.clouds import looked_at
@@ -39,6 +40,7 @@ _NAMED = 8
 _HUGE = 1e38  # finite in float32, and so is the next number
 
 
+@checked
 def inspect_filter(
     model: nn.Module,
     batches: Batches,

@@ -22,6 +22,7 @@ from topocompress.models.preprocessing import imagenet_preprocessing
 from topocompress.network.capture import Batches
 from topocompress.network.inference import check_steady, device_of
 from topocompress.network.outputs import Outputs
+from topocompress.runtime.arguments import check_seed
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
@@ -172,6 +173,7 @@ def open_job(
     Raises:
         TopocompressError: One of them is not usable.
     """
+    check_seed(seed)
     if isinstance(model, nn.Module):
         if not isinstance(data, Data):
             raise DataError("a module of your own needs loaded data", hint="Use topocompress.data.load_data.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import TypeAdapter
 from torch import nn
 
 import topocompress
@@ -14,34 +17,58 @@ from topocompress.errors import OutputError
 from topocompress.models.loading import fingerprint
 from topocompress.network.copying import copied
 from topocompress.training.checkpoints import Snapshot, TuningStore, place
+from topocompress.training.epochs import check_alike
 from topocompress.workflows.job import Job
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def once(
     job: Job,
     network: nn.Module,
     settings: Mapping[str, Any],
-    make: Callable[[], tuple[nn.Module, dict[str, Any]]],
-) -> tuple[nn.Module, dict[str, Any]]:
+    kind: type[T],
+    make: Callable[[], tuple[nn.Module, T]],
+) -> tuple[nn.Module, T]:
     """What a step gives, from the cache where the run continues another that has come so far.
 
     Args:
         job: Its cache, and whether it resumes.
         network: What the step changes a copy of; the result has its structure.
         settings: What else the result depends on, as plain data.
-        make: Takes the step: the new network, and what is known of it as plain data.
+        kind: A dataclass of plain data, which says what is known of the new network.
+        make: Takes the step: the new network, and what is known of it.
     """
     store = _store(job, network, settings)
-    found = store.load() if store is not None and job.resume else None
+    found = _kept(store, network, kind) if store is not None and job.resume else None
     if found is not None:
-        model = copied(network)
-        model.load_state_dict(dict(found.tensors["model"]))
-        return model, dict(found.state)
-    model, state = make()
+        return found
+    model, known = make()
     if store is not None:
         with contextlib.suppress(OSError, OutputError):  # a cache that cannot be written is no reason to lose the step
-            store.save(Snapshot(tensors={"model": model.state_dict()}, state=state))
-    return model, state
+            store.save(Snapshot(tensors={"model": model.state_dict()}, state=asdict(known)))
+    return model, known
+
+
+def _kept(store: TuningStore, network: nn.Module, kind: type[T]) -> tuple[nn.Module, T] | None:
+    """What the cache holds; ``None`` where that is nothing, or does not verify, which is said."""
+    own = network.state_dict()
+    snapshot = store.load(2 * sum(tensor.nbytes for tensor in own.values()))
+    if snapshot is None:
+        return None
+    try:
+        tensors = dict(snapshot.tensors.get("model", {}))
+        check_alike(own, tensors)
+        known = TypeAdapter(kind).validate_json(json.dumps(snapshot.state), strict=True)
+    except ValueError as error:  # of pydantic, too
+        store.unused(error)
+        return None
+    model = copied(network)
+    model.load_state_dict(tensors)
+    return model, known
 
 
 def _store(job: Job, network: nn.Module, settings: Mapping[str, Any]) -> TuningStore | None:
@@ -57,7 +84,7 @@ def _store(job: Job, network: nn.Module, settings: Mapping[str, Any]) -> TuningS
     }
     with contextlib.suppress(OSError, OutputError):
         folder = place(Path(job.cache) / "repairs", key)
-        store = TuningStore(folder, key)
+        store = TuningStore(folder, key, cached=True)
         job.checkpoints.append(folder)
         return store
     return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from topocompress.criteria.base import CloudCriterion
 from topocompress.planning.rules import (
     USUAL_SAMPLES,
+    Allocation,
     Limits,
     check_activation,
     check_block_epochs,
@@ -22,12 +23,12 @@ from topocompress.planning.rules import (
     check_rule,
     check_samples,
 )
+from topocompress.runtime.arguments import check_fields
 from topocompress.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
     from topocompress.network.capture import Maps
-    from topocompress.planning.allocation import Allocation
     from topocompress.runtime.resources import Resources
 
 AUTO: Literal["auto"] = "auto"
@@ -57,6 +58,7 @@ class Removal:
         rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
 
     Raises:
+        OptionError: A field is of another type; so also of the other groups.
         PlanError: A limit is out of range.
     """
 
@@ -75,6 +77,7 @@ class Removal:
     rounds: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _ = self.limits
 
     @property
@@ -110,6 +113,9 @@ class Scoring:
     resources: Resources | None = None
     maps: Maps | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
@@ -127,6 +133,9 @@ class Recovery:
     activation: str | None = None
     reconstruct: bool = True
     distill_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def recipe(self) -> Recipe:
@@ -158,6 +167,9 @@ class Output:
     quantize: str | None = None
     controls: bool = True
     command: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Options(TypedDict, total=False):

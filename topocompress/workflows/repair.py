@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import nn
 
@@ -47,6 +47,19 @@ class Repaired:
     samples: int = 0
     left: str = ""
     undistilled: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Refitted:
+    """What the cache holds of refitted layers besides the network."""
+
+    layers: tuple[Refit, ...]
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taught:
+    """What the cache holds of distilled blocks besides the network: nothing."""
 
 
 def repair(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
@@ -100,26 +113,25 @@ def _reconstructed(job: Job, pruned: nn.Module, plan: PruningPlan) -> Reconstruc
     memory = None if job.scoring.resources is None else job.scoring.resources.memory
     give_back()
 
-    def make() -> tuple[nn.Module, dict[str, Any]]:
+    def make() -> tuple[nn.Module, _Refitted]:
         found = reconstruct(
             pruned, job.model, plan, job.passes.repair, seed=job.seed, memory=memory, progress=job.progress
         )
-        return found.model, {"layers": [asdict(refit) for refit in found.layers], "samples": found.samples}
+        return found.model, _Refitted(layers=found.layers, samples=found.samples)
 
-    model, known = once(job, pruned, {"step": "reconstruction", "memory": memory}, make)
-    layers = tuple(Refit(**refit) for refit in known["layers"])
-    return Reconstruction(model=model, layers=layers, samples=known["samples"])
+    model, known = once(job, pruned, {"step": "reconstruction", "memory": memory}, _Refitted, make)
+    return Reconstruction(model=model, layers=known.layers, samples=known.samples)
 
 
 def _distilled(job: Job, model: nn.Module, epochs: int) -> nn.Module:
-    def make() -> tuple[nn.Module, dict[str, Any]]:
+    def make() -> tuple[nn.Module, _Taught]:
         taught = distill_blocks(
             model, job.model, job.passes.repair, epochs=epochs, seed=job.seed, progress=job.progress
         )
-        return taught, {}
+        return taught, _Taught()
 
     try:
-        return once(job, model, {"step": "block distillation", "epochs": epochs}, make)[0]
+        return once(job, model, {"step": "block distillation", "epochs": epochs}, _Taught, make)[0]
     except KeyboardInterrupt as error:
         if job.cache is None:
             raise

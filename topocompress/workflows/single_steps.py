@@ -27,9 +27,9 @@ from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
 from topocompress.network.capture import Batches, Maps, made_maps
 from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, separates, width_of
-from topocompress.planning.allocation import Allocation
 from topocompress.planning.plan import make_plan, nothing_to_prune
-from topocompress.planning.rules import Limits
+from topocompress.planning.rules import Allocation, Limits
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import ANY, Resources
 from topocompress.scoring.dispatch import score_layers
@@ -38,6 +38,7 @@ from topocompress.surgery.trial import prunable_groups
 from topocompress.types import ChannelGroup, LayerCost, Measurement, PruningPlan, Scores
 
 
+@checked
 def score(
     model: nn.Module,
     batches: Batches | None = None,
@@ -164,6 +165,7 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
     return costs
 
 
+@checked
 def plan(
     model: nn.Module,
     scores: Scores,
@@ -212,6 +214,7 @@ def plan(
     )
 
 
+@checked
 def measure(
     model: nn.Module,
     *,

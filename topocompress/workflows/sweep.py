@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,9 +21,11 @@ from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.quantities import spoken
+from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.result_store import ResultStore
+from topocompress.runtime.temporary import scratch_folder
 from topocompress.training import processes
 from topocompress.types import Point, Sweep
 from topocompress.workflows.choosing import choose
@@ -34,6 +35,7 @@ from topocompress.workflows.selecting import criterion_of, select
 from topocompress.workflows.shrinking import shrink
 
 
+@checked
 def sweep(
     loaded: LoadedModel,
     data: Data,
@@ -92,8 +94,8 @@ def sweep(
         },
     )
     points: list[Point] = []
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = _Sizes(job, Path(folder))
+    with scratch_folder() as folder:
+        sizes = _Sizes(job, folder)
         for target in (1.0, *sorted(set(targets), reverse=True)):
             kept = store.restore(f"{target:g}", {"target": target}, Point, target=target)
             point = kept or sizes.point(target)
