@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import torch
@@ -16,7 +19,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
-from topocompress.network.inference import first_line, run_forward
+from topocompress.network.inference import all_outputs, first_line, named_outputs, run_forward
 
 
 def to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
@@ -49,15 +52,16 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    found = run_forward(model, example)
     try:
         with _silence():
             program = torch.onnx.export(
-                model,
+                _tensors_alone(model, found),
                 (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 input_names=["input"],
-                output_names=["output"],
+                output_names=output_names(found),
                 opset_version=opset,
                 verbose=False,
             )
@@ -76,6 +80,54 @@ def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Mode
             hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
         )
     return proto
+
+
+def _tensors_alone(model: nn.Module, output: Any) -> nn.Module:
+    """The network with a forward that returns all its tensors as a tuple: exporters know no objects, numbers and texts.
+
+    It stays the same module, so that its weights keep their names.
+
+    Args:
+        model: The caller's own copy; changed where its output is more than tensors in tuples, lists and dicts.
+        output: What it returns.
+    """
+    if _plain(output):
+        return model
+    inner = model.forward
+
+    @functools.wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        return tuple(all_outputs(inner(*args, **kwargs)))
+
+    model.forward = forward
+    return model
+
+
+def _plain(output: Any) -> bool:
+    if isinstance(output, Tensor):
+        return True
+    if type(output) in (tuple, list):
+        return all(map(_plain, output))
+    return type(output) in (dict, OrderedDict) and all(map(_plain, output.values()))
+
+
+def output_names(output: Any) -> list[str]:
+    """What the outputs of a file are called: ``output`` for one, or the first of a tuple; else as the network does.
+
+    Those of a tuple are ``output``, ``output_1``, ...; keys and fields are joined with underscores.
+    """
+    pairs = named_outputs(output)
+    if len(pairs) == 1:
+        return ["output"]
+    names: list[str] = []
+    for name, _ in pairs:
+        plain = re.sub(r"\W+", "_", name)
+        plain = f"output_{plain}" if plain[:1].isdigit() else plain
+        plain = "output" if plain == "output_0" else plain
+        while plain in (*names, "input"):
+            plain += "_"
+        names.append(plain)
+    return names
 
 
 def _traced(detector: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:

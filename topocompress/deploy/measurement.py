@@ -195,12 +195,12 @@ def evaluate(
                 if outputs.measure == "agreement":
                     scores = tensors[0]
                     scored = scores.is_floating_point()
-                    classes = (scores.argmax(1) if scored else scores).cpu()
+                    classes = outputs.decided(scores).cpu()
                     found.append(classes.numpy())
-                    if scored and scores.ndim == 2:
-                        certain += float(scores.softmax(1).amax(1).sum())
+                    if scored and classes.ndim == 1:
+                        certain += float(outputs.scores(output, len(inputs)).softmax(1).amax(1).sum())
                     if used is not None:
-                        _check_labels(used, classes, scores.shape[1] if scored else None)
+                        _check_labels(used, classes, outputs.classes)
                         known = used.cpu() >= 0
                         correct += int((classes == used.cpu())[known].sum())
                         known_labels += int(known.sum())

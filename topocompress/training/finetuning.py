@@ -121,18 +121,24 @@ def finetune(
     train_indices, held_out = split_indices(labels, seed, hold_out=validation is None)
     judged = labels if validation is None else labels_of(validation)
     chooser = held_out if validation is None else labelled_indices(judged)
-    read = None
-    if recipe.label_free and teacher is not None:
-        read = outputs or outputs_of(
-            teacher, torch.stack([batch_parts(training[index])[0] for index in train_indices[:3]])
+    highest = int(max(labels[train_indices].max(), judged[chooser].max()))
+    read = outputs or outputs_of(
+        model if teacher is None else teacher,
+        torch.stack([batch_parts((training if validation is None else validation)[index])[0] for index in chooser[:3]]),
+        **({} if recipe.label_free else {"labels": 0, "highest": highest}),
+    )
+    if recipe.label_free and read.measure == "agreement" and read.classes is None:
+        raise DataError(
+            "the network's outputs are boxes or whole numbers, which no gradient can follow",
+            hint="Fine-tune it with its own training code; topocompress.load gives the pruned network.",
         )
-        if read.measure == "agreement":
-            if read.classes is None:
-                raise DataError(
-                    "the network's outputs are boxes or whole numbers, which no gradient can follow",
-                    hint="Fine-tune it with its own training code; topocompress.load gives the pruned network.",
-                )
-            read = None
+    scored = read.classes is not None
+    if not recipe.label_free and (not scored or read.label_axes != 0):
+        raise DataError(
+            "fine-tuning on labels needs a classifier's scores, (samples, classes) or one for two classes; outputs are "
+            f"compared by {read.what}",
+            hint="Without labels, by distillation of weight 1, it takes any outputs.",
+        )
     store = None
     if checkpoints is not None:
         run = {
@@ -143,11 +149,10 @@ def finetune(
             "samples": [len(labels), train_indices, chooser],
             "identity": identity,
             "seed": seed,
-            **({} if read is None else {"measure": read.measure}),
+            **({} if scored else {"measure": read.measure}),
         }
         store = TuningStore(Path(checkpoints), run)
     kind = augmentation_of(training, recipe.augment)
-    highest = int(max(labels[train_indices].max(), judged[chooser].max()))
     with (
         accelerator(recipe.precision, device_of(model)) as helper,
         seeded(seed + helper.process_index, helper.device),
@@ -155,7 +160,7 @@ def finetune(
         _teaching(teacher if recipe.distill else None, helper.device) as teaching,
     ):
         judging = (training if validation is None else validation, chooser)
-        weights = None if read is None or teaching is None else _weights(teaching, read, judging, helper.device)
+        weights = None if scored or teaching is None else _weights(teaching, read, judging, helper.device)
         trainer = Trainer(
             helper=helper,
             objective=Objective(recipe=recipe, highest=highest, outputs=read, weights=weights),

@@ -41,7 +41,7 @@ class Objective:
     Attributes:
         recipe: Weights of its parts.
         highest: Highest label among the samples.
-        outputs: What is learned of the teacher's outputs where they are no scores of classes; ``None`` where they are.
+        outputs: What is compared of the network's outputs, and how; ``None`` for the first of them, as class scores.
         weights: (numbers,) of squared errors then, from :func:`topocompress.network.variation.error_weights`.
     """
 
@@ -67,6 +67,8 @@ class Objective:
         """
         if self.outputs is None:
             return main_output(output).float()
+        if self.outputs.classes is not None:
+            return self.outputs.scores(output, samples)
         return torch.cat([each.reshape(samples, -1).float() for each in self.outputs.tensors(output, samples)], dim=1)
 
     def check(self, logits: Tensor, taught: Tensor | None) -> None:

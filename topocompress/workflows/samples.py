@@ -12,7 +12,15 @@ import torch
 
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
 from topocompress.data.labels import plain
-from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, check_classes, load_data, without_labels
+from topocompress.data.loading import (
+    NO_CLASSES,
+    ONE_LABEL,
+    Data,
+    check_classes,
+    highest_label,
+    load_data,
+    without_labels,
+)
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
@@ -115,6 +123,7 @@ def outputs_with(loaded: LoadedModel, data: Data) -> Outputs:
         labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
         classes=len(data.classes) or None,
         names=len(loaded.classes),
+        highest=highest_label(data),
     )
 
 
@@ -128,4 +137,6 @@ def _outputs(loaded: LoadedModel) -> int | None:
         return None
     named = named_outputs(output)
     scores = next((tensor for name, tensor in named if name == "out"), named[0][1] if named else None)
-    return None if scores is None or scores.ndim != 2 else scores.shape[1]
+    if scores is None or scores.ndim != 2:
+        return None
+    return scores.shape[1] if scores.shape[1] > 1 else None  # a single score: of two classes, or a number
