@@ -243,7 +243,7 @@ class ForeignSet(SampleSet):
     def comes_finished(self, index: int) -> bool:
         """Whether a sample goes to the network as it comes."""
         raw = self.raw(index)
-        return isinstance(raw, Tensor) and raw.is_floating_point()
+        return bool(self.preprocessing.inputs) or (isinstance(raw, Tensor) and raw.is_floating_point())
 
     def raw(self, index: int) -> Any:
         """The image as it comes."""

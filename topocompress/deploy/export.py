@@ -22,6 +22,7 @@ from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.network.inputs import fed
 from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.runtime.borders import border
 from topocompress.runtime.files import atomic_file
@@ -169,7 +170,7 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
     hint = "Inputs must have the size that the file was exported with."
     what = f"ONNX Runtime cannot run a batch of shape {inputs.shape}"
     with border(lambda why: ExportError(f"{what}: {why}", hint=hint)):
-        outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: inputs})
+        outputs: list[NDArray[Any]] = session.run(None, fed(session.get_inputs(), inputs))
     return outputs
 
 

@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -20,6 +20,8 @@ from torch.onnx.errors import OnnxExporterError
 from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
 from topocompress.network.inference import all_outputs, first_line, named_outputs, run_forward
+from topocompress.network.inputs import arguments, parts_taken, unpacked
+from topocompress.types import InputPart
 
 
 def to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
@@ -52,15 +54,16 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
-    found = run_forward(model, example)
+    found, parts, free = run_forward(model, example), parts_taken(model), {0: torch.export.Dim("batch")}
+    given = tuple(unpacked(parts, example).values()) if parts else (example,)
     try:
-        with _silence():
+        with _silence(), _on_tensors_alone(model, found, parts) as exported:
             program = torch.onnx.export(
-                _tensors_alone(model, found),
-                (example,),
+                exported,
+                given,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["input"],
+                dynamic_shapes=((free,) * len(given),) if parts else (free,),
+                input_names=[part.name for part in parts] or ["input"],
                 output_names=output_names(found),
                 opset_version=opset,
                 verbose=False,
@@ -73,7 +76,7 @@ def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Mode
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     proto: onnx.ModelProto = program.model_proto
-    axis = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    axis = next(each for each in proto.graph.input if each.type.tensor_type.shape.dim).type.tensor_type.shape.dim[0]
     if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
         raise ExportError(
             f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
@@ -82,25 +85,37 @@ def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Mode
     return proto
 
 
-def _tensors_alone(model: nn.Module, output: Any) -> nn.Module:
-    """The network with a forward that returns all its tensors as a tuple: exporters know no objects, numbers and texts.
+@contextlib.contextmanager
+def _on_tensors_alone(model: nn.Module, output: Any, parts: Sequence[InputPart]) -> Iterator[nn.Module]:
+    """The network with a forward that takes and returns tensors only: exporters know no objects, numbers and texts.
 
-    It stays the same module, so that its weights keep their names.
+    It stays the same module, so that its weights keep their names, and has its own forward again on the way out.
 
     Args:
-        model: The caller's own copy; changed where its output is more than tensors in tuples, lists and dicts.
-        output: What it returns.
+        model: The caller's own copy.
+        output: What it returns; where that is no more than tensors in tuples, lists and dicts, it may stay.
+        parts: What it takes, one after the other, where it takes several tensors.
     """
-    if _plain(output):
-        return model
-    inner = model.forward
+    before, inner = vars(model).get("forward"), model.forward
 
     @functools.wraps(inner)
-    def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    def returning(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         return tuple(all_outputs(inner(*args, **kwargs)))
 
-    model.forward = forward
-    return model
+    plain = inner if _plain(output) else returning
+
+    def taking(*tensors: Tensor) -> Any:
+        args, kwargs = arguments(parts, dict(zip((part.name for part in parts), tensors, strict=True)))
+        return plain(*args, **kwargs)
+
+    if parts or plain is returning:
+        model.forward = taking if parts else plain
+    try:
+        yield model
+    finally:
+        vars(model).pop("forward", None)
+        if before is not None:
+            model.forward = before
 
 
 def _plain(output: Any) -> bool:

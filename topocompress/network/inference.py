@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.errors import ModelError
+from topocompress.network.inputs import called
 from topocompress.runtime.borders import border
 
 
@@ -56,7 +57,7 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
         )
 
     with border(refused):
-        return model(inputs)
+        return called(model, inputs)
 
 
 def check_steady(model: nn.Module, inputs: Tensor) -> None:

@@ -6,27 +6,31 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
 from topocompress.errors import DataError
+from topocompress.models.architectures import declared_inputs
 from topocompress.models.loading import LoadedModel
-from topocompress.models.preprocessing import imagenet_preprocessing
+from topocompress.models.preprocessing import imagenet_preprocessing, several
 from topocompress.network.capture import Batches
+from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
+from topocompress.network.inputs import parts_of, take_several
 from topocompress.network.outputs import Outputs
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
 from topocompress.training.step import fitted
-from topocompress.types import Architecture
+from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.passes import Passes, Use
@@ -201,8 +205,24 @@ def no_accuracy(data: Data) -> DataError:
     )
 
 
+def _with_several(module: nn.Module, first: Any) -> tuple[nn.Module, Preprocessing]:
+    """A copy of a network that takes several tensors, which are told by its ``example_inputs``, or by a sample."""
+    example = declared_inputs(module)
+    if example is None and isinstance(first, Mapping):
+        example = {name: torch.as_tensor(part)[None] for name, part in first.items()}
+    elif example is None:
+        example = tuple(torch.as_tensor(part)[None] for part in first)
+    parts, own = parts_of(module, example), copied(module)
+    take_several(own, parts)
+    return own, several(parts)
+
+
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
-    preprocessing = imagenet_preprocessing(tuple(data.calibration[0][0].shape))
+    first = data.calibration[0][0]
+    if isinstance(first, Tensor) and declared_inputs(module) is None:
+        preprocessing = imagenet_preprocessing(tuple(first.shape))
+    else:
+        module, preprocessing = _with_several(module, first)
     known = data.preprocessing or not preprocessing.is_image
     note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
+from topocompress.data.keeping import with_packed
 from topocompress.data.labels import plain
 from topocompress.data.loading import (
     NO_CLASSES,
@@ -57,6 +58,8 @@ def open_data(
     Raises:
         DataError: The data is not usable, or which output a class means is not known.
     """
+    if isinstance(data, Data) and loaded.preprocessing.inputs:
+        data = with_packed(data, loaded.preprocessing.inputs, loaded.preprocessing)
     said = None if classes is None else given_classes(classes, WORDS)
     outputs = None
     if outputs_matter and (isinstance(said, tuple) or not isinstance(data, Data | None)):
