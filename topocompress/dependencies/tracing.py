@@ -27,7 +27,7 @@ from topocompress.errors import ModelError
 from topocompress.network.inference import all_outputs, first_line
 from topocompress.network.inputs import called
 from topocompress.network.layers import LAYERS
-from topocompress.network.modes import Run, in_mode
+from topocompress.network.modes import GradientsKept, Run, in_mode
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -77,7 +77,7 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
         return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
 
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
             try:
                 return Graph().follow(model, forward)
             except Exception:

@@ -18,8 +18,9 @@ from topocompress.models.checkpoints import check_dense
 from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import attribute_of, call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
+from topocompress.models.wrappers import settled, unwrapped
 from topocompress.network.copying import copied
-from topocompress.network.inputs import parts_of, take_several
+from topocompress.network.inputs import numbers_of, parts_of, take_several
 from topocompress.runtime.borders import border
 from topocompress.types import Architecture
 
@@ -96,16 +97,25 @@ def build(architecture: Architecture) -> nn.Module:
                     f"{name} returned {type(module).__name__}, not a torch.nn.Module",
                     hint="The factory must return the network itself.",
                 )
-            check_dense(module.state_dict(), name)
-            own = copied(module).eval()  # it may give the same network every time
-            if (example := declared_inputs(own, name)) is not None:
-                take_several(own, parts_of(own, example))
-            return own
+            return _of_factory(unwrapped(module), name)
         name = spelled(architecture)
         check_name(name)
         with border(lambda why: ModelError(f"cannot build {name} with {options}: {why}", hint="Check its options.")):
             check_size(name, options)
             return _construct(name, options).eval()
+
+
+def _of_factory(module: nn.Module, name: str) -> nn.Module:
+    own = copied(module).eval()  # it may give the same network every time
+    if (example := declared_inputs(own, name)) is not None:
+        parts = parts_of(own, example)
+        take_several(own, parts)
+        shape: Any = (1, numbers_of(parts))
+    else:
+        shape = getattr(own, "input_shape", None) or attribute_of(name, "input_shape") or (RGB, 224, 224)
+    settled(own, torch.zeros(2, *shape))
+    check_dense(own.state_dict(), name)
+    return own
 
 
 def declared_inputs(module: nn.Module, factory: str | None = None) -> Any:

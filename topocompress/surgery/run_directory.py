@@ -30,6 +30,7 @@ from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architecture_options import MOST_CLASSES
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.models.wrappers import unwrapped
 from topocompress.network.copying import copied
 from topocompress.network.inputs import take_several
 from topocompress.runtime.files import atomic_directory
@@ -211,7 +212,7 @@ def _original(
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=given)
         return build(named), named
-    return copied(arch(**given)), architecture  # it may give the same network every time
+    return copied(unwrapped(arch(**given))), architecture  # it may give the same network every time
 
 
 def _read_manifest(directory: Path) -> _Manifest:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
@@ -21,10 +22,11 @@ from topocompress.errors import DataError
 from topocompress.models.architectures import declared_inputs
 from topocompress.models.loading import LoadedModel
 from topocompress.models.preprocessing import imagenet_preprocessing, several
+from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
 from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
-from topocompress.network.inputs import parts_of, take_several
+from topocompress.network.inputs import packed, parts_of, take_several
 from topocompress.network.outputs import Outputs
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
@@ -217,13 +219,22 @@ def _with_several(module: nn.Module, first: Any) -> tuple[nn.Module, Preprocessi
     return own, several(parts)
 
 
+def _packed_first(preprocessing: Preprocessing, first: Any) -> Tensor:
+    return packed(preprocessing.inputs, first, "sample 0") if preprocessing.inputs else first
+
+
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
+    outer, module = module, unwrapped(module)
     first = data.calibration[0][0]
     if isinstance(first, Tensor) and declared_inputs(module) is None:
         preprocessing = imagenet_preprocessing(tuple(first.shape))
     else:
         module, preprocessing = _with_several(module, first)
     known = data.preprocessing or not preprocessing.is_image
+    said = unwrapped_note(outer)
+    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        module = settled(copied(module), _packed_first(preprocessing, first)[None])
+        said = "; ".join(filter(None, (said, "lazy layers ran once, with random weights")))
     note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
     return LoadedModel(
@@ -231,5 +242,5 @@ def _own_module(module: nn.Module, data: Data) -> LoadedModel:
         architecture=Architecture(kind="object", name=name),
         preprocessing=preprocessing,
         source=name,
-        note=note,
+        note="; ".join(filter(None, (said, note))),
     )
