@@ -23,7 +23,7 @@ from topocompress.errors import DataError
 from topocompress.runtime.borders import border
 from topocompress.types import Augmentation, Preprocessing
 
-Item = tuple[Tensor, int]
+Item = tuple[Tensor, Any]
 
 
 class SampleSet(Dataset[Item]):
@@ -50,7 +50,11 @@ class SampleSet(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         """The input and label of one sample."""
-        return self.finish(self.pixels(index)), int(self.targets[index])
+        return self.finish(self.pixels(index)), self.target(index)
+
+    def target(self, index: int) -> Any:
+        """What belongs to the input: its label, or what a dataset from elsewhere has there."""
+        return int(self.targets[index])
 
     @abstractmethod
     def identity(self, index: int) -> bytes:
@@ -221,6 +225,9 @@ class ForeignSet(SampleSet):
         preprocessing: What the model expects.
     """
 
+    as_they_come = False
+    """Whether targets are handed on as the dataset has them."""
+
     def __init__(self, source: Any, labels: Any, *, name: str, preprocessing: Preprocessing) -> None:
         self.source = source
         self.targets = np.asarray(labels, dtype=np.int64)
@@ -234,6 +241,13 @@ class ForeignSet(SampleSet):
     def finish(self, pixels: Tensor) -> Tensor:
         """As it is."""
         return pixels
+
+    def target(self, index: int) -> Any:
+        """The label, or what stands behind the image."""
+        if not self.as_they_come or self.targets[index] >= 0:
+            return int(self.targets[index])
+        item = self.source[index]
+        return item[1] if isinstance(item, tuple | list) and len(item) > 1 else -1
 
     @property
     def prepares(self) -> bool:
@@ -281,6 +295,10 @@ class Part(SampleSet):
     def finish(self, pixels: Tensor) -> Tensor:
         """As the whole does it."""
         return self.source.finish(pixels)
+
+    def target(self, index: int) -> Any:
+        """That of the sample in the whole."""
+        return self.source.target(int(self.indices[index]))
 
     def identity(self, index: int) -> bytes:
         """That of the sample in the whole."""

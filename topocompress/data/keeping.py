@@ -85,7 +85,7 @@ class Kept(Dataset[Item]):
             source, number = source.dataset, int(source.indices[number])
         own = source if isinstance(source, SampleSet) else None
         if index not in self._found:
-            pixels, label = source[number] if own is None else (own.pixels(number), int(own.targets[number]))
+            pixels, label = source[number] if own is None else (own.pixels(number), own.target(number))
             size = pixels.numel() * pixels.element_size()
             if size > self._room:
                 return (pixels if own is None else own.finish(pixels)), label

@@ -33,6 +33,7 @@ class Predictions:
         labels: What ``accuracy`` was taken against, shaped as ``classes``, -1 where unknown; ``None`` without labels.
         confidence: Mean probability in 0..1 of the top-1 class, where the output is one score per class.
         values: What is compared of outputs that are no scores of classes, by their names; ``None`` for other networks.
+        metric: The user's own metric, the higher the better; ``None`` without one.
     """
 
     classes: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Predictions:
     labels: NDArray[np.int64] | None = None
     confidence: float | None = None
     values: Mapping[str, Values] | None = None
+    metric: float | None = None
 
     @property
     def one_class_each(self) -> bool:
@@ -182,7 +184,7 @@ def evaluate(
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
-            used = labels if labelled and labels is not None and bool((labels >= 0).any()) else None
+            used = labels if labelled and isinstance(labels, Tensor) and bool((labels >= 0).any()) else None
             samples += len(inputs)
             if outputs is None:
                 outputs = outputs_of(model, inputs, labels=None if used is None else used.ndim - 1)

@@ -114,14 +114,14 @@ class GradientWork:
         if len(images) == 0:
             raise DataError("at least 2 calibration samples are needed, got 0", hint="Raise --samples.")
         layout = fast_layout(model, images[:1])
-        read = watched(model, images, given.ndim - 1 if criterion.needs_labels else None)
+        read = watched(model, images, given.ndim - 1 if criterion.needs_labels and isinstance(given, Tensor) else None)
         with masked(model, names, look, layout=layout) as run:
             for images, given in batches:
                 if not images.isfinite().all():
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
                 seen, arriving = set[str](), len(images)
                 found.append(points_of(read(run(images), arriving)).cpu())
-                labels.append(given)
+                labels.append(given if isinstance(given, Tensor) else torch.full((arriving,), -1))
         samples = sum(map(len, found))
         if samples < 2:
             raise DataError(f"at least 2 calibration samples are needed, got {samples}", hint="Raise --samples.")

@@ -17,6 +17,7 @@ from topocompress.deploy.measurement import Predictions, agreement
 from topocompress.errors import CriterionError, DataError, PlanError
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
+from topocompress.network.task import Loss, Metric, identity_of, name_of
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits, check_block_epochs
@@ -30,8 +31,8 @@ from topocompress.training import processes
 from topocompress.training.recipe import Recipe
 from topocompress.training.step import fitted
 from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, PruningPlan, Scores
-from topocompress.workflows.job import Job
-from topocompress.workflows.options import Recovery
+from topocompress.workflows.job import Job, named
+from topocompress.workflows.options import Recovery, check_task
 from topocompress.workflows.repair import repair
 from topocompress.workflows.samples import fitted_labels
 from topocompress.workflows.selecting import suited
@@ -53,6 +54,8 @@ def compare(
     finetune: Recipe | int = 0,
     reconstruct: bool = True,
     distill_blocks: int = 0,
+    metric: Metric | str | None = None,
+    loss: Loss | str | None = None,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -74,6 +77,8 @@ def compare(
         finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         reconstruct: Refit every result without labels first, where that does it good.
         distill_blocks: Epochs in which its blocks then learn from the original, where that does it good.
+        metric: What all are judged by, see :class:`topocompress.workflows.options.Recovery`.
+        loss: What fine-tuning minimises, likewise.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -101,8 +106,15 @@ def compare(
     folder = None if out is None else Path(out) / "cells"
     check_block_epochs(distill_blocks)
     recovery = Recovery(
-        finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct, distill_blocks=distill_blocks
+        finetune=finetune,
+        reconstruct=reconstruct,
+        distill_blocks=distill_blocks,
+        metric=named(metric),
+        loss=named(loss),
     )
+    check_task(recovery)
+    fit = fitted(finetune, loaded.module, data, own_loss=loss is not None)
+    recovery = replace(recovery, finetune=fit)
     recipe = recovery.recipe
     adapted = {
         name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
@@ -127,9 +139,9 @@ def compare(
     return Comparison(
         model=loaded.source,
         data=data.source,
-        measure=comparing.job.measure,
+        measure=comparing.measure,
         compared_by=comparing.job.outputs.what,
-        original=comparing.before.accuracy if comparing.before.accuracy is not None else 1.0,
+        original=comparing.value(comparing.before),
         macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
         finetune=recipe.epochs,
@@ -207,6 +219,7 @@ class _Comparing:
             "finetune": recipe.settings() if recipe.epochs else [],
             "reconstruct": [recovery.reconstruct, recovery.distill_blocks],
             "measure": job.measure,
+            **({"task": [identity_of(job.metric), identity_of(job.loss)]} if job.metric or job.loss else {}),
         }
         return cls(
             job=job,
@@ -279,5 +292,15 @@ class _Comparing:
         )
 
     def _measure(self, model: nn.Module, what: str) -> float:
-        found = self.job.evaluated(model, f"evaluating: {what}")
+        return self.value(self.job.evaluated(model, f"evaluating: {what}"))
+
+    @property
+    def measure(self) -> str:
+        """What is judged by; the user's metric by its name."""
+        return self.job.measure if self.job.metric is None else name_of(self.job.metric)
+
+    def value(self, found: Predictions) -> float:
+        """The measure of what a network says."""
+        if found.metric is not None:
+            return found.metric
         return agreement(self.before, found) if found.accuracy is None else found.accuracy

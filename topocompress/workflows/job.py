@@ -6,10 +6,10 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
 from topocompress.errors import DataError
 from topocompress.models.architectures import declared_inputs
+from topocompress.models.factories import load_factory
 from topocompress.models.loading import LoadedModel
 from topocompress.models.preprocessing import imagenet_preprocessing, several
 from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
@@ -28,6 +29,7 @@ from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
 from topocompress.network.inputs import packed, parts_of, take_several
 from topocompress.network.outputs import Outputs
+from topocompress.network.task import Loss, Metric
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
@@ -89,8 +91,20 @@ class Job:
 
     @property
     def measure(self) -> str:
-        """What is judged by: ``accuracy``, or without labels what the outputs are compared by."""
+        """What is judged by: the user's ``metric``, ``accuracy``, or without labels what outputs are compared by."""
+        if self.metric is not None:
+            return "metric"
         return "accuracy" if self.data.labelled else self.outputs.measure
+
+    @functools.cached_property
+    def metric(self) -> Metric | None:
+        """The user's own metric."""
+        return cast("Metric | None", named(self.recovery.metric))
+
+    @functools.cached_property
+    def loss(self) -> Loss | None:
+        """The user's own loss."""
+        return cast("Loss | None", named(self.recovery.loss))
 
     @functools.cached_property
     def macs(self) -> int:
@@ -100,7 +114,7 @@ class Job:
     @functools.cached_property
     def passes(self) -> Passes:
         """Its samples in batches, and what networks say of them."""
-        return Passes(self.model, self.data, lambda: self.outputs, lambda: self.macs)
+        return Passes(self.model, self.data, lambda: self.outputs, lambda: self.macs, metric=self.metric)
 
     @property
     def calibration(self) -> Batches:
@@ -155,6 +169,11 @@ class Job:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def named(function: Callable[..., Any] | str | None) -> Any:
+    """A metric or a loss; imported where it is named."""
+    return load_factory(function, DataError) if isinstance(function, str) else function
+
+
 def open_job(
     model: LoadedModel | nn.Module | str | Path,
     data: Data | str | None,
@@ -183,7 +202,11 @@ def open_job(
         loaded = _own_module(model, data)
     else:
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
-    load: dict[str, Any] = {} if isinstance(data, Data) else {"samples": scoring.samples, "seed": seed}
+    load: dict[str, Any] = (
+        {}
+        if isinstance(data, Data)
+        else {"samples": scoring.samples, "seed": seed, "targets": bool(recovery.metric or recovery.loss)}
+    )
     loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
     if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
         loaded = replace(loaded, preprocessing=data.preprocessing)
@@ -192,9 +215,13 @@ def open_job(
         data = replace(data, pixels=odd)
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
     check_steady(job.model, job.example)
+    job.recovery = recovery
+    _ = job.metric, job.loss  # what cannot be imported is refused here
     if job.removal.max_accuracy_drop is not None and not job.data.labelled:
         raise no_accuracy(job.data)
-    job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
+    job.recovery = replace(
+        recovery, finetune=fitted(recovery.finetune, job.model, job.data, own_loss=job.loss is not None)
+    )
     return job
 
 
