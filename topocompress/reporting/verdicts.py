@@ -81,11 +81,10 @@ def recommendation(comparison: Comparison) -> str:
         )
     second = ranked[1]
     factor, unit = unit_of(comparison.measure)
-    points = " points" if unit else ""
     gain = factor * (means[best] - means[second])
+    lead = f"{gain:.1f} points" if unit else f"{gain:.3g}"
     return (
-        f"Use {best} on this model: it leaves {shown(means[best])}, {gain:.3g}{points} more than {second}, the next "
-        f"best ({where})."
+        f"Use {best} on this model: it leaves {shown(means[best])}, {lead} more than {second}, the next best ({where})."
     )
 
 

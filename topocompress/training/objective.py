@@ -105,14 +105,14 @@ class Objective:
         if taught is not None and taught.shape != logits.shape:
             raise DataError(f"the teacher returns {tuple(taught.shape)}, the model {shape}; they must be the same")
 
-    def losses(self, logits: Any, labels: Any, taught: Any, samples: int) -> Tensor:
+    def losses(self, logits: Any, labels: Any, taught: Any, samples: int = 1) -> Tensor:
         """(samples,) what training minimises.
 
         Args:
             logits: (samples, classes, ...), or the network's output for a loss of the user's own.
             labels: (samples,), not read where distillation has all the weight.
             taught: The teacher's logits, ``None`` without distillation.
-            samples: How many there are.
+            samples: How many there are; asked for with a loss of the user's own.
         """
         if self.loss is not None:
             return losses_of(self.loss, logits, labels, samples)
@@ -131,7 +131,7 @@ class Objective:
             return distillation_loss(given, taught, self.recipe.temperature)
         return ((given - taught).square() * self.weights).sum(1)
 
-    def judge(self, logits: Any, labels: Any, taught: Any, samples: int) -> tuple[float, float]:
+    def judge(self, logits: Any, labels: Any, taught: Any, samples: int = 1) -> tuple[float, float]:
         """Validation loss and the number of right samples, each summed over the samples.
 
         Cross-entropy and right labels; without labels, distillation loss and the teacher's classes, or the variation
