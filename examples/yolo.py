@@ -146,10 +146,8 @@ def main() -> topocompress.Result:
         out=args.out,
         force=True,
     )
-    report = result.report
-    assert report is not None
-    print(f"MACs {report.before.macs / 1e6:.0f} M -> {report.after.macs / 1e6:.0f} M")
-    print(f"F1 {report.before.metric:.3f} -> {report.after.metric:.3f}")
+    print(f"MACs {result.report.before.macs / 1e6:.0f} M -> {result.report.after.macs / 1e6:.0f} M")
+    print(f"F1 {result.report.before.metric:.3f} -> {result.report.after.metric:.3f}")
 
     yolo = YOLO("yolov8n.yaml")
     yolo.model = copy.deepcopy(result.model)
