@@ -247,11 +247,11 @@ def show_bench(found: Bench) -> None:
             note(f"{file.path} takes batches of {file.fixed_batch} only.")
 
 
-def show_comparison(rows: Sequence[dict[str, Any]], measure: str, factor: float = 100.0, unit: str = " %") -> None:
+def show_comparison(rows: Sequence[dict[str, Any]], title: str, factor: float = 100, form: str = ".1f") -> None:
     """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
     stages = {"removed": "after removal", "settled": "repaired", "tuned": "fine-tuned"}
     shown = [stage for stage in stages if rows and stage in rows[0]]
-    table = _table(f"{measure} left{unit and ','}{unit}")
+    table = _table(title)
     table.add_column("share removed", justify="right")
     table.add_column("criterion", no_wrap=True)
     for heading in ("MACs left", *(stages[stage] for stage in shown)):
@@ -261,10 +261,7 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str, factor: float 
         if last is not None and row["ratio"] != last:
             table.add_section()
         first = f"{row['ratio']:g}" if row["ratio"] != last else ""
-        numbers = [
-            f"{factor * row[stage][0]:.{1 if unit else 4}f} ± {factor * row[stage][1]:.{1 if unit else 4}f}"
-            for stage in shown
-        ]
+        numbers = [f"{factor * row[stage][0]:{form}} ± {factor * row[stage][1]:{form}}" for stage in shown]
         table.add_row(first, row["criterion"], f"{100 * row['macs']:.1f} %", *numbers)
         last = row["ratio"]
     _console().print(table)

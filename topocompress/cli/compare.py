@@ -91,7 +91,9 @@ def compare(
         )
     verdicts.write(out / "compare.json", comparison)
     plot_comparison(out / "compare.png", comparison)
-    console.show_comparison(verdicts.rows(comparison), spoken(comparison.measure), *unit_of(comparison.measure))
+    (factor, unit), name = unit_of(comparison.measure), spoken(comparison.measure)
+    title, form = (f"{name} left, %", ".1f") if unit else (f"{name} left", ".4g")
+    console.show_comparison(verdicts.rows(comparison), title, factor, form)
     if comparison.measure != "accuracy":
         console.note(f"Outputs are compared by {comparison.compared_by}.")
     console.note(

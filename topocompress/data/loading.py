@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
-from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
+from topocompress.data.crops import PhotoCrops
+from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
 from topocompress.data.division import divide, overlap, partly_labelled, shortage
 from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes, imagenet_classes
 from topocompress.models.factories import call_factory, is_factory
-from topocompress.network.inference import sample_count
 from topocompress.network.task import collated
 from topocompress.types import Preprocessing
 
@@ -230,27 +230,6 @@ def check_classes(data: Data, outputs: int) -> None:
     parts = [part for part in (data.calibration, data.train, data.evaluation) if isinstance(part, SampleSet)]
     highest = max((int(part.targets.max(initial=-1)) for part in parts), default=-1)
     labels.check_width(data.classes, highest, outputs, data.note)
-
-
-_LOOKED_AT = 200
-"""Samples of which labels are read where they stand in no list."""
-
-
-def highest_label(data: Data) -> int | None:
-    """The highest label of what filters are judged on and of what is held out; ``None`` where there are none.
-
-    Of datasets that keep no list of labels the first few hundred samples are looked at.
-    """
-    if not data.labelled:
-        return None
-    found = []
-    for part in (data.calibration, data.evaluation):
-        if isinstance(part, SampleSet):
-            found.append(int(part.targets.max(initial=-1)))
-        else:
-            some = range(min(sample_count(part), _LOOKED_AT))
-            found += [int(torch.as_tensor(part[index][1]).max()) for index in some]
-    return max(found)
 
 
 def _photographs(preprocessing: Preprocessing, *, samples: int, seed: int, eval_samples: int | None) -> Data:

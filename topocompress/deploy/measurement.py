@@ -33,7 +33,7 @@ class Predictions:
         labels: What ``accuracy`` was taken against, shaped as ``classes``, -1 where unknown; ``None`` without labels.
         confidence: Mean probability in 0..1 of the top-1 class, where the output is one score per class.
         values: What is compared of outputs that are no scores of classes, by their names; ``None`` for other networks.
-        metric: The user's own metric, the higher the better; ``None`` without one.
+        metric: The user's own metric; ``None`` without one.
     """
 
     classes: NDArray[np.int64]
@@ -175,10 +175,8 @@ def evaluate(
         ModelError: The model does not accept the inputs; its outputs hold NaN or infinity, or no entry per sample.
     """
     total = len(loader) if isinstance(loader, Sized) else 0
-    found: list[NDArray[np.int64]] = []
-    boxes: list[Boxes] = []
-    values: list[list[Values]] = []
-    truth: list[NDArray[np.int64]] = []
+    found, truth = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    boxes, values = list[Boxes](), list[list[Values]]()
     correct = known_labels = samples = 0
     certain = 0.0
     with evaluating(model) as device:

@@ -283,8 +283,7 @@ def _directions(criterion: GradientCriterion, outputs: Tensor, labels: Sequence[
             hint="Give labelled --data, or choose a criterion that needs none, such as persistence.",
         )
     if criterion.needs_labels and outputs.shape[1:] == (1,) and int(given.max()) <= 1:
-        # a binary classifier's logit: its cross-entropy is that of the logits 0 and this one
-        both = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+        both = torch.cat([torch.zeros_like(outputs), outputs], dim=1)  # cross-entropy of a logit is that of 0 and it
         return criterion.directions(both, given)[..., 1:].detach()
     if criterion.needs_labels and int(given.max()) >= outputs.shape[1]:
         raise DataError(f"label {int(given.max())} for a model with {outputs.shape[1]} outputs")

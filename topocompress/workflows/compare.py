@@ -17,7 +17,7 @@ from topocompress.deploy.measurement import Predictions, agreement
 from topocompress.errors import CriterionError, DataError, PlanError
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
-from topocompress.network.task import Loss, Metric, identity_of, name_of
+from topocompress.network.task import Loss, Metric, identity_of
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits, check_block_epochs
@@ -77,8 +77,8 @@ def compare(
         finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         reconstruct: Refit every result without labels first, where that does it good.
         distill_blocks: Epochs in which its blocks then learn from the original, where that does it good.
-        metric: What all are judged by, see :class:`topocompress.workflows.options.Recovery`.
-        loss: What fine-tuning minimises, likewise.
+        metric: What all are judged by; this and ``loss`` as in :class:`~topocompress.workflows.options.Recovery`.
+        loss: What fine-tuning minimises.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -113,8 +113,7 @@ def compare(
         loss=named(loss),
     )
     check_task(recovery)
-    fit = fitted(finetune, loaded.module, data, own_loss=loss is not None)
-    recovery = replace(recovery, finetune=fit)
+    recovery = replace(recovery, finetune=fitted(finetune, loaded.module, data, own_loss=loss is not None))
     recipe = recovery.recipe
     adapted = {
         name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
@@ -139,7 +138,7 @@ def compare(
     return Comparison(
         model=loaded.source,
         data=data.source,
-        measure=comparing.measure,
+        measure=comparing.job.judged_by,
         compared_by=comparing.job.outputs.what,
         original=comparing.value(comparing.before),
         macs=sum(cost.macs for cost in comparing.costs.values()),
@@ -294,13 +293,7 @@ class _Comparing:
     def _measure(self, model: nn.Module, what: str) -> float:
         return self.value(self.job.evaluated(model, f"evaluating: {what}"))
 
-    @property
-    def measure(self) -> str:
-        """What is judged by; the user's metric by its name."""
-        return self.job.measure if self.job.metric is None else name_of(self.job.metric)
-
     def value(self, found: Predictions) -> float:
         """The measure of what a network says."""
-        if found.metric is not None:
-            return found.metric
-        return agreement(self.before, found) if found.accuracy is None else found.accuracy
+        value = found.accuracy if found.metric is None else found.metric
+        return agreement(self.before, found) if value is None else value

@@ -29,7 +29,7 @@ from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
 from topocompress.network.inputs import packed, parts_of, take_several
 from topocompress.network.outputs import Outputs
-from topocompress.network.task import Loss, Metric
+from topocompress.network.task import Loss, Metric, name_of
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
@@ -95,6 +95,11 @@ class Job:
         if self.metric is not None:
             return "metric"
         return "accuracy" if self.data.labelled else self.outputs.measure
+
+    @property
+    def judged_by(self) -> str:
+        """The same, the user's metric by its name."""
+        return self.measure if self.metric is None else name_of(self.metric)
 
     @functools.cached_property
     def metric(self) -> Metric | None:

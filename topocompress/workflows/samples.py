@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
+from topocompress.data.datasets import SampleSet
 from topocompress.data.keeping import with_packed
 from topocompress.data.labels import plain
 from topocompress.data.loading import (
@@ -18,7 +19,6 @@ from topocompress.data.loading import (
     ONE_LABEL,
     Data,
     check_classes,
-    highest_label,
     load_data,
     without_labels,
 )
@@ -126,8 +126,29 @@ def outputs_with(loaded: LoadedModel, data: Data) -> Outputs:
         labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
         classes=len(data.classes) or None,
         names=len(loaded.classes),
-        highest=highest_label(data),
+        highest=_highest_label(data),
     )
+
+
+_LOOKED_AT = 200
+"""Samples of which labels are read where they stand in no list."""
+
+
+def _highest_label(data: Data) -> int | None:
+    """The highest label of what filters are judged on and of what is held out; ``None`` where there are none.
+
+    Of datasets that keep no list of labels the first few hundred samples are looked at.
+    """
+    if not data.labelled:
+        return None
+    found = []
+    for part in (data.calibration, data.evaluation):
+        if isinstance(part, SampleSet):
+            found.append(int(part.targets.max(initial=-1)))
+        else:
+            some = range(min(sample_count(part), _LOOKED_AT))
+            found += [int(torch.as_tensor(part[index][1]).max()) for index in some]
+    return max(found)
 
 
 def _outputs(loaded: LoadedModel) -> int | None:

@@ -18,7 +18,6 @@ from topocompress.deploy.measurement import Predictions, agreement
 from topocompress.errors import PlanError
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
-from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
@@ -105,7 +104,7 @@ def sweep(
     return Sweep(
         model=loaded.source,
         data=data.source,
-        measure=job.measure if job.metric is None else name_of(job.metric),
+        measure=job.judged_by,
         compared_by=job.outputs.what,
         criterion=criterion.name,
         finetune=recipe.epochs,
