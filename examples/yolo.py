@@ -39,7 +39,8 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, epochs=100)
 
 def network() -> nn.Module:
     """An untrained YOLOv8n for two classes: (samples, 3, 64, 64) images in 0..1 to boxes."""
-    made: nn.Module = DetectionModel("yolov8n.yaml", nc=len(CLASSES), verbose=False)
+    made = DetectionModel("yolov8n.yaml", nc=len(CLASSES), verbose=False)
+    made.model[-1].dynamic = True  # no anchors kept for the last batch, which an export of any batch size could not use
     return made
 
 
