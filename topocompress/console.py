@@ -253,11 +253,11 @@ def show_bench(found: Bench) -> None:
             note(f"{file.path} takes batches of {file.fixed_batch} only.")
 
 
-def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
+def show_comparison(rows: Sequence[dict[str, Any]], title: str, factor: float = 100, form: str = ".1f") -> None:
     """What each criterion leaves at each ratio, mean ± standard deviation over the seeds."""
     stages = {"removed": "after removal", "settled": "repaired", "tuned": "fine-tuned"}
     shown = [stage for stage in stages if rows and stage in rows[0]]
-    table = _table(f"{measure} left, %")
+    table = _table(title)
     table.add_column("share removed", justify="right")
     table.add_column("criterion", no_wrap=True)
     for heading in ("MACs left", *(stages[stage] for stage in shown)):
@@ -267,7 +267,7 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
         if last is not None and row["ratio"] != last:
             table.add_section()
         first = f"{row['ratio']:g}" if row["ratio"] != last else ""
-        numbers = [f"{100 * row[stage][0]:.1f} ± {100 * row[stage][1]:.1f}" for stage in shown]
+        numbers = [f"{factor * row[stage][0]:{form}} ± {factor * row[stage][1]:{form}}" for stage in shown]
         table.add_row(first, row["criterion"], f"{100 * row['macs']:.1f} %", *numbers)
         last = row["ratio"]
     _console().print(table)
@@ -275,16 +275,16 @@ def show_comparison(rows: Sequence[dict[str, Any]], measure: str) -> None:
 
 def show_sweep(found: Sweep) -> None:
     """One row per size; a star marks the Pareto front."""
-    from topocompress.reporting.quantities import spoken
+    from topocompress.reporting.quantities import amount, spoken
 
     measure = spoken(found.measure)
     table = _table(f"{found.criterion}, {measure} against latency")
-    for heading in ("MACs left", f"{measure}, %", "latency", "faster", "ONNX file, MB", "front"):
+    for heading in ("MACs left", measure, "latency", "faster", "ONNX file, MB", "front"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in found.points:
         table.add_row(
             f"{100 * point.macs:.1f} %",
-            f"{100 * point.quality:.1f}",
+            amount(found.measure, point.quality),
             f"{point.latency:.2f}",
             f"{1 / point.latency:.2f}×",
             f"{point.file_bytes / 1e6:.2f}",
@@ -297,9 +297,9 @@ def show_advice(report: Report) -> None:
     """What to try where too much was lost; nothing otherwise."""
     if not report.advice:
         return
-    from topocompress.reporting.quantities import WHAT, measure_of
+    from topocompress.reporting.quantities import fell
 
-    _console().print(f"[bold]{WHAT[measure_of(report)]} fell by more than 5 points.[/] What to try, in this order:")
+    _console().print(f"[bold]{fell(report)}[/] What to try, in this order:")
     for number, (what, command) in enumerate(report.advice, 1):
         _say(f"{what}:", start=f"  {number}. ")
         _say(command, start="     ")

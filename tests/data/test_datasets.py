@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.helpers.imagesets import COLOUR, GREY, stacked, write_images
-from topocompress.data.datasets import ArrayImages, FileImages, ForeignSet, Part, PhotoCrops
+from topocompress.data.crops import PhotoCrops
+from topocompress.data.datasets import ArrayImages, FileImages, ForeignSet, Part
 from topocompress.data.loading import load_data
 from topocompress.types import Preprocessing
 

@@ -14,6 +14,7 @@ from tests.helpers.trained import digits, held_out_part, trained
 from topocompress.deploy import export
 from topocompress.deploy.export import export_onnx
 from topocompress.errors import DataError, ExportError, ModelError, OutputError
+from topocompress.network.outputs import Output, Outputs
 
 
 @pytest.fixture(scope="module")
@@ -194,19 +195,24 @@ def test_the_tolerance_decides(samples, tmp_path, monkeypatch):
     assert not (tmp_path / "strict.onnx").exists()
 
 
+SCORES = Outputs(
+    measure="agreement", compared=(Output(index=0, name="output", axis=0),), label_axes=0, classes=2, what=""
+)
+
+
 def test_differences_are_those_of_the_worst_output():
     expected = [np.array([[1.0, 4.0], [2.0, 0.0]], np.float32), np.array([100.0, 50.0], np.float32)]
     outputs = [np.array([[1.0, 3.0], [0.0, 0.5]], np.float32), np.array([100.0, 53.0], np.float32)]
-    found = export._compare(outputs, expected, "at once", 0)
+    found = export._compare(outputs, expected, "at once", SCORES)
     assert found.max_abs == 3.0
     assert found.max_rel == pytest.approx(2 / 4)
     assert found.top1_agreement == 0.5
     assert found.finite
     zeros = [np.zeros((1, 2), np.float32)]
-    assert export._compare(zeros, zeros, "at once", None).max_rel == 0.0
-    assert export._compare([np.ones((1, 2), np.float32)], zeros, "at once", None).max_rel == np.inf
+    assert export._compare(zeros, zeros, "at once", SCORES).max_rel == 0.0
+    assert export._compare([np.ones((1, 2), np.float32)], zeros, "at once", SCORES).max_rel == np.inf
     with pytest.raises(ExportError, match=r"one by one.*\[\(1, 2\)\].*\[\(2, 2\), \(2,\)\]"):
-        export._compare(zeros, expected, "one by one", None)
+        export._compare(zeros, expected, "one by one", SCORES)
 
 
 class FixedBatch(nn.Module):

@@ -13,7 +13,7 @@ def _deliver(job, directory, original, finished, *, int8=False):
 
     def side(model, found):
         counts = {"parameters": count_parameters(model), "macs": count_macs(model, job.example)}
-        return Measurement(**counts, accuracy=found.accuracy, **likenesses(original[1], found))
+        return Measurement(**counts, accuracy=found.accuracy, metric=found.metric, **likenesses(original[1], found))
 
     check = ExportCheck(samples=1, max_abs=0.0, max_rel=0.0, top1_agreement=1.0, opset=18)
     return Delivery(before=side(*original), after=side(*finished), export=check)

@@ -37,6 +37,13 @@ def test_fine_tuning_page_runs(
     assert "agreement" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unexported")
+def test_tasks_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(snippet, "tasks.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("iou ")
+
+
 def test_reconstruction_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reconstruction.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}

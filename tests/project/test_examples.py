@@ -117,3 +117,37 @@ def test_efficientnet_lite0(tmp_path, example):
 
 def test_they_are_scripts():
     assert "after --" in python(EXAMPLES / "efficientnet_lite0.py", "--help").stdout
+
+
+@pytest.mark.parametrize("shard", ["1GB", "40KB"])
+def test_hugging_face_prunes_a_saved_folder(example, tmp_path, monkeypatch, shard):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5, image_size=32
+    )
+    monkeypatch.setenv("TOPOCOMPRESS_HF_FOLDER", "")
+    folder = tmp_path / "saved"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.ResNetForImageClassification(config).save_pretrained(folder, max_shard_size=shard)
+    assert (folder / "model.safetensors.index.json").is_file() == (shard != "1GB")
+    words = ["--ratio", "0.5", "--criterion", "l1", "--samples", "20", "--eval-samples", "10", "--no-reconstruct"]
+    assert example("hugging_face", folder, "--out", tmp_path / "run", "--", *words) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["after"]["macs"] < 0.7 * report["before"]["macs"]
+    assert report["data"]["compared_by"].startswith("agreement")
+
+
+def test_yolo_prunes_tunes_and_predicts(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("ultralytics")
+    monkeypatch.setattr(
+        sys, "argv", ["yolo.py", "--out", str(tmp_path / "run"), "--epochs", "1", "--images", "8", "--ratio", "0.3"]
+    )
+    spec = importlib.util.spec_from_file_location("yolo_example", EXAMPLES / "yolo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = module.main()
+    assert result.report.after.macs < result.report.before.macs
+    assert result.report.data["metric"] == "f1"
+    assert "predict:" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model.onnx").is_file()

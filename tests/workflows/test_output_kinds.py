@@ -2,18 +2,20 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import onnx
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 from tests.helpers.imagesets import write_images
-from tests.helpers.output_kinds import CLASSIFIERS, KINDS, images, made, unlabelled
+from tests.helpers.output_kinds import CLASSIFIERS, KINDS, Kind, images, made, unlabelled
 from topocompress import compress
 from topocompress.criteria import L1
 from topocompress.data.loading import NO_CLASSES
-from topocompress.errors import DataError, ModelError
+from topocompress.deploy.export import export_onnx
+from topocompress.errors import DataError
 from topocompress.models.loading import LoadedModel
 from topocompress.reporting.page import to_html
 from topocompress.reporting.wording import stage_lines
@@ -81,7 +83,7 @@ def test_classifiers_say_why_they_are_taken_for_such():
 
 @pytest.mark.usefixtures("unexported")
 def test_labels_that_do_not_fit_are_set_aside_and_that_is_said():
-    report = compress(made(KINDS["binary"]), labelled(), ratio=0.5, criterion="l1").report
+    report = compress(made(KINDS["detr"]), labelled(), ratio=0.5, criterion="l1").report
     assert report.data["labelled"] is False
     assert NO_CLASSES in report.warnings
     assert report.controls == ()
@@ -92,7 +94,7 @@ def test_a_budget_of_accuracy_is_refused_before_the_work():
         raise AssertionError
 
     with pytest.raises(DataError, match="needs labels to measure accuracy by; labels cannot be held"):
-        compress(made(KINDS["binary"]), labelled(), max_accuracy_drop=1, criterion="l1", progress=no_work)
+        compress(made(KINDS["detr"]), labelled(), max_accuracy_drop=1, criterion="l1", progress=no_work)
 
 
 @pytest.mark.parametrize("kind", ["binary", "detr", "crnn"])
@@ -123,15 +125,87 @@ def test_a_comparison_and_a_sweep_judge_by_the_same_measure():
     assert "explained variation (R²)" in found.compared_by
     assert all(0 <= cell.final < 1 for cell in found.cells)
     removal, scoring = Removal(round_to=1), Scoring(criterion=L1())
-    curve = sweep(loaded("binary"), labelled(), (0.6,), removal=removal, scoring=scoring)
+    curve = sweep(loaded("detr"), labelled(), (0.6,), removal=removal, scoring=scoring)
     assert curve.measure == "explained_variation"
     assert curve.points[0].quality == 1.0
     assert "explained variation" in recommendation(curve)
 
 
-def test_a_criterion_that_watches_outputs_wants_samples_first():
-    with pytest.raises(ModelError, match="first axis of the output has 16 entries for 40 samples"):
-        compress(made(KINDS["crnn"]), unlabelled(), ratio=0.5, criterion="persistence")
+@pytest.mark.usefixtures("unexported")
+def test_a_criterion_that_watches_outputs_finds_the_axis_of_the_samples():
+    model, data = made(KINDS["crnn"]), unlabelled()
+    swapped = Kind(lambda x: x.mean(2).permute(0, 2, 1).log_softmax(2), 7, dense=True)
+    swapped.load_state_dict(model.state_dict())
+    found = [compress(each, data, ratio=0.5, criterion="persistence").plan for each in (model, swapped)]
+    assert [group.remove for group in found[0].groups] == [group.remove for group in found[1].groups]
+
+
+@pytest.mark.parametrize("criterion", ["l1", "taylor"])
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: x[:, 0], torch.sigmoid])
+@pytest.mark.usefixtures("unexported")
+def test_a_single_score_with_labels_of_0_and_1_is_that_of_two_classes(form, criterion):
+    model = made(lambda: Kind(form, 1))
+    with torch.no_grad():
+        scores = model(images(32)).flatten()
+    truth = (scores > (0.5 if form is torch.sigmoid else 0)).long()
+    truth[:3] = 1 - truth[:3]
+    part = TensorDataset(images(32), truth)
+    data = replace(unlabelled(), calibration=part, evaluation=part, train=part, labelled=True, classes=("a", "b"))
+    recipe = Recipe(epochs=6, batch_size=8, lr=0.01)
+    report = compress(model, data, ratio=0.25, criterion=criterion, finetune=recipe).report
+    assert report.before.accuracy == 29 / 32
+    assert report.finetune["measure"] == "accuracy"
+    losses = [epoch["loss"] for epoch in report.finetune["history"][1:]]
+    assert losses[-1] < losses[0]
+    assert "taken for a binary classifier" in report.data["compared_by"]
+
+
+@pytest.mark.usefixtures("unexported")
+def test_labels_choose_among_several_outputs():
+    model = made(lambda: Kind(lambda maps, scores: (maps, scores.mean((2, 3))), 8, 5, dense=True))
+    with torch.no_grad():
+        part = TensorDataset(images(32), model(images(32))[1].argmax(1))
+    data = replace(unlabelled(), calibration=part, evaluation=part, train=part, labelled=True, classes=tuple("abcde"))
+    report = compress(model, data, ratio=0.25, criterion="taylor", finetune=1).report
+    assert report.before.accuracy == 1.0
+    assert "not compared: output 0" in report.data["compared_by"]
+
+
+class Odd:
+    """What no exporter knows."""
+
+
+@dataclass
+class Bag:
+    """An output as packages of others have it."""
+
+    logits: object
+    kind: str = "net"
+    scale: float = 2.0
+    loss: object = None
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: (x, None, 1.5),
+        lambda x: {"logits": x, "name": "net", "odd": Odd()},
+        Bag,
+        lambda x: {"a": [x, (None, "text")]},
+        lambda x: (x, x.mean()),
+    ],
+)
+def test_outputs_with_more_than_tensors_are_pruned_and_exported(form):
+    report = compress(made(lambda: Kind(form, 5)), unlabelled(), ratio=0.5, criterion="persistence").report
+    assert report.data["measure"] == "agreement"
+    assert report.after.macs < 0.35 * report.before.macs
+    assert report.export.max_rel < 1e-4
+
+
+def test_outputs_in_a_file_have_the_names_that_the_network_gives_them(tmp_path):
+    kind = Kind(lambda one, other: {"colour": one, "more": {"shape": other, "note": "text"}}, 5, 3)
+    export_onnx(made(lambda: kind), tmp_path / "model.onnx", samples=images(4))
+    assert [each.name for each in onnx.load(tmp_path / "model.onnx").graph.output] == ["colour", "more_shape"]
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -153,7 +227,7 @@ def test_outputs_without_gradients_cannot_be_learned():
         finetune(model, unlabelled().calibration, recipe, teacher=model)
 
 
-@pytest.mark.parametrize("kind", ["binary", "one number, no axis", "detr", "yolo"])
+@pytest.mark.parametrize("kind", ["detr", "yolo"])
 def test_folders_of_classes_do_for_networks_without_classes(kind, tmp_path):
     for name in ("cat", "dog"):
         write_images(tmp_path / name, 6)

@@ -57,7 +57,9 @@ def compare(
         check_name(name.partition("@")[0])
     from topocompress.network.inference import sample_count
 
-    loaded, found = opening.load(model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0)
+    loaded, found = opening.load(
+        model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0, targets=tuning.own_task
+    )
     there = sample_count(found.calibration)
     for line in opened(loaded, found):
         console.note(line)
@@ -66,7 +68,7 @@ def compare(
         console.note(f"Each of the {seeds} sets has {samples} calibration samples.")
     from topocompress.reporting import verdicts
     from topocompress.reporting.plots import plot_comparison
-    from topocompress.reporting.quantities import spoken
+    from topocompress.reporting.quantities import amount, spoken, unit_of
     from topocompress.workflows.compare import compare as run
 
     with console.progress() as progress:
@@ -80,6 +82,8 @@ def compare(
             finetune=recipe,
             reconstruct=tuning.reconstruct,
             distill_blocks=tuning.distill_blocks,
+            metric=tuning.metric,
+            loss=tuning.loss,
             ignore=ignore or (),
             round_to=rounding,
             out=out,
@@ -87,11 +91,14 @@ def compare(
         )
     verdicts.write(out / "compare.json", comparison)
     plot_comparison(out / "compare.png", comparison)
-    console.show_comparison(verdicts.rows(comparison), spoken(comparison.measure))
+    (factor, unit), name = unit_of(comparison.measure), spoken(comparison.measure)
+    title, form = (f"{name} left, %", ".1f") if unit else (f"{name} left", ".4g")
+    console.show_comparison(verdicts.rows(comparison), title, factor, form)
     if comparison.measure != "accuracy":
         console.note(f"Outputs are compared by {comparison.compared_by}.")
     console.note(
-        f"Original: {spoken(comparison.measure)} {100 * comparison.original:.1f} %. Written: {out}/compare.json, .png"
+        f"Original: {spoken(comparison.measure)} {amount(comparison.measure, comparison.original)}. "
+        f"Written: {out}/compare.json, .png"
     )
     for name, settings in comparison.adapted:
         console.note(

@@ -140,6 +140,7 @@ class Opening:
         eval_samples: int,
         seed: int,
         outputs_matter: bool = True,
+        targets: bool = False,
     ) -> tuple[LoadedModel, Data]:
         """The model and its samples; whether the labels of these must mean the outputs of that.
 
@@ -170,6 +171,7 @@ class Opening:
             eval_samples=eval_samples,
             download=self.download,
             strict=self.strict,
+            targets=targets,
         )
 
 

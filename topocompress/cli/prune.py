@@ -34,6 +34,10 @@ def prune(
         float | None,
         typer.Option("--max-accuracy-drop", help="Remove what costs no more points of accuracy; found by trying."),
     ] = None,
+    max_metric_drop: Annotated[
+        float | None,
+        typer.Option("--max-metric-drop", help="Remove what costs no more of the --metric; found by trying."),
+    ] = None,
     target_latency: Annotated[
         float | None,
         typer.Option("--target-latency", help="Leave this share of the latency in ONNX Runtime; found by trying."),
@@ -108,6 +112,7 @@ def prune(
         ratio=ratio,
         target_macs=target_macs,
         max_accuracy_drop=max_accuracy_drop,
+        max_metric_drop=max_metric_drop,
         target_latency=target_latency,
         target_size=None if target_size is None else options.bytes_of(target_size, "--target-size"),
         min_channels=min_channels,
@@ -124,6 +129,8 @@ def prune(
         activation=activation,
         reconstruct=tuning.reconstruct,
         distill_blocks=tuning.distill_blocks,
+        metric=tuning.metric,
+        loss=tuning.loss,
     )
     output = Output(
         out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
@@ -139,7 +146,9 @@ def prune(
     check(removal, scoring, recovery, output)
 
     asked = asked_samples(scoring, removal)
-    loaded, found = opening.load(model, data, samples=asked, eval_samples=eval_samples, seed=seed)
+    loaded, found = opening.load(
+        model, data, samples=asked, eval_samples=eval_samples, seed=seed, targets=tuning.own_task
+    )
     run(
         loaded,
         found,

@@ -61,7 +61,9 @@ def sweep(
     )
     scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
 
-    loaded, found = opening.load(model, data, samples=asked, eval_samples=eval_samples, seed=seed)
+    loaded, found = opening.load(
+        model, data, samples=asked, eval_samples=eval_samples, seed=seed, targets=tuning.own_task
+    )
     for line in opened(loaded, found):
         console.note(line)
 
@@ -75,7 +77,13 @@ def sweep(
             shares,
             removal=removal,
             scoring=scoring,
-            recovery=Recovery(finetune=recipe, reconstruct=tuning.reconstruct, distill_blocks=tuning.distill_blocks),
+            recovery=Recovery(
+                finetune=recipe,
+                reconstruct=tuning.reconstruct,
+                distill_blocks=tuning.distill_blocks,
+                metric=tuning.metric,
+                loss=tuning.loss,
+            ),
             seed=seed,
             out=out,
             progress=progress,

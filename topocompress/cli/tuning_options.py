@@ -93,12 +93,32 @@ DistillBlocks = Annotated[
 ]
 
 
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Judge networks by pkg.module:function: from (outputs, targets), batch by batch, to one number, the "
+        "higher the better.",
+    ),
+]
+LossName = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        help="Minimise pkg.module:function in fine-tuning: from a batch's outputs and targets to a loss.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """How a network recovers what removal cost."""
 
     reconstruct: Reconstruct = True
     distill_blocks: DistillBlocks = 0
+    metric: MetricName = None
+    loss: LossName = None
 
     finetune: Finetune = 0
     lr: Rate = 0.01
@@ -111,6 +131,11 @@ class Tuning:
     label_smoothing: LabelSmoothing = 0.0
     precision: Bits = "no"
     augment: Augment = None
+
+    @property
+    def own_task(self) -> bool:
+        """Whether the data's targets are for a metric or a loss of the user's own."""
+        return bool(self.metric or self.loss)
 
     def recipe(self) -> Recipe:
         """The recipe that the options ask for.

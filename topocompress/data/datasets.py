@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from topocompress.data.images import finished, look_at, normalise, read_image, sized
 from topocompress.data.ranges import Look
@@ -23,7 +21,7 @@ from topocompress.errors import DataError
 from topocompress.runtime.borders import border
 from topocompress.types import Augmentation, Preprocessing
 
-Item = tuple[Tensor, int]
+Item = tuple[Tensor, Any]
 
 
 class SampleSet(Dataset[Item]):
@@ -50,7 +48,11 @@ class SampleSet(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         """The input and label of one sample."""
-        return self.finish(self.pixels(index)), int(self.targets[index])
+        return self.finish(self.pixels(index)), self.target(index)
+
+    def target(self, index: int) -> Any:
+        """What belongs to the input: its label, or what a dataset from elsewhere has there."""
+        return int(self.targets[index])
 
     @abstractmethod
     def identity(self, index: int) -> bytes:
@@ -136,78 +138,6 @@ class FileImages(SampleSet):
         return f"; the first: {self.problems[min(self.problems)]}" if self.problems else ""
 
 
-class PhotoCrops(SampleSet):
-    """Random crops of a few photographs, unlabelled; each depends on nothing but the seed and its number.
-
-    The right ``EVALUATION_SHARE`` of every photograph serves the evaluation crops alone, so that these share no pixel
-    with the others.
-
-    Args:
-        photographs: Each (3, height, width) uint8.
-        used: Number of crops that are not for evaluation; they come first.
-        evaluation: Number of evaluation crops.
-        seed: Seed of all crops.
-        preprocessing: What the model expects.
-    """
-
-    EVALUATION_SHARE = 0.3
-
-    def __init__(
-        self,
-        photographs: Sequence[Tensor],
-        *,
-        used: int,
-        evaluation: int,
-        seed: int,
-        preprocessing: Preprocessing,
-    ) -> None:
-        self.photographs = list(photographs)
-        self.first_evaluation = used
-        self.targets = np.full(used + evaluation, -1, dtype=np.int64)
-        self.seed = seed
-        self.preprocessing = preprocessing
-
-    def region(self, photograph: Tensor, *, evaluation: bool) -> Tensor:
-        """The part of a photograph from which such crops are taken, (3, height, width)."""
-        border = round(photograph.shape[2] * (1 - self.EVALUATION_SHARE))
-        return photograph[:, :, border:] if evaluation else photograph[:, :, :border]
-
-    def pixels(self, index: int) -> Tensor:
-        """The crop in the model's size."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        evaluation = index >= self.first_evaluation
-        number = index - self.first_evaluation if evaluation else index
-        rng = np.random.default_rng([self.seed, int(evaluation), number])
-        photograph = self.photographs[rng.integers(len(self.photographs))]
-        return self._crop(self.region(photograph, evaluation=evaluation), rng)
-
-    def finish(self, pixels: Tensor) -> Tensor:
-        """Normalised."""
-        return normalise(pixels, self.preprocessing)
-
-    def _crop(self, region: Tensor, rng: np.random.Generator) -> Tensor:
-        size = self.preprocessing.input_shape[1:]
-        height, width = region.shape[1:]
-        area = rng.uniform(0.1, 1.0) * height * width
-        ratio = size[1] / size[0] * np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        h = int(np.clip(round((area / ratio) ** 0.5), 1, height))
-        w = int(np.clip(round((area * ratio) ** 0.5), 1, width))
-        top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        mode = InterpolationMode(self.preprocessing.interpolation)
-        crop = F.resized_crop(region, top, left, h, w, list(size), interpolation=mode, antialias=True)
-        if rng.random() < 0.5:
-            crop = F.horizontal_flip(crop)
-        crop = F.adjust_brightness(crop, rng.uniform(0.7, 1.3))
-        crop = F.adjust_contrast(crop, rng.uniform(0.7, 1.3))
-        changed: Tensor = F.adjust_saturation(crop, rng.uniform(0.7, 1.3))
-        return changed
-
-    def identity(self, index: int) -> bytes:
-        """The seed and the number; the photographs are always the same."""
-        return f"crop|{self.seed}|{self.first_evaluation}|{index}".encode()
-
-
 class ForeignSet(SampleSet):
     """A dataset from elsewhere, each item checked when it is read.
 
@@ -220,6 +150,9 @@ class ForeignSet(SampleSet):
         name: For messages.
         preprocessing: What the model expects.
     """
+
+    as_they_come = False
+    """Whether targets are handed on as the dataset has them."""
 
     def __init__(self, source: Any, labels: Any, *, name: str, preprocessing: Preprocessing) -> None:
         self.source = source
@@ -235,6 +168,13 @@ class ForeignSet(SampleSet):
         """As it is."""
         return pixels
 
+    def target(self, index: int) -> Any:
+        """The label, or what stands behind the image."""
+        if not self.as_they_come or self.targets[index] >= 0:
+            return int(self.targets[index])
+        item = self.source[index]
+        return item[1] if isinstance(item, tuple | list) and len(item) > 1 else -1
+
     @property
     def prepares(self) -> bool:
         """Whether its images are prepared, and not finished when they come; told by the first."""
@@ -243,7 +183,7 @@ class ForeignSet(SampleSet):
     def comes_finished(self, index: int) -> bool:
         """Whether a sample goes to the network as it comes."""
         raw = self.raw(index)
-        return isinstance(raw, Tensor) and raw.is_floating_point()
+        return bool(self.preprocessing.inputs) or (isinstance(raw, Tensor) and raw.is_floating_point())
 
     def raw(self, index: int) -> Any:
         """The image as it comes."""
@@ -281,6 +221,10 @@ class Part(SampleSet):
     def finish(self, pixels: Tensor) -> Tensor:
         """As the whole does it."""
         return self.source.finish(pixels)
+
+    def target(self, index: int) -> Any:
+        """That of the sample in the whole."""
+        return self.source.target(int(self.indices[index]))
 
     def identity(self, index: int) -> bytes:
         """That of the sample in the whole."""

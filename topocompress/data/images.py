@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from topocompress.data.pixels import look, to_tensor
 from topocompress.data.ranges import Look
 from topocompress.errors import DataError
+from topocompress.network.inputs import packed
 from topocompress.runtime.borders import border
 from topocompress.types import PixelRange, Preprocessing
 
@@ -125,6 +127,11 @@ def finished(image: Any, preprocessing: Preprocessing, where: str) -> Tensor:
     Raises:
         DataError: Not an image, another shape or channel count, or NaN or Inf inside.
     """
+    if preprocessing.inputs:
+        if not isinstance(image, Mapping | tuple | list):
+            names = ", ".join(part.name for part in preprocessing.inputs)
+            raise DataError(f"{where} is one {type(image).__name__}", hint=f"Yield a tuple or dict of {names}.")
+        image = packed(preprocessing.inputs, image, where)
     if isinstance(image, Image.Image):
         with border(lambda why: DataError(f"{where} cannot be read: {why}", hint="Leave it out of the data.")):
             _bounded(image)

@@ -16,13 +16,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
-from topocompress.data.datasets import FileImages, ForeignSet, Part, PhotoCrops, SampleSet
+from topocompress.data.crops import PhotoCrops
+from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
 from topocompress.data.division import divide, overlap, partly_labelled, shortage
 from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes, imagenet_classes
 from topocompress.models.factories import call_factory, is_factory
+from topocompress.network.task import collated
 from topocompress.types import Preprocessing
 
 STAND_IN = "photographs"
@@ -94,6 +96,7 @@ def load_data(
     strict: bool = False,
     classes: Sequence[str] | str | Path | None = None,
     unlabelled: bool = False,
+    targets: bool = False,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -115,6 +118,8 @@ def load_data(
             number of its output. ``by-order``: the data's classes, folders sorted as text, are in the order of the
             outputs, which is also assumed where nothing is given.
         unlabelled: Leave out all labels.
+        targets: What a factory's datasets yield behind an input is for a metric or a loss of the user's own, and may be
+            anything: masks, boxes, numbers.
 
     Raises:
         DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model or
@@ -148,7 +153,7 @@ def load_data(
             seen = check_seen(made.calibration, preprocessing, source, ready=True)
             return _noted(without_labels(made) if unlabelled else made, seen)
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
-        pool = sources.foreign(train, test, source, preprocessing, unlabelled=unlabelled)
+        pool = sources.foreign(train, test, source, preprocessing, unlabelled=unlabelled, targets=targets)
     else:
         raise DataError(f"unknown data source {source!r}", hint=advice(source))
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
@@ -207,7 +212,7 @@ def batches(
     """
     # With a generator of its own the loader leaves torch's random state alone.
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, generator=generator)
+    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, generator=generator, collate_fn=collated)
 
 
 def check_classes(data: Data, outputs: int) -> None:

@@ -133,7 +133,9 @@ def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] 
     )
 
 
-def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool = False) -> Pool:
+def foreign(
+    train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool = False, targets: bool = False
+) -> Pool:
     """Datasets of the caller's own: one, of which a fifth is held out, or one for training and one for evaluation.
 
     Where they have no ``classes``, their labels are numbers of outputs.
@@ -144,16 +146,19 @@ def foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, u
         name: For messages.
         preprocessing: What the model expects.
         unlabelled: Do not look at labels, whatever they are.
+        targets: Hand on what comes behind an input as it is; it is a label only where it is a whole number.
 
     Raises:
         DataError: Not a map-style dataset, its labels are no integers, or those of one mean other classes than those
             of the other.
     """
     with border(lambda why: DataError(f"{name} cannot be read: {why}", hint="Fix the dataset.")):
-        return _foreign(train, test, name, preprocessing, unlabelled=unlabelled)
+        return _foreign(train, test, name, preprocessing, unlabelled=unlabelled, targets=targets)
 
 
-def _foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool) -> Pool:
+def _foreign(
+    train: Any, test: Any, name: str, preprocessing: Preprocessing, *, unlabelled: bool, targets: bool
+) -> Pool:
     parts = [train] if test is None else [train, test]
     if test is train:
         raise DataError(
@@ -175,13 +180,22 @@ def _foreign(train: Any, test: Any, name: str, preprocessing: Preprocessing, *, 
                 f"{name} is a {type(part).__name__}, not a dataset with len() and [i]",
                 hint="Return a torch Dataset, (train, test), or a topocompress.data.loading.Data.",
             )
-        found, known = ([-1] * len(part), True) if unlabelled else _labels(part, name)
+        found, known = ([-1] * len(part), True) if unlabelled or (targets and _other(part)) else _labels(part, name)
         labels += found
         if not known:  # as target_transform does it
             classes, note = (), "labels as its items have them, not its targets: taken for numbers of outputs"
     samples = ForeignSet(part if test is None else _Joined(train, test), labels, name=name, preprocessing=preprocessing)
+    samples.as_they_come = targets
     held_out = None if test is None else np.arange(len(train), len(samples), dtype=np.intp)
     return Pool(samples=samples, classes=() if unlabelled else classes, held_out=held_out, note=note)
+
+
+def _other(dataset: Any) -> bool:
+    """Whether what comes behind the first input is something else than the number of a class."""
+    try:
+        return len(dataset) > 0 and _number(_label(dataset[0]), "") < 0
+    except DataError:
+        return True
 
 
 class _Joined:

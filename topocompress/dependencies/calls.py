@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from topocompress.errors import ModelError
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import run_forward
+from topocompress.network.inputs import made_up
 from topocompress.network.layers import LAYERS
 from topocompress.network.modes import Run, in_mode
 
@@ -55,7 +56,7 @@ def explore(model: nn.Module, example: Tensor) -> Explored:
     runs = _both(example, usual, trained)
     known = usual.keys() | trained.keys()
     made_up: set[str] = set()
-    for run in (Run(inputs, training) for inputs in _images(example) for training in (False, True)):
+    for run in (Run(inputs, training) for inputs in _images(model, example) for training in (False, True)):
         found = _tried(model, run).keys()
         if found - known:
             runs.append(run)
@@ -77,13 +78,13 @@ def _both(example: Tensor, usual: Counter[str], trained: Counter[str]) -> list[R
     return [*([] if usual <= trained else [Run(example)]), Run(example, training=True)]
 
 
-def _images(example: Tensor) -> Iterator[Tensor]:
+def _images(model: nn.Module, example: Tensor) -> Iterator[Tensor]:
     """Images that send a network different ways: none, noise, noise about a bright and a dark grey, and two at once."""
-    yield torch.zeros_like(example)
+    yield made_up(model, torch.zeros_like(example), example)
     noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     for strength, grey in ((1.0, 0.0), (0.1, 2.0), (0.1, -2.0), (10.0, 0.0)):
-        yield strength * noise + grey
-    yield torch.cat([noise, -noise])
+        yield made_up(model, strength * noise + grey, example)
+    yield made_up(model, torch.cat([noise, -noise]), example)
 
 
 def _tried(model: nn.Module, run: Run) -> Counter[str]:

@@ -21,6 +21,7 @@ from topocompress.errors import PlanError
 from topocompress.network.baking import bake
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
+from topocompress.network.inference import written_buffers
 from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, groups_of, separates, width_of
 from topocompress.types import ChannelGroup
 
@@ -75,7 +76,7 @@ def find_groups(
             f"--ignore {unmatched[0]!r} matches no layer", hint=f"Layers are named like {_some(names.values())}."
         )
     explored = explore(twin, example)
-    with buffers_traced(twin):
+    with buffers_traced(twin, written_buffers(twin, example)):
         groups = follow(
             twin,
             explored,

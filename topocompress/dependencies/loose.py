@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,15 +29,25 @@ class TracedBuffer(nn.Parameter):
 
 
 @contextlib.contextmanager
-def buffers_traced(model: nn.Module) -> Iterator[None]:
+def buffers_traced(model: nn.Module, but: Collection[tuple[nn.Module, str]] = ()) -> Iterator[None]:
     """In this block the buffers that hold a number per channel are parameters, and buffers again afterwards.
 
     These are buffers of floating numbers with one axis longer than 1, of modules that torch-pruning does not know.
+
+    Args:
+        model: The network.
+        but: Buffers that stay, because a forward pass writes into them.
     """
     for module in model.modules():
         if module2type(module) == OPTYPE.ELEMENTWISE and not isinstance(module, nn.RNNBase):
             for name, buffer in list(module._buffers.items()):
-                if buffer is not None and buffer.is_floating_point() and sum(size > 1 for size in buffer.shape) == 1:
+                written = (module, name) in but
+                if (
+                    buffer is not None
+                    and not written
+                    and buffer.is_floating_point()
+                    and sum(size > 1 for size in buffer.shape) == 1
+                ):
                     del module._buffers[name]
                     module._parameters[name] = _traced(buffer, name not in module._non_persistent_buffers_set)
     try:

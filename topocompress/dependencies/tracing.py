@@ -25,8 +25,9 @@ from topocompress.dependencies.pruners import Graph
 from topocompress.dependencies.recurrent import in_one_step
 from topocompress.errors import ModelError
 from topocompress.network.inference import all_outputs, first_line
+from topocompress.network.inputs import called
 from topocompress.network.layers import LAYERS
-from topocompress.network.modes import Run, in_mode
+from topocompress.network.modes import GradientsKept, Run, in_mode
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -76,7 +77,7 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
         return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
 
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
             try:
                 return Graph().follow(model, forward)
             except Exception:
@@ -118,7 +119,7 @@ def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
                 stack.callback(module.register_forward_hook(note).remove)
         stack.enter_context(in_one_step(model))
         stack.enter_context(in_mode(model, training=run.training))
-        ends = [each for each in all_outputs(model(run.inputs)) if each.grad_fn is not None]
+        ends = [each for each in all_outputs(called(model, run.inputs)) if each.grad_fn is not None]
     reached: set[Any] = set()
     for end in ends:
         reached.update(_behind(end.grad_fn, reached))

@@ -2,7 +2,7 @@
 
 A script of its own, started by its path: importing it as part of the package would load more than the inference needs.
 
-    python -P _inference_process.py MODEL.onnx INPUT.npy THREADS
+    python -P _inference_process.py MODEL.onnx INPUT.npy [INPUT.npy ...] THREADS
 """
 
 import json
@@ -33,15 +33,15 @@ def peak_resident_bytes() -> int | None:
 
 def main() -> None:
     """Load, run, print."""
-    model, inputs, threads = sys.argv[1:]
-    batch = np.load(inputs)
+    model, *inputs, threads = sys.argv[1:]
+    batch = [np.load(file) for file in inputs]
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = int(threads)  # 0: one per core
     started = time.perf_counter()
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     loaded = time.perf_counter()
-    session.run(None, {session.get_inputs()[0].name: batch})
+    session.run(None, dict(zip([each.name for each in session.get_inputs()], batch, strict=True)))
     first = time.perf_counter()
     found = {
         "peak_bytes": peak_resident_bytes(),

@@ -22,6 +22,7 @@ from topocompress.errors import DataError, ExportError, ModelError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import Boxes, boxes_of, common
 from topocompress.network.inference import all_outputs, evaluating, first_line, run_forward
+from topocompress.network.inputs import fed
 from topocompress.network.outputs import Outputs, outputs_of
 from topocompress.runtime.borders import border
 from topocompress.runtime.files import atomic_file
@@ -126,8 +127,7 @@ def export_onnx(
             tolerance = math.inf  # boxes have been compared one by one
         else:
             chosen = outputs_of(exported, batch) if outputs is None else outputs
-            scores = chosen.compared[0].index if chosen.classes is not None else None
-            found = _parity(session, batch.numpy(), [tensor.numpy() for tensor in all_outputs(output)], scores)
+            found = _parity(session, batch, all_outputs(output), exported, chosen)
         _judge(found, tolerance)
     return ExportCheck(
         samples=len(samples),
@@ -170,7 +170,7 @@ def run_session(session: ort.InferenceSession, inputs: NDArray[Any]) -> list[NDA
     hint = "Inputs must have the size that the file was exported with."
     what = f"ONNX Runtime cannot run a batch of shape {inputs.shape}"
     with border(lambda why: ExportError(f"{what}: {why}", hint=hint)):
-        outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: inputs})
+        outputs: list[NDArray[Any]] = session.run(None, fed(session.get_inputs(), inputs))
     return outputs
 
 
@@ -182,14 +182,23 @@ def _validate(path: Path) -> None:
 
 
 def _parity(
-    session: ort.InferenceSession, batch: NDArray[Any], expected: list[NDArray[Any]], scores: int | None
+    session: ort.InferenceSession, batch: Tensor, expected: list[Tensor], model: nn.Module, outputs: Outputs
 ) -> _Difference:
-    together = run_session(session, batch)
-    singles = [run_session(session, sample[np.newaxis]) for sample in batch]
-    one_by_one = [
-        _put_together(parts, wanted.shape) for parts, wanted in zip(zip(*singles, strict=True), expected, strict=False)
-    ]
-    found = [_compare(together, expected, "at once", scores), _compare(one_by_one, expected, "one by one", scores)]
+    whole = [each.numpy() for each in expected]
+    together = run_session(session, batch.numpy())
+    singles = [run_session(session, sample[np.newaxis]) for sample in batch.numpy()]
+    shapes = [each.shape for each in whole]
+    if [each.shape for each in singles[0]] != shapes and any(
+        one.shape == shape for one, shape in zip(singles[0], shapes, strict=False)
+    ):  # what has no entry per sample, such as a mean of all, is another number for each
+        with evaluating(model):
+            alone = [[each.numpy() for each in all_outputs(run_forward(model, sample[None]))] for sample in batch]
+        pairs = [(given, wanted) for given, wanted in zip(singles, alone, strict=True)]
+    else:
+        parts = zip(zip(*singles, strict=True), shapes, strict=False)
+        pairs = [([_put_together(each, shape) for each, shape in parts], whole)]
+    found = [_compare(together, whole, "at once", outputs)]
+    found += [_compare(given, wanted, "one by one", outputs) for given, wanted in pairs]
     shares = [each.top1_agreement for each in found if each.top1_agreement is not None]
     return _Difference(
         max_abs=max(each.max_abs for each in found),
@@ -210,15 +219,16 @@ def _put_together(parts: Sequence[NDArray[Any]], wanted: tuple[int, ...]) -> NDA
     return np.concatenate(parts, axis=axes[0] if axes else 0)
 
 
-def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str, scores: int | None) -> _Difference:
-    shapes, wanted = [each.shape for each in outputs], [each.shape for each in expected]
+def _compare(given: list[NDArray[Any]], expected: list[NDArray[Any]], how: str, outputs: Outputs) -> _Difference:
+    shapes, wanted = [each.shape for each in given], [each.shape for each in expected]
     if shapes != wanted:
         raise ExportError(
             f"run {how}, the samples give outputs of shapes {shapes} in ONNX Runtime, {wanted} in PyTorch"
         )
     max_abs = max_rel = 0.0
     agreement, finite = None, True
-    for index, (output, reference) in enumerate(zip(outputs, expected, strict=True)):
+    scores = outputs.compared[0].index if outputs.classes is not None else None
+    for index, (output, reference) in enumerate(zip(given, expected, strict=True)):
         finite = finite and bool(np.isfinite(output).all() and np.isfinite(reference).all())
         with np.errstate(invalid="ignore"):  # infinity minus infinity; reported as non-finite
             difference = float(np.abs(output.astype(np.float64) - reference).max())
@@ -226,7 +236,8 @@ def _compare(outputs: list[NDArray[Any]], expected: list[NDArray[Any]], how: str
         max_abs = max(max_abs, difference)
         max_rel = max(max_rel, difference / scale if scale else float(difference > 0) * np.inf)
         if index == scores:
-            agreement = float(np.mean(output.argmax(1) == reference.argmax(1)))
+            both = (outputs.decided(torch.from_numpy(each)) for each in (output, reference))
+            agreement = float(torch.eq(*both).double().mean())
     return _Difference(max_abs=max_abs, max_rel=max_rel, top1_agreement=agreement, finite=finite)
 
 

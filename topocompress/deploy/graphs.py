@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import onnx
 import torch
@@ -16,7 +19,9 @@ from torch.onnx.errors import OnnxExporterError
 
 from topocompress.errors import ExportError
 from topocompress.network.detectors import is_detector
-from topocompress.network.inference import first_line, run_forward
+from topocompress.network.inference import all_outputs, first_line, named_outputs, run_forward
+from topocompress.network.inputs import arguments, parts_taken, unpacked
+from topocompress.types import InputPart
 
 
 def to_onnx(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
@@ -49,15 +54,17 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
+    found, parts, free = run_forward(model, example), parts_taken(model), {0: torch.export.Dim("batch")}
+    given = tuple(unpacked(parts, example).values()) if parts else (example,)
     try:
-        with _silence():
+        with _silence(), _on_tensors_alone(model, found, parts) as exported:
             program = torch.onnx.export(
-                model,
-                (example,),
+                exported,
+                given,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["input"],
-                output_names=["output"],
+                dynamic_shapes=((free,) * len(given),) if parts else (free,),
+                input_names=[part.name for part in parts] or ["input"],
+                output_names=output_names(found),
                 opset_version=opset,
                 verbose=False,
             )
@@ -69,13 +76,73 @@ def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Mode
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     proto: onnx.ModelProto = program.model_proto
-    axis = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    axis = next(each for each in proto.graph.input if each.type.tensor_type.shape.dim).type.tensor_type.shape.dim[0]
     if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
         raise ExportError(
             f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
             hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
         )
     return proto
+
+
+@contextlib.contextmanager
+def _on_tensors_alone(model: nn.Module, output: Any, parts: Sequence[InputPart]) -> Iterator[nn.Module]:
+    """The network with a forward that takes and returns tensors only: exporters know no objects, numbers and texts.
+
+    It stays the same module, so that its weights keep their names, and has its own forward again on the way out.
+
+    Args:
+        model: The caller's own copy.
+        output: What it returns; where that is no more than tensors in tuples, lists and dicts, it may stay.
+        parts: What it takes, one after the other, where it takes several tensors.
+    """
+    before, inner = vars(model).get("forward"), model.forward
+
+    @functools.wraps(inner)
+    def returning(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        return tuple(all_outputs(inner(*args, **kwargs)))
+
+    plain = inner if _plain(output) else returning
+
+    def taking(*tensors: Tensor) -> Any:
+        args, kwargs = arguments(parts, dict(zip((part.name for part in parts), tensors, strict=True)))
+        return plain(*args, **kwargs)
+
+    if parts or plain is returning:
+        model.forward = taking if parts else plain
+    try:
+        yield model
+    finally:
+        vars(model).pop("forward", None)
+        if before is not None:
+            model.forward = before
+
+
+def _plain(output: Any) -> bool:
+    if isinstance(output, Tensor):
+        return True
+    if type(output) in (tuple, list):
+        return all(map(_plain, output))
+    return type(output) in (dict, OrderedDict) and all(map(_plain, output.values()))
+
+
+def output_names(output: Any) -> list[str]:
+    """What the outputs of a file are called: ``output`` for one, or the first of a tuple; else as the network does.
+
+    Those of a tuple are ``output``, ``output_1``, ...; keys and fields are joined with underscores.
+    """
+    pairs = named_outputs(output)
+    if len(pairs) == 1:
+        return ["output"]
+    names: list[str] = []
+    for name, _ in pairs:
+        plain = re.sub(r"\W+", "_", name)
+        plain = f"output_{plain}" if plain[:1].isdigit() else plain
+        plain = "output" if plain == "output_0" else plain
+        while plain in (*names, "input"):
+            plain += "_"
+        names.append(plain)
+    return names
 
 
 def _traced(detector: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:

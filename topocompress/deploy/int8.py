@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from topocompress.deploy.export import ORT_ERRORS, open_session, run_session
 from topocompress.errors import ExportError
 from topocompress.network.capture import Batches
 from topocompress.network.inference import batch_parts, first_line
+from topocompress.network.inputs import fed
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import Measurement, Quantized
@@ -45,7 +46,7 @@ def quantize_onnx(path: str | os.PathLike[str], out: str | os.PathLike[str], *, 
         ExportError: ONNX Runtime cannot quantise the file, or cannot run the result.
         OutputError: The file cannot be written.
     """
-    name = open_session(Path(path)).get_inputs()[0].name
+    inputs = open_session(Path(path)).get_inputs()
     with scratch_folder() as folder, atomic_file(out) as temporary:
         prepared = folder / "prepared.onnx"
         try:
@@ -54,7 +55,7 @@ def quantize_onnx(path: str | os.PathLike[str], out: str | os.PathLike[str], *, 
                 quantize_static(
                     os.fspath(prepared),
                     os.fspath(temporary),
-                    _Reader(name, calibration),
+                    _Reader(inputs, calibration),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
                     reduce_range=True,
@@ -105,9 +106,9 @@ def judged(small: Measurement, pruned: Measurement) -> Quantized:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime's quantiser is not typed
     """Calibration batches in the form that ONNX Runtime asks for."""
 
-    def __init__(self, name: str, batches: Batches) -> None:
+    def __init__(self, inputs: Sequence[Any], batches: Batches) -> None:
         self._feeds: Iterator[dict[str, NDArray[Any]]] = (
-            {name: batch_parts(batch)[0].cpu().numpy()} for batch in batches
+            fed(inputs, batch_parts(batch)[0].cpu().numpy()) for batch in batches
         )
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:

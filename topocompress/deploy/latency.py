@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from topocompress.deploy.export import open_session, run_session
 from topocompress.errors import DataError, ExportError
+from topocompress.network.inputs import fed
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.types import Latency
 
@@ -156,9 +157,13 @@ def fresh_run(path: Path, *, sample: NDArray[Any], batch: int = 1, threads: int 
     """
     script = Path(__file__).with_name("_inference_process.py")
     with scratch_folder() as folder:
-        inputs = Path(folder, "input.npy")
-        np.save(inputs, np.repeat(sample, batch, axis=0))
-        files = [os.fspath(script), os.fspath(Path(path).absolute()), os.fspath(inputs)]
+        whole = np.repeat(sample, batch, axis=0)
+        several = sample.ndim == 3  # packed, or a signal
+        parts = list(fed(open_session(path).get_inputs(), whole).values()) if several else [whole]
+        inputs = [os.fspath(Path(folder, f"input{number}.npy")) for number in range(len(parts))]
+        for file, part in zip(inputs, parts, strict=True):
+            np.save(file, part)
+        files = [os.fspath(script), os.fspath(Path(path).absolute()), *inputs]
         # -P keeps the script's folder off sys.path, where our types.py would hide the standard library's.
         command = [sys.executable, "-P", *files, str(threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -33,6 +33,7 @@ class Predictions:
         labels: What ``accuracy`` was taken against, shaped as ``classes``, -1 where unknown; ``None`` without labels.
         confidence: Mean probability in 0..1 of the top-1 class, where the output is one score per class.
         values: What is compared of outputs that are no scores of classes, by their names; ``None`` for other networks.
+        metric: The user's own metric; ``None`` without one.
     """
 
     classes: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Predictions:
     labels: NDArray[np.int64] | None = None
     confidence: float | None = None
     values: Mapping[str, Values] | None = None
+    metric: float | None = None
 
     @property
     def one_class_each(self) -> bool:
@@ -173,16 +175,14 @@ def evaluate(
         ModelError: The model does not accept the inputs; its outputs hold NaN or infinity, or no entry per sample.
     """
     total = len(loader) if isinstance(loader, Sized) else 0
-    found: list[NDArray[np.int64]] = []
-    boxes: list[Boxes] = []
-    values: list[list[Values]] = []
-    truth: list[NDArray[np.int64]] = []
+    found, truth = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    boxes, values = list[Boxes](), list[list[Values]]()
     correct = known_labels = samples = 0
     certain = 0.0
     with evaluating(model) as device:
         for done, batch in enumerate(loader, start=1):
             inputs, labels = batch_parts(batch)
-            used = labels if labelled and labels is not None and bool((labels >= 0).any()) else None
+            used = labels if labelled and isinstance(labels, Tensor) and bool((labels >= 0).any()) else None
             samples += len(inputs)
             if outputs is None:
                 outputs = outputs_of(model, inputs, labels=None if used is None else used.ndim - 1)
@@ -195,12 +195,12 @@ def evaluate(
                 if outputs.measure == "agreement":
                     scores = tensors[0]
                     scored = scores.is_floating_point()
-                    classes = (scores.argmax(1) if scored else scores).cpu()
+                    classes = outputs.decided(scores).cpu()
                     found.append(classes.numpy())
-                    if scored and scores.ndim == 2:
-                        certain += float(scores.softmax(1).amax(1).sum())
+                    if scored and classes.ndim == 1:
+                        certain += float(outputs.scores(output, len(inputs)).softmax(1).amax(1).sum())
                     if used is not None:
-                        _check_labels(used, classes, scores.shape[1] if scored else None)
+                        _check_labels(used, classes, outputs.classes)
                         known = used.cpu() >= 0
                         correct += int((classes == used.cpu())[known].sum())
                         known_labels += int(known.sum())

@@ -16,9 +16,11 @@ from topocompress.errors import ModelError
 from topocompress.models.architecture_options import MOST_PARAMETERS, check_known
 from topocompress.models.checkpoints import check_dense
 from topocompress.models.digits import DigitsNet
-from topocompress.models.factories import call_factory, is_factory
+from topocompress.models.factories import attribute_of, call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
+from topocompress.models.wrappers import settled, unwrapped
 from topocompress.network.copying import copied
+from topocompress.network.inputs import numbers_of, parts_of, take_several
 from topocompress.runtime.borders import border
 from topocompress.types import Architecture
 
@@ -95,13 +97,36 @@ def build(architecture: Architecture) -> nn.Module:
                     f"{name} returned {type(module).__name__}, not a torch.nn.Module",
                     hint="The factory must return the network itself.",
                 )
-            check_dense(module.state_dict(), name)
-            return copied(module).eval()  # it may give the same network every time
+            return _of_factory(unwrapped(module), name)
         name = spelled(architecture)
         check_name(name)
         with border(lambda why: ModelError(f"cannot build {name} with {options}: {why}", hint="Check its options.")):
             check_size(name, options)
             return _construct(name, options).eval()
+
+
+def _of_factory(module: nn.Module, name: str) -> nn.Module:
+    own = copied(module).eval()  # it may give the same network every time
+    if (example := declared_inputs(own, name)) is not None:
+        parts = parts_of(own, example)
+        take_several(own, parts)
+        shape: Any = (1, numbers_of(parts))
+    else:
+        shape = getattr(own, "input_shape", None) or attribute_of(name, "input_shape") or (RGB, 224, 224)
+    settled(own, torch.zeros(2, *shape))
+    check_dense(own.state_dict(), name)
+    return own
+
+
+def declared_inputs(module: nn.Module, factory: str | None = None) -> Any:
+    """``example_inputs`` of a network or of its factory: what forward takes, with one sample; ``None`` without."""
+    found = getattr(module, "example_inputs", None)
+    if found is None and factory is not None:
+        found = attribute_of(factory, "example_inputs")
+    if not callable(found):
+        return found
+    with border(lambda why: ModelError(f"example_inputs failed: {why}", hint="It is called without arguments.")):
+        return found()
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ from topocompress.models.preprocessing import (
 from topocompress.models.rebuilding import check_rebuilt
 from topocompress.models.sources import check_source, untrained
 from topocompress.models.timm import construct_timm, is_timm, timm_weights
+from topocompress.models.wrappers import unwrapped
 from topocompress.types import Architecture, PixelRange, Preprocessing, PruningPlan
 
 _Reader = Callable[[str | Path], Checkpoint]
@@ -217,7 +218,7 @@ def _from_checkpoint(
     if arch is None and first.module is not None:
         check_finite(first.state, text)
         said = taken_note(first.name, [other.name for other in checkpoint.candidates[1:]], ())
-        loaded = _from_module(first.module, text)
+        loaded = _from_module(unwrapped(first.module), text)
         return replace(loaded, note="; ".join(filter(None, (said, loaded.note))))
     return _with_weights(checkpoint, text, arch=arch, given=given)
 

@@ -16,9 +16,10 @@ from topocompress.models.digits import DigitsNet
 from topocompress.models.factories import attribute_of
 from topocompress.models.timm import timm_preprocessing
 from topocompress.network.detectors import is_detector
+from topocompress.network.inputs import called, numbers_of, parts_taken
 from topocompress.network.layers import CONVOLUTIONS
 from topocompress.runtime.borders import border
-from topocompress.types import Architecture, PixelRange, Preprocessing
+from topocompress.types import Architecture, InputPart, PixelRange, Preprocessing
 
 _IMAGENET = Preprocessing(input_shape=(3, 224, 224), resize=256)
 _DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3053,), std=(0.3189,))
@@ -60,6 +61,13 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
         if size and size != found.input_shape[1]:
             return replace(found, input_shape=(channels, size, size), resize=None)
         return found
+    return (
+        several(parts) if (parts := parts_taken(module)) else imagenet_preprocessing(_own_shape(architecture, module))
+    )
+
+
+def _own_shape(architecture: Architecture, module: nn.Module) -> tuple[int, ...]:
+    """What the input of a user's own network is said or taken to be."""
     shape = declared_shape(architecture, module)
     if shape is None:
         first = next((layer for layer in module.modules() if isinstance(layer, CONVOLUTIONS)), None)
@@ -70,7 +78,12 @@ def default_preprocessing(architecture: Architecture, module: nn.Module) -> Prep
                 "width).",
             )
         shape = (3 if first is None else first.in_channels, *_IMAGENET.input_shape[1:])
-    return imagenet_preprocessing(shape)
+    return shape
+
+
+def several(parts: tuple[InputPart, ...]) -> Preprocessing:
+    """For a network that takes several tensors, which come finished."""
+    return Preprocessing(input_shape=(1, numbers_of(parts)), mean=(0.0,), std=(1.0,), inputs=parts)
 
 
 def is_own(architecture: Architecture) -> bool:
@@ -227,5 +240,5 @@ def check_runs(module: nn.Module, preprocessing: Preprocessing, source: str, *, 
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
     ):
-        output = module(torch.zeros(1, *shape))
+        output = called(module, torch.zeros(1, *shape))
     return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from topocompress.errors import ModelError
+from topocompress.network.inputs import called
 from topocompress.runtime.borders import border
 
 
@@ -23,8 +26,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Restore on the way out each module's training flag, and the random state of the CPU and of the model's GPU."""
+    """Restore on the way out each module's training flag, buffers that a forward pass wrote into, and random states.
+
+    The statistics of norms are left alone: no pass in evaluation mode writes them.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    buffers = _buffers(model)
     device = device_of(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
@@ -32,6 +39,42 @@ def preserved(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in modes:
                 module.training = mode
+            _put_back(buffers)
+
+
+def _buffers(model: nn.Module) -> list[tuple[nn.Module, str, Tensor, int, Tensor]]:
+    return [
+        (module, name, buffer, buffer._version, buffer.detach().clone())
+        for module in model.modules()
+        if not isinstance(module, _NormBase)
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer) and not buffer.is_inference()
+    ]
+
+
+def _put_back(buffers: list[tuple[nn.Module, str, Tensor, int, Tensor]]) -> None:
+    for module, name, buffer, version, content in buffers:
+        if name in module._buffers and module._buffers[name] is not buffer:
+            module._buffers[name] = buffer
+        if buffer._version != version:
+            with torch.no_grad():
+                buffer.copy_(content)
+
+
+def written_buffers(model: nn.Module, inputs: Tensor) -> set[tuple[nn.Module, str]]:
+    """Buffers that a forward pass in evaluation mode writes into, or replaces.
+
+    Raises:
+        ModelError: The model does not accept the inputs.
+    """
+    with evaluating(model) as device:
+        before = _buffers(model)
+        run_forward(model, inputs.to(device))
+        return {
+            (module, name)
+            for module, name, buffer, version, _ in before
+            if module._buffers.get(name) is not buffer or buffer._version != version
+        }
 
 
 @contextlib.contextmanager
@@ -56,7 +99,7 @@ def run_forward(model: nn.Module, inputs: Tensor) -> Any:
         )
 
     with border(refused):
-        return model(inputs)
+        return called(model, inputs)
 
 
 def check_steady(model: nn.Module, inputs: Tensor) -> None:
@@ -67,6 +110,11 @@ def check_steady(model: nn.Module, inputs: Tensor) -> None:
     """
     with evaluating(model) as device:
         first, second = (all_outputs(run_forward(model, inputs.to(device))) for _ in range(2))
+    if any(each.is_inference() for each in first) and not torch.is_inference_mode_enabled():
+        raise ModelError(
+            "the network runs under torch.inference_mode, where nothing can be followed",
+            hint="Take torch.inference_mode out of its forward; torch.no_grad there does no harm.",
+        )
     for one, other in zip(first, second, strict=False):
         finite = one[one.isfinite()].abs()
         size = float(finite.max()) if finite.numel() else 0.0

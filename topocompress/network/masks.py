@@ -18,6 +18,7 @@ from topocompress.errors import ModelError
 from topocompress.network.hook_points import FOLLOWED, HookPoints, tensors_in, with_hooks
 from topocompress.network.inference import evaluating, run_forward
 from topocompress.network.memory_layout import laid_out
+from topocompress.network.modes import GradientsKept
 
 Mask = Callable[[str, Tensor], Tensor]
 """Takes a layer's name and its maps as they are, gives what is read in their place."""
@@ -93,7 +94,7 @@ def masked(
 
     def run(images: Tensor) -> Any:
         try:
-            with masks:
+            with masks, GradientsKept() if torch.is_grad_enabled() else contextlib.nullcontext():
                 return run_forward(model, laid_out(images.to(device), layout))
         finally:
             masks.abandon()

@@ -84,6 +84,19 @@ def _unsteady(module: nn.Module) -> bool:
     return isinstance(module, kinds) or type(module).__name__ in _RANDOM_NAMES
 
 
+class GradientsKept(TorchFunctionMode):
+    """A forward pass's own ``torch.no_grad`` switches nothing off: what it computes can be followed all the same."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+
+
 class _NothingDropped(TorchFunctionMode):
     """Calls of dropout give back what they got."""
 

@@ -49,7 +49,9 @@ class Limits:
             raise PlanError(f"--round-to {self.round_to}: give a positive number, 1 for no alignment, or auto")
 
 
-BUDGETS = ("max_accuracy_drop", "target_latency", "target_size")
+QUALITY = ("max_accuracy_drop", "max_metric_drop")
+"""Budgets of what may be lost: the smallest network within them is wanted, and every try is repaired and tuned."""
+BUDGETS = (*QUALITY, "target_latency", "target_size")
 """Rules that say what the result must stay within; what to remove for it is found by trying."""
 
 _EXAMPLES = {
@@ -57,6 +59,7 @@ _EXAMPLES = {
     "ratio": "0.5",
     "target_macs": "0.5",
     "max_accuracy_drop": "1.0",
+    "max_metric_drop": "0.01",
     "target_latency": "0.6",
     "target_size": "2MB",
 }
@@ -69,8 +72,9 @@ def check_rule(criterion: str, higher: Direction, **given: float | None) -> dict
     Args:
         criterion: Name of the criterion.
         higher: What its high scores mean.
-        given: ``max_betti``, ``ratio``, ``target_macs``, ``max_accuracy_drop`` (points), ``target_latency`` (a share)
-            and ``target_size`` (bytes); ``None`` where it was not asked for.
+        given: ``max_betti``, ``ratio``, ``target_macs``, ``max_accuracy_drop`` (points), ``max_metric_drop`` (in the
+            metric's unit), ``target_latency`` (a share) and ``target_size`` (bytes); ``None`` where it was not asked
+            for.
 
     Raises:
         PlanError: Not exactly one rule, a share outside 0..1, a negative value, or a threshold for a criterion whose
@@ -116,9 +120,9 @@ def check_rounds(rounds: int, rule: Mapping[str, float], epochs: int) -> None:
             f"--steps {rounds} prunes and fine-tunes in turn, and there is no fine-tuning",
             hint="Add --finetune with some epochs for each step, or leave --steps out.",
         )
-    if rounds > 1 and "max_accuracy_drop" in rule:
+    if rounds > 1 and (name := next((name for name in QUALITY if name in rule), None)):
         raise PlanError(
-            "--max-accuracy-drop tries several sizes, and --steps would prune each of them in steps",
+            f"{option(name)} tries several sizes, and --steps would prune each of them in steps",
             hint="Use --steps with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from topocompress.errors import PlanError
 from topocompress.planning.plan import make_plan
-from topocompress.planning.rules import Allocation, Limits, option
+from topocompress.planning.rules import QUALITY, Allocation, Limits, option
 from topocompress.types import Budget, ChannelGroup, LayerCost, Probe, PruningPlan, Scores
 
 _PROBES = 7
@@ -72,7 +72,7 @@ def find_within(
     ((name, limit),) = rule.items()
     tries = _Tries(measure=measure, limit=limit)
     smallest = selection.smallest()
-    largest_wanted = name != "max_accuracy_drop"
+    largest_wanted = name not in QUALITY
     if largest_wanted and not tries.probe(smallest).met:
         raise _out_of_reach(name, limit, tries.probes)
     low, high = smallest.macs_after / smallest.macs_before, 1.0
@@ -121,12 +121,13 @@ def _out_of_reach(name: str, limit: float, probes: Sequence[Probe]) -> PlanError
         return PlanError(
             "nothing can be removed within --min-channels, --max-ratio and --round-to", hint="Relax one of them."
         )
-    if name == "max_accuracy_drop":
+    if name in QUALITY:
         mildest = max(probes, key=lambda probe: probe.macs)
         least = min(probes, key=lambda probe: probe.value)
         return PlanError(
             f"{option(name)} {limit:g} is out of reach: with {mildest.macs:.1%} of the multiply-accumulates left, "
-            f"{mildest.value:.1f} points are gone; the least of {len(probes)} tries is {least.value:.1f}",
+            f"{mildest.value:.3g}{' points' * (name == QUALITY[0])} are gone; the least of {len(probes)} tries is "
+            f"{least.value:.3g}",
             hint="Add epochs of fine-tuning with --finetune, choose another --criterion, or allow a larger drop.",
         )
     reached = probes[0].value

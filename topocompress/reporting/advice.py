@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from topocompress.planning.plan import removal_counts
+from topocompress.reporting.quantities import amount
 from topocompress.types import Control, Measurement, PruningPlan, Scores
 
 _FLAGS = {"--force", "--distill", "--no-reconstruct"}
@@ -38,7 +39,12 @@ class Situation:
 
 
 def loss(before: Measurement, after: Measurement) -> float:
-    """Accuracy lost in 0..1, or where there are no labels what is lacking to the original's outputs."""
+    """Accuracy lost in 0..1, or where there are no labels what is lacking to the original's outputs.
+
+    Of the user's own metric it is what is lost of the original's size.
+    """
+    if before.metric is not None and after.metric is not None:
+        return (before.metric - after.metric) / max(abs(before.metric), 1e-12)
     if before.accuracy is not None and after.accuracy is not None:
         return before.accuracy - after.accuracy
     likeness = after.explained_variation if after.agreement is None else after.agreement
@@ -87,18 +93,18 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
     return tuple(found)
 
 
-def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control]) -> str:
+def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
     """One sentence that says whether the criterion beat the controls before fine-tuning; empty without labels."""
     if accuracy is None or not controls:
         return ""
-    names = " and ".join(f"{control.criterion} {100 * control.mean:.1f} %" for control in controls)
+    names = " and ".join(f"{control.criterion} {amount(measure, control.mean)}" for control in controls)
     better = " and ".join(control.criterion for control in controls if control.mean >= accuracy)
     if better:
         return (
             f"On this model {better} pruning to the same widths did as well or better before fine-tuning: "
-            f"{criterion} {100 * accuracy:.1f} %, {names}."
+            f"{criterion} {amount(measure, accuracy)}, {names}."
         )
-    return f"Before fine-tuning {criterion} kept {100 * accuracy:.1f} %, the same widths by {names}."
+    return f"Before fine-tuning {criterion} kept {amount(measure, accuracy)}, the same widths by {names}."
 
 
 def _with(situation: Situation, changes: dict[str, str | None]) -> str:

@@ -162,7 +162,7 @@ def tuning_warnings(data: Data, recipe: Recipe, budget: Budget | None = None) ->
             "says little of your own images, a few hundred of which, unlabelled, would serve far better.",
         )
     if data.train is None:
-        judged = budget is not None and budget.option == "--max-accuracy-drop"
+        judged = budget is not None and budget.option in ("--max-accuracy-drop", "--max-metric-drop")
         more = " They chose the size as well: the accuracy of each try is better than on new images." * judged
         return (f"Fine-tuned on the calibration samples, for want of others.{more}",)
     if (count := sample_count(data.train)) < _FEW_TO_LEARN_FROM:
@@ -234,12 +234,18 @@ def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement])
     before, after = sides
     if budget.option == "--target-latency":
         share = after.latency[0].median_ms / before.latency[0].median_ms
-        if share <= budget.limit + _LATENCY_NOISE:
-            return ()
-        return (
+        said = (
             f"Measured again, the finished network takes {share:.2f} of the original's latency, more than the "
             f"{budget.limit:g} asked for: timings on this machine differ from run to run.",
         )
+        return said if share > budget.limit + _LATENCY_NOISE else ()
+    if budget.option == "--max-metric-drop":
+        lost = (before.metric or 0.0) - (after.metric or 0.0)
+        said = (
+            f"On the held-out samples the metric loses {lost:.3g}, more than the {budget.limit:g} asked for; the "
+            f"{budget.samples} calibration samples chose the size. More --samples make that surer.",
+        )
+        return said if lost > budget.limit else ()
     if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
         lost = 100 * (before.accuracy - after.accuracy)
         if lost <= budget.limit:

@@ -42,7 +42,7 @@ def to_html(report: Report) -> str:
         cards=[_card(each) for each in quantities.quantities(report)],
         comparison=quantities.comparison_table(report),
         lines=[*wording.stage_lines(report), wording.parity(report)],
-        measure=quantities.spoken(quantities.measure_of(report)),
+        measure=quantities.in_words(report),
         stages=[_stage(each, report) for each in quantities.stages(report)],
         budget=wording.budget_line(report.budget) if report.budget else "",
         layers=_layers(report),
@@ -118,7 +118,7 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
 
 def _is_likeness(each: quantities.Quantity) -> bool:
     """Whether it is a share of right or equal answers, of which more is better."""
-    return each.path in ("accuracy", "agreement", "explained_variation") or each.path.startswith("outputs.")
+    return each.path in ("metric", *quantities.SHARES) or each.path.startswith("outputs.")
 
 
 def _worse(each: quantities.Quantity) -> bool:

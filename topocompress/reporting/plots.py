@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from topocompress.reporting.quantities import spoken
+from topocompress.reporting.quantities import spoken, unit_of
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.outputs import check_picture
 from topocompress.types import Comparison, Scores, Sweep
@@ -62,13 +62,19 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
     for number, criterion in enumerate(comparison.criteria):
         cells = [comparison.of(criterion, ratio) for ratio in comparison.ratios]
         macs = [np.mean([cell.macs for cell in found]) / comparison.macs for found in cells]
-        finals = [[100 * cell.final for cell in found] for found in cells]
+        finals = [[unit_of(comparison.measure)[0] * cell.final for cell in found] for found in cells]
         means, bars = [np.mean(found) for found in finals], [np.std(found, ddof=len(found) > 1) for found in finals]
         marker = "osD^vP*X<>"[number % 10]
         axes.errorbar(macs, means, yerr=bars, label=criterion, marker=marker, markersize=4, capsize=3, linewidth=1.2)
-    axes.axhline(100 * comparison.original, color="#888888", linewidth=0.8, linestyle="--", label="original")
+    axes.axhline(
+        unit_of(comparison.measure)[0] * comparison.original,
+        color="#888888",
+        linewidth=0.8,
+        linestyle="--",
+        label="original",
+    )
     axes.set_xlabel("multiply-accumulates left, as a share")
-    axes.set_ylabel(f"{spoken(comparison.measure)} in % ({_stage(comparison.finetune)})")
+    axes.set_ylabel(f"{spoken(comparison.measure)}{_in(comparison.measure)} ({_stage(comparison.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -87,7 +93,12 @@ def plot_sweep(path: Path, found: Sweep) -> None:
     figure = _figure((7, 4.5))
     axes = figure.subplots()
     front = found.front
-    axes.plot([point.latency for point in front], [100 * point.quality for point in front], color="#3b6ea5", zorder=1)
+    axes.plot(
+        [point.latency for point in front],
+        [unit_of(found.measure)[0] * point.quality for point in front],
+        color="#3b6ea5",
+        zorder=1,
+    )
     for points, colour, label in (
         (front, "#3b6ea5", "Pareto front"),
         ([point for point in found.points if point not in front], "#aaaaaa", "slower and no better than another"),
@@ -95,7 +106,7 @@ def plot_sweep(path: Path, found: Sweep) -> None:
         if points:
             axes.scatter(
                 [point.latency for point in points],
-                [100 * point.quality for point in points],
+                [unit_of(found.measure)[0] * point.quality for point in points],
                 color=colour,
                 label=label,
                 s=28,
@@ -104,11 +115,15 @@ def plot_sweep(path: Path, found: Sweep) -> None:
     for point in found.points:
         text = "original" if point.target == 1 else f"{100 * point.macs:.0f} %"
         axes.annotate(
-            text, (point.latency, 100 * point.quality), fontsize=7, xytext=(4, -9), textcoords="offset points"
+            text,
+            (point.latency, unit_of(found.measure)[0] * point.quality),
+            fontsize=7,
+            xytext=(4, -9),
+            textcoords="offset points",
         )
     axes.margins(0.08)
     axes.set_xlabel("latency of one sample in ONNX Runtime, as a share of the original's (labels: MACs left)")
-    axes.set_ylabel(f"{spoken(found.measure)} in % ({_stage(found.finetune)})")
+    axes.set_ylabel(f"{spoken(found.measure)}{_in(found.measure)} ({_stage(found.finetune)})")
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -133,3 +148,7 @@ def _axis_label(scores: Scores) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in scores.settings.items())
     samples = f", N = {scores.samples}" if scores.samples else ""
     return f"score ({settings}{samples})" if settings or samples else "score"
+
+
+def _in(measure: str) -> str:
+    return " in %" if unit_of(measure)[1] else ""

@@ -11,8 +11,11 @@ WHAT = {
     "accuracy": "Accuracy",
     "agreement": "Agreement with the original",
     "explained_variation": "Explained variation of the outputs",
+    "metric": "Metric",
 }
 """What a report may judge by, as it begins a sentence or a row."""
+SHARES = ("accuracy", "agreement", "explained_variation")
+"""Those that are shares in 0..1; the user's metric has a unit of its own."""
 
 _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 
@@ -56,7 +59,32 @@ class Stage:
 
 def measure_of(report: Report) -> str:
     """What the report judges by: ``accuracy``, or without labels ``agreement`` or ``explained_variation``."""
+    if report.data.get("metric"):
+        return "metric"
     return "accuracy" if report.data["labelled"] else report.data.get("measure", "agreement")
+
+
+def in_words(report: Report) -> str:
+    """What the report judges by, in words; the user's metric by its name."""
+    return str(report.data.get("metric") or spoken(measure_of(report)))
+
+
+def fell(report: Report) -> str:
+    """What to say where advice is given."""
+    measure = measure_of(report)
+    if measure == "metric":
+        return f"{in_words(report)} fell by more than 5 %."
+    return f"{WHAT[measure]} fell by more than 5 points."
+
+
+def amount(measure: str, value: float | None) -> str:
+    """A value of a measure as text: a share of 100 %, or the user's metric in its own unit."""
+    return ("unknown" if value is None else f"{value:.4g}") if measure not in SHARES else percent(value)
+
+
+def unit_of(measure: str) -> tuple[float, str]:
+    """What values of a measure are multiplied by to be shown, and what stands behind them."""
+    return (100.0, " %") if measure in SHARES else (1.0, "")
 
 
 def spoken(measure: str) -> str:
@@ -74,6 +102,11 @@ def quantities(report: Report) -> list[Quantity]:
         _sizes("MACs", "macs", count, sides),
         _sizes("ONNX file", "file_bytes", size, sides),
     ]
+    if all(side.metric is not None for side in sides):
+        each = tuple(side.metric or 0.0 for side in sides)
+        moved = tuple(f"{value - each[0]:+.3g}" for value in each[1:])
+        texts = tuple(amount("metric", value) for value in each)
+        found.append(Quantity(what=in_words(report), path="metric", values=each, shown=texts, changes=moved))
     if all(side.accuracy is not None for side in sides):
         shares = tuple(side.accuracy or 0.0 for side in sides)
         changes = tuple(f"{100 * (share - shares[0]):+.1f} points" for share in shares[1:])

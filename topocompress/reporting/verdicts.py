@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.reporting.quantities import spoken
+from topocompress.reporting.quantities import amount, spoken, unit_of
 from topocompress.runtime.files import atomic_file
 from topocompress.types import Cell, Comparison
 
@@ -53,7 +54,7 @@ def recommendation(comparison: Comparison) -> str:
     Criteria are compared by what they leave in the end, averaged over the ratios, seed by seed. A difference counts if
     it exceeds two standard errors of its mean over the seeds, and 0.2 points.
     """
-    names = comparison.criteria
+    names, shown = comparison.criteria, functools.partial(amount, comparison.measure)
     table = {name: _per_seed(comparison, name) for name in names}
     means = {name: float(values.mean()) for name, values in table.items()}
     ranked = sorted(names, key=lambda name: -means[name])
@@ -63,7 +64,7 @@ def recommendation(comparison: Comparison) -> str:
     seeds = len(table[best])
     if seeds < 2:
         return (
-            f"{best} leaves most ({_percent(means[best])}, {ranked[1]} {_percent(means[ranked[1]])}), but one seed has "
+            f"{best} leaves most ({shown(means[best])}, {ranked[1]} {shown(means[ranked[1]])}), but one seed has "
             "no error bars: use --seeds 3 before you believe it."
         )
     ties = [name for name in ranked[1:] if not _differs(table[best], table[name])]
@@ -71,18 +72,19 @@ def recommendation(comparison: Comparison) -> str:
     if any(name.partition("+")[0] == "random" for name in (best, *ties)):
         return (
             f"No criterion is worth its cost on this model: random pruning leaves as much as the best within the error "
-            f"bars ({_listed([best, *ties], means)}; {where})."
+            f"bars ({_listed([best, *ties], means, comparison.measure)}; {where})."
         )
     if ties:
         return (
             f"Use {best} on this model, or {_either(ties)}, which cannot be told from it within the error bars "
-            f"({_listed([best, *ties], means)}; {where})."
+            f"({_listed([best, *ties], means, comparison.measure)}; {where})."
         )
     second = ranked[1]
-    gain = 100 * (means[best] - means[second])
+    factor, unit = unit_of(comparison.measure)
+    gain = factor * (means[best] - means[second])
+    lead = f"{gain:.1f} points" if unit else f"{gain:.3g}"
     return (
-        f"Use {best} on this model: it leaves {_percent(means[best])}, {gain:.1f} points more than {second}, the next "
-        f"best ({where})."
+        f"Use {best} on this model: it leaves {shown(means[best])}, {lead} more than {second}, the next best ({where})."
     )
 
 
@@ -123,13 +125,9 @@ def _differs(best: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return bool(gaps.mean() > max(_LEAST, _SURE * error))
 
 
-def _listed(names: list[str], means: dict[str, float]) -> str:
-    return ", ".join(f"{name} {_percent(means[name])}" for name in names)
+def _listed(names: list[str], means: dict[str, float], measure: str) -> str:
+    return ", ".join(f"{name} {amount(measure, means[name])}" for name in names)
 
 
 def _either(names: list[str]) -> str:
     return " or ".join(names)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from topocompress.reporting.quantities import measure_of, percent, spoken, times
+from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
 from topocompress.types import Budget, Report
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
@@ -34,7 +34,7 @@ def stage_lines(report: Report) -> list[str]:
             else []
         ),
         *scales_taken(report.scoring),
-        f"After removal: {spoken(measure)} {percent(removed[measure])}; {_settled(report, measure)}.",
+        f"After removal: {in_words(report)} {amount(measure, removed[measure])}; {_settled(report, measure)}.",
         *_reconstructed(report, measure),
         *_distilled(report, measure),
     ]
@@ -44,7 +44,7 @@ def stage_lines(report: Report) -> list[str]:
         run = report.finetune.get("epochs_run", report.finetune["epochs"])
         lines.append(
             f"After {run} epoch{'s' * (run != 1)} of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
-            f"{spoken(measure)} {percent(getattr(report.after, measure))}."
+            f"{in_words(report)} {amount(measure, getattr(report.after, measure))}."
         )
     if swapped := report.finetune.get("activation"):
         lines.append(
@@ -52,9 +52,10 @@ def stage_lines(report: Report) -> list[str]:
             f"{len(swapped['folded_back'])} folded back to plain ones after fine-tuning."
         )
     for control in report.controls:
-        each = ", ".join(percent(value) for value in control.accuracies)
+        each = ", ".join(amount(measure, value) for value in control.accuracies)
         lines.append(
-            f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: accuracy {each}."
+            f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: "
+            f"{in_words(report)} {each}."
         )
     return lines
 
@@ -78,7 +79,7 @@ def _alike(report: Report) -> str:
 
 
 def _settled(report: Report, measure: str) -> str:
-    left = percent(report.removed[f"{measure}_recalibrated"])
+    left = amount(measure, report.removed[f"{measure}_recalibrated"])
     how = report.removed.get("statistics", "re-estimated")
     if how == "matched":
         why = "" if report.data["stand_in"] else ", since those of the calibration samples did harm"
@@ -97,7 +98,7 @@ def _reconstructed(report: Report, measure: str) -> list[str]:
     taken = [refit for refit in refits if refit["ridge"] is not None]
     before, after = (sum(refit[side] for refit in taken) / max(1, len(taken)) for side in ("before", "after"))
     return [
-        f"Reconstructed without labels: {spoken(measure)} {percent(report.removed[f'{measure}_repaired'])}; "
+        f"Reconstructed without labels: {in_words(report)} {amount(measure, report.removed[f'{measure}_repaired'])}; "
         f"{len(taken)} of {len(refits)} layers fitted to what they gave before on {report.removed['refit_samples']} "
         f"samples, their error on those held out {before:.2f} → {after:.2f} of the variance."
     ]
@@ -109,7 +110,7 @@ def _distilled(report: Report, measure: str) -> list[str]:
     epochs = report.removed.get("distilled_epochs", 0)
     if not epochs:
         return []
-    left = f"{spoken(measure)} {percent(report.removed[f'{measure}_distilled'])}"
+    left = f"{in_words(report)} {amount(measure, report.removed[f'{measure}_distilled'])}"
     return [f"Blocks distilled without labels, {epochs} epoch{'s' * (epochs != 1)} on the samples: {left}."]
 
 
@@ -129,7 +130,9 @@ def verdict(report: Report) -> str:
         gains.append(f"{times(before.median_ms, after.median_ms, 'faster')} at batch {before.batch}")
     measure = measure_of(report)
     first, last = (getattr(side, measure) for side in (report.before, report.after))
-    if measure == "accuracy" and first is not None and last is not None:
+    if measure == "metric" and first is not None and last is not None:
+        gains.append(f"{in_words(report)} {amount(measure, first)} → {amount(measure, last)}")
+    elif measure == "accuracy" and first is not None and last is not None:
         gains.append(f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)")
     elif report.after.agreement is not None:
         gains.append(f"agreement with the original {percent(report.after.agreement)}")
@@ -179,7 +182,7 @@ def budget_line(budget: Budget) -> str:
     met = sum(probe.met for probe in budget.probes)
     judges = f", judged on {budget.samples} calibration samples" if budget.samples else ""
     limit = f"{budget.limit / 1e6:.3g}MB" if budget.option == "--target-size" else f"{budget.limit:g}"
-    taken = "smallest" if budget.option == "--max-accuracy-drop" else "largest"
+    taken = "smallest" if budget.option in ("--max-accuracy-drop", "--max-metric-drop") else "largest"
     return (
         f"{budget.option} {limit}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
         f"{taken} network was taken."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from topocompress.network.batchnorm import estimating, with_statistics
 from topocompress.network.capture import Batches, averaged_down
 from topocompress.network.copying import copied
 from topocompress.network.detectors import POOLED, is_detector, judged
-from topocompress.network.inference import first_line, main_output
+from topocompress.network.inference import first_line
 from topocompress.network.masks import FilterMasks, masked
 from topocompress.network.memory_layout import fast_layout
+from topocompress.network.outputs import watched
 from topocompress.runtime.progress import Progress
 from topocompress.runtime.resources import Resources
 from topocompress.scoring.clouds import Scored
@@ -75,6 +77,7 @@ class GradientWork:
     directions: Tensor
     chunk: int
     layout: torch.memory_format
+    read: Callable[[Any, int], Tensor]
     progress: Progress
 
     @classmethod
@@ -107,20 +110,18 @@ class GradientWork:
                 widths[layer], sizes[layer] = moved.shape[1], moved[0].numel()
             return maps
 
-        layout = torch.contiguous_format
-        for images, _ in batches:
-            layout = fast_layout(model, images[:1])
-            break
+        images, given = next(iter(batches), (torch.empty(0), torch.empty(0)))
+        if len(images) == 0:
+            raise DataError("at least 2 calibration samples are needed, got 0", hint="Raise --samples.")
+        layout = fast_layout(model, images[:1])
+        read = watched(model, images, given.ndim - 1 if criterion.needs_labels and isinstance(given, Tensor) else None)
         with masked(model, names, look, layout=layout) as run:
             for images, given in batches:
                 if not images.isfinite().all():
                     raise DataError(f"NaN or infinity in input samples from {sum(map(len, found))} on")
                 seen, arriving = set[str](), len(images)
-                found.append(points_of(run(images)))
-                if len(found[-1]) != arriving:
-                    what = f"the first axis of the output has {len(found[-1])} entries for {arriving} samples"
-                    raise ModelError(what, hint="Wrap the model to return (samples, ...), or use --criterion l1.")
-                labels.append(given)
+                found.append(points_of(read(run(images), arriving)).cpu())
+                labels.append(given if isinstance(given, Tensor) else torch.full((arriving,), -1))
         samples = sum(map(len, found))
         if samples < 2:
             raise DataError(f"at least 2 calibration samples are needed, got {samples}", hint="Raise --samples.")
@@ -140,6 +141,7 @@ class GradientWork:
             directions=_directions(criterion, outputs, labels),
             chunk=max(1, resources.bytes // max(1, 4 * _COPIES * sum(sizes.values()))),
             layout=layout,
+            read=read,
             progress=progress,
         )
 
@@ -191,7 +193,7 @@ class GradientWork:
             for start, images in self.chunks():
                 stop = start + len(images)
                 masked_filters.expect(len(images))
-                outputs = points_of(run(images), keep=True)
+                outputs = points_of(self.read(run(images), len(images)))
                 along = self.directions[:, start:stop].to(outputs)
                 moved = (outputs.detach() - self.outputs[start:stop].to(outputs)) * along
                 drift[:, start:stop] = moved.flatten(2).sum(dim=2).cpu().numpy()
@@ -262,11 +264,9 @@ def along_each(outputs: Tensor, along: Tensor, inputs: Sequence[Tensor]) -> Iter
         yield [torch.zeros_like(each) if slope is None else slope for each, slope in zip(inputs, found, strict=True)]
 
 
-def points_of(output: object, *, keep: bool = False) -> Tensor:
-    """(samples, classes) or, averaged down, (samples, classes, [d,] h, w) of an output; on the CPU unless ``keep``."""
-    found = main_output(output).float()
-    found = averaged_down(found, POOLED)
-    return found if keep else found.cpu()
+def points_of(output: Tensor) -> Tensor:
+    """(samples, classes) or, averaged down, (samples, classes, [d,] h, w) of the watched output."""
+    return averaged_down(output, POOLED)
 
 
 def _pieces(images: Tensor, size: int) -> Iterator[Tensor]:
@@ -282,6 +282,9 @@ def _directions(criterion: GradientCriterion, outputs: Tensor, labels: Sequence[
             f"criterion {criterion.name!r} needs the label of every calibration sample",
             hint="Give labelled --data, or choose a criterion that needs none, such as persistence.",
         )
+    if criterion.needs_labels and outputs.shape[1:] == (1,) and int(given.max()) <= 1:
+        both = torch.cat([torch.zeros_like(outputs), outputs], dim=1)  # cross-entropy of a logit is that of 0 and it
+        return criterion.directions(both, given)[..., 1:].detach()
     if criterion.needs_labels and int(given.max()) >= outputs.shape[1]:
         raise DataError(f"label {int(given.max())} for a model with {outputs.shape[1]} outputs")
     found = criterion.directions(outputs.clone(), given if known else None)

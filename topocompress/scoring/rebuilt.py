@@ -150,7 +150,7 @@ class _Seen:
             for start, images in work.chunks():
                 stop = start + len(images)
                 taps.expect()
-                outputs = points_of(run(images), keep=True)
+                outputs = points_of(work.read(run(images), len(images)))
                 along = work.directions[:, start:stop].to(outputs)
                 names = [layer for layer, maps in taps.maps.items() for _ in maps]
                 maps = [each for several in taps.maps.values() for each in several]

@@ -19,6 +19,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.errors import ModelError
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
+from topocompress.network.inputs import made_up
 from topocompress.network.modes import Run, outputs_of
 from topocompress.runtime.resources import available_memory
 
@@ -86,8 +87,9 @@ class Yardstick:
         trained = [run for run in self.explored.runs if run.training] or [Run(example, training=True)]
         more = [run for run in self.explored.runs if not run.training and run.inputs is not example]
         self._runs: list[tuple[Run, list[Output]]] = []
-        both = torch.cat([example, strength * noise])
-        for run in (Run(example), Run(strength * noise), Run(both), *map(Run, others), *more, *trained):
+        noise = made_up(model, strength * noise, example)
+        both = torch.cat([example, noise])
+        for run in (Run(example), Run(noise), Run(both), *map(Run, others), *more, *trained):
             self._add(model, run, needed=run.inputs is example and not run.training)
         self._see_variation()
         del self._model  # as large as two networks

@@ -21,7 +21,7 @@ from topocompress.network.baking import baked
 from topocompress.network.batchnorm import named_statistics
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
-from topocompress.network.inference import first_line
+from topocompress.network.inference import first_line, written_buffers
 from topocompress.network.layers import LAYERS, RECURRENT, separates, stay_grouped, width_of
 from topocompress.surgery.checking import Difference, Yardstick
 from topocompress.surgery.masking import Reader, mask, readers
@@ -168,9 +168,9 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
     before, shapes = parameters_of(smaller), shapes_of(smaller)
     apart = {name for name, module in smaller.named_modules() if separates(module)}
     layers, heads = _layers(smaller), attention_heads(smaller)
-    with buffers_traced(smaller):
+    with buffers_traced(smaller, written_buffers(followed(smaller), explored.runs[0].inputs)):
         parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
-        unread, left = readers(masked) if masked else {}, dict[str, list[int]]()
+        unread, left = readers(masked) if masked is not None else {}, dict[str, list[int]]()
         for entry in removed:
             if entry.part in heads:
                 _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
@@ -262,7 +262,7 @@ def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardsti
     removed = [entry for entry in plan.groups if entry.remove]
     traced = copied(original)
     roots = _layers(traced)
-    with buffers_traced(traced):
+    with buffers_traced(traced, written_buffers(followed(traced), yardstick.example)):
         inside = [entry.part for entry in removed if entry.part not in heads]
         parts = trace_parts(followed(traced), inside, yardstick.explored)
         for find in (copies, silences):

@@ -30,7 +30,9 @@ from topocompress.errors import ArtifactError, ModelError, PlanError
 from topocompress.models.architecture_options import MOST_CLASSES
 from topocompress.models.architectures import build, check_options
 from topocompress.models.loading import LoadedModel, fingerprint
+from topocompress.models.wrappers import unwrapped
 from topocompress.network.copying import copied
+from topocompress.network.inputs import take_several
 from topocompress.runtime.files import atomic_directory
 from topocompress.runtime.json_files import read_json
 from topocompress.runtime.outputs import FORMAT, MANIFEST, MANIFEST_BYTES
@@ -117,7 +119,9 @@ def write_run(
         "format": FORMAT,
         "version": VERSION,
         "architecture": dataclasses.asdict(architecture or own),
-        "preprocessing": dataclasses.asdict(preprocessing),
+        "preprocessing": {
+            key: value for key, value in dataclasses.asdict(preprocessing).items() if key != "inputs" or value
+        },
         **({"classes": list(classes)} if classes else {}),
         "plans": [_entry(plan) for plan in plans],
         **({"activations": [_given(wave) for wave in waves]} if (waves := describe_waves(model)) else {}),
@@ -126,6 +130,10 @@ def write_run(
     }
     manifest["fingerprint"] = _own_digest(manifest)
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _without_empty(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name or value}
 
 
 def load(
@@ -153,6 +161,7 @@ def load_run(
     directory = Path(path)
     manifest = _read_manifest(directory)
     module, architecture = _original(manifest.architecture, arch, dict(arch_args or {}), directory)
+    take_several(module, manifest.preprocessing.inputs)
     example = torch.zeros(1, *manifest.preprocessing.input_shape)
     for plan in manifest.plans:
         module = replay(module, plan, example=example)  # the weights come last
@@ -208,7 +217,7 @@ def _original(
     if isinstance(arch, str):
         named = Architecture(kind="factory", name=arch, options=given)
         return build(named), named
-    return copied(arch(**given)), architecture  # it may give the same network every time
+    return copied(unwrapped(arch(**given))), architecture  # it may give the same network every time
 
 
 def _read_manifest(directory: Path) -> _Manifest:

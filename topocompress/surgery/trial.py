@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from topocompress.dependencies.groups import find_groups
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
+from topocompress.network.inputs import made_up
 from topocompress.surgery.checking import Yardstick, lively
 from topocompress.surgery.removal import fails
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
@@ -82,7 +83,7 @@ def _steady(model: nn.Module, example: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(_SEED)
     noise, nudge = (torch.randn(example.shape, generator=generator).to(example) for _ in range(2))
     moved: list[tuple[float, Tensor]] = []
-    for inputs in (*(strength * noise for strength in _STRENGTHS), example):
+    for inputs in (*(made_up(model, strength * noise, example) for strength in _STRENGTHS), example):
         moved.append((_distance(_outputs(model, inputs), _outputs(model, inputs * (1 + _NUDGE * nudge))), inputs))
         if moved[-1][0] <= _STEADY:
             return inputs

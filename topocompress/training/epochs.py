@@ -24,8 +24,8 @@ class Epoch:
         loss: Mean training loss over the epoch; ``None`` for epoch 0.
         validation_loss: On the validation samples after the epoch, the mean cross-entropy, or the mean distillation
             loss where labels are unused.
-        accuracy: On the same samples, top-1 accuracy in 0..1, or where labels are unused agreement with the teacher, or
-            the variation of its outputs that is explained.
+        accuracy: On the same samples the user's metric, or top-1 accuracy in 0..1, or where labels are unused agreement
+            with the teacher, or the variation of its outputs that is explained; 0 with a loss and no metric.
         lr: Highest learning rate of the epoch's steps; 0 for epoch 0.
         seconds: Wall time, validation included.
     """

@@ -15,6 +15,7 @@ from topocompress.models.loading import fingerprint
 from topocompress.network.copying import copied
 from topocompress.network.inference import batch_parts, device_of, evaluating, preserved, run_forward
 from topocompress.network.outputs import Outputs, outputs_of
+from topocompress.network.task import Loss, Metric, identity_of
 from topocompress.network.variation import error_weights
 from topocompress.training.accelerator import accelerator
 from topocompress.training.augmentation import augmentation_of
@@ -45,7 +46,8 @@ class FinetuneResult:
         history: One entry per epoch, epoch 0 included.
         best_epoch: The epoch whose weights were kept.
         validation_samples: How many samples chose it.
-        measure: What the history calls accuracy: ``accuracy``, ``agreement`` with the teacher, or the
+        measure: What the history calls accuracy: the user's ``metric``, ``loss`` (which leaves it at 0) with none,
+            ``accuracy``, ``agreement`` with the teacher, or the
             ``explained_variation`` of its outputs.
         augmentation: What was done to training images.
         resumed: Epochs taken from checkpoints of an interrupted run.
@@ -72,6 +74,8 @@ def finetune(
     validation: Samples | None = None,
     teacher: nn.Module | None = None,
     outputs: Outputs | None = None,
+    loss: Loss | None = None,
+    metric: Metric | None = None,
     checkpoints: Path | None = None,
     cached: bool = False,
     resume: bool = False,
@@ -102,6 +106,9 @@ def finetune(
             are not used and its outputs are no scores of classes, the squared error of all of them is minimised, as a
             share of their variation over the validation samples.
         outputs: Which of its outputs are compared, and how; decided on a few samples if ``None``.
+        loss: Minimised in place of cross-entropy: see :data:`topocompress.network.task.Loss`. All samples count then,
+            whatever their targets are.
+        metric: Chooses the best epoch, the highest: see :data:`topocompress.network.task.Metric`.
         checkpoints: Folder where each finished epoch replaces the one before it; nothing is kept if ``None``.
         cached: Whether that is a place in the cache: there a file of another training is ignored, and a warning says
             so; in a folder of your own it is refused.
@@ -120,23 +127,39 @@ def finetune(
     """
     if recipe.distill and teacher is None:
         raise DataError("distillation needs the network to learn from", hint="Give teacher=, or a recipe without it.")
-    labels_of = no_labels if recipe.label_free else class_labels
+    if recipe.distill and loss is not None:
+        raise DataError("a loss of one's own and distillation are two ways to learn", hint="Leave one out.")
+    free = recipe.label_free or loss is not None
+    labels_of = no_labels if free else class_labels
     labels = labels_of(training)
     train_indices, held_out = split_indices(labels, seed, hold_out=validation is None)
     judged = labels if validation is None else labels_of(validation)
     chooser = held_out if validation is None else labelled_indices(judged)
-    read = None
-    if recipe.label_free and teacher is not None:
-        read = outputs or outputs_of(
-            teacher, torch.stack([batch_parts(training[index])[0] for index in train_indices[:3]])
+    highest = int(max(labels[train_indices].max(), judged[chooser].max()))
+    read = (
+        None
+        if loss is not None
+        else outputs
+        or outputs_of(
+            model if teacher is None else teacher,
+            torch.stack(
+                [batch_parts((training if validation is None else validation)[index])[0] for index in chooser[:3]]
+            ),
+            **({} if recipe.label_free else {"labels": 0, "highest": highest}),
         )
-        if read.measure == "agreement":
-            if read.classes is None:
-                raise DataError(
-                    "the network's outputs are boxes or whole numbers, which no gradient can follow",
-                    hint="Fine-tune it with its own training code; topocompress.load gives the pruned network.",
-                )
-            read = None
+    )
+    if read is not None and recipe.label_free and read.measure == "agreement" and read.classes is None:
+        raise DataError(
+            "the network's outputs are boxes or whole numbers, which no gradient can follow",
+            hint="Fine-tune it with its own training code; topocompress.load gives the pruned network.",
+        )
+    scored = read is None or read.classes is not None
+    if read is not None and not recipe.label_free and (not scored or read.label_axes != 0):
+        raise DataError(
+            "fine-tuning on labels needs a classifier's scores, (samples, classes) or one for two classes; outputs are "
+            f"compared by {read.what}",
+            hint="Without labels, by distillation of weight 1, it takes any outputs.",
+        )
     store = None
     if checkpoints is not None:
         run = {
@@ -147,11 +170,11 @@ def finetune(
             "samples": [len(labels), train_indices, chooser],
             "identity": identity,
             "seed": seed,
-            **({} if read is None else {"measure": read.measure}),
+            **({} if read is None or scored else {"measure": read.measure}),
+            **({"task": [identity_of(loss), identity_of(metric)]} if loss or metric else {}),
         }
         store = TuningStore(Path(checkpoints), run, cached=cached)
     kind = augmentation_of(training, recipe.augment)
-    highest = int(max(labels[train_indices].max(), judged[chooser].max()))
     with (
         accelerator(recipe.precision, device_of(model)) as helper,
         seeded(seed + helper.process_index, helper.device),
@@ -159,10 +182,14 @@ def finetune(
         _teaching(teacher if recipe.distill else None, helper.device) as teaching,
     ):
         judging = (training if validation is None else validation, chooser)
-        weights = None if read is None or teaching is None else _weights(teaching, read, judging, helper.device)
+        weights = (
+            None if read is None or scored or teaching is None else _weights(teaching, read, judging, helper.device)
+        )
         trainer = Trainer(
             helper=helper,
-            objective=Objective(recipe=recipe, highest=highest, outputs=read, weights=weights),
+            objective=Objective(
+                recipe=recipe, highest=highest, outputs=read, weights=weights, loss=loss, metric=metric
+            ),
             teacher=teaching,
             training=(training, train_indices),
             chooser=judging,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from topocompress.errors import DataError
 from topocompress.network.inference import main_output
 from topocompress.network.outputs import Outputs
+from topocompress.network.task import Loss, Metric, losses_of
 from topocompress.training.recipe import Recipe
 
 
@@ -41,40 +43,54 @@ class Objective:
     Attributes:
         recipe: Weights of its parts.
         highest: Highest label among the samples.
-        outputs: What is learned of the teacher's outputs where they are no scores of classes; ``None`` where they are.
+        outputs: What is compared of the network's outputs, and how; ``None`` for the first of them, as class scores.
         weights: (numbers,) of squared errors then, from :func:`topocompress.network.variation.error_weights`.
+        loss: The user's own, in place of all of that.
+        metric: The user's own, which tells the best epoch.
     """
 
     recipe: Recipe
     highest: int
     outputs: Outputs | None = None
     weights: Tensor | None = None
+    loss: Loss | None = None
+    metric: Metric | None = None
 
     @property
     def measure(self) -> str:
         """What an epoch is said to reach: ``accuracy``; where labels are unused ``agreement`` with the teacher, or the
         ``explained_variation`` of its outputs.
         """
+        if self.metric is not None:
+            return "metric"
+        if self.loss is not None:
+            return "loss"
         if not self.recipe.label_free:
             return "accuracy"
         return "agreement" if self.outputs is None else self.outputs.measure
 
-    def read(self, output: Any, samples: int) -> Tensor:
+    def read(self, output: Any, samples: int) -> Any:
         """What of a network's output is compared: (samples, classes, ...), or (samples, numbers) of all its outputs.
 
         Raises:
             ModelError: There is nothing to compare.
         """
+        if self.loss is not None:
+            return output
         if self.outputs is None:
             return main_output(output).float()
+        if self.outputs.classes is not None:
+            return self.outputs.scores(output, samples)
         return torch.cat([each.reshape(samples, -1).float() for each in self.outputs.tensors(output, samples)], dim=1)
 
-    def check(self, logits: Tensor, taught: Tensor | None) -> None:
+    def check(self, logits: Any, taught: Any) -> None:
         """Refuse outputs that the loss is not for.
 
         Raises:
             DataError: No classifier, fewer classes than labels, or another shape than the teacher's.
         """
+        if self.loss is not None:
+            return
         shape = tuple(logits.shape)
         if logits.ndim != 2 and not self.recipe.label_free:
             raise DataError(
@@ -89,14 +105,17 @@ class Objective:
         if taught is not None and taught.shape != logits.shape:
             raise DataError(f"the teacher returns {tuple(taught.shape)}, the model {shape}; they must be the same")
 
-    def losses(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
+    def losses(self, logits: Any, labels: Any, taught: Any, samples: int = 1) -> Tensor:
         """(samples,) what training minimises.
 
         Args:
-            logits: (samples, classes, ...)
+            logits: (samples, classes, ...), or the network's output for a loss of the user's own.
             labels: (samples,), not read where distillation has all the weight.
             taught: The teacher's logits, ``None`` without distillation.
+            samples: How many there are; asked for with a loss of the user's own.
         """
+        if self.loss is not None:
+            return losses_of(self.loss, logits, labels, samples)
         recipe = self.recipe
         parts = []
         if not recipe.label_free:
@@ -112,12 +131,14 @@ class Objective:
             return distillation_loss(given, taught, self.recipe.temperature)
         return ((given - taught).square() * self.weights).sum(1)
 
-    def judge(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> tuple[float, float]:
+    def judge(self, logits: Any, labels: Any, taught: Any, samples: int = 1) -> tuple[float, float]:
         """Validation loss and the number of right samples, each summed over the samples.
 
         Cross-entropy and right labels; without labels, distillation loss and the teacher's classes, or the variation
         explained.
         """
+        if self.loss is not None:
+            return float(losses_of(self.loss, logits, labels, samples).sum()), 0.0
         if self.recipe.label_free and taught is not None:
             loss = self._apart(logits, taught).sum().item()
             if self.weights is not None:
@@ -132,6 +153,17 @@ class Objective:
 
         By accuracy, then by loss; without labels by loss, which says more than whether the largest logit is the same.
         """
-        if self.recipe.label_free:
+        if self.metric is None and (self.recipe.label_free or self.loss is not None):
             return new[0] < old[0]
         return (new[1], -new[0]) > (old[1], -old[0])
+
+
+def optimiser(
+    parameters: Sequence[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.SGD:
+    """SGD with Nesterov momentum that spares norms and biases its weight decay."""
+    groups = [
+        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": weight_decay},
+        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)

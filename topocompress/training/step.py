@@ -14,6 +14,7 @@ from topocompress.errors import DataError, OutputError
 from topocompress.models.loading import fingerprint
 from topocompress.network.detectors import is_detector
 from topocompress.network.outputs import Outputs
+from topocompress.network.task import Loss, Metric
 from topocompress.runtime.progress import Progress
 from topocompress.surgery.activations import fold_back
 from topocompress.training.accelerator import check_precision
@@ -22,13 +23,14 @@ from topocompress.training.finetuning import FinetuneResult, finetune
 from topocompress.training.recipe import Recipe
 
 
-def fitted(recipe: Recipe | int, model: nn.Module, data: Data) -> Recipe:
+def fitted(recipe: Recipe | int, model: nn.Module, data: Data, *, own_loss: bool = False) -> Recipe:
     """The recipe for this data: where there are no labels, distillation gets all the weight.
 
     Args:
         recipe: Settings, or a number of epochs.
         model: The unpruned network.
         data: Loaded data.
+        own_loss: Whether the user's own loss is minimised, which needs no labels and suits any network.
 
     Raises:
         DataError: Fine-tuning without labels and without distillation, without samples, of a detector, or in a
@@ -39,12 +41,12 @@ def fitted(recipe: Recipe | int, model: nn.Module, data: Data) -> Recipe:
         return found
     if found.distill and not data.labelled:
         found = replace(found, distill=1.0)
-    if is_detector(model):
+    if is_detector(model) and not own_loss:
         raise DataError(
             "--finetune is not for detectors, whose losses are their own",
-            hint="Prune without it, and train the smaller network with the detector's own recipe.",
+            hint="Add --loss pkg.module:function, or train the smaller network with the detector's own recipe.",
         )
-    if not found.label_free and not data.labelled:
+    if not found.label_free and not data.labelled and not own_loss:
         raise DataError(
             "--finetune needs labelled images",
             hint="Give --data with labels, or add --distill, which learns from the unpruned network and needs none.",
@@ -64,6 +66,8 @@ def tuned(
     resume: bool,
     progress: Progress,
     outputs: Outputs | None = None,
+    loss: Loss | None = None,
+    metric: Metric | None = None,
 ) -> FinetuneResult:
     """Fine-tune on what is left for it, and fold back what learned no wave.
 
@@ -79,6 +83,8 @@ def tuned(
         resume: Continue from there.
         progress: Called as ``progress(step, done, total)``.
         outputs: What of the original's outputs is learned, and how; decided on a few samples if ``None``.
+        loss: The user's own.
+        metric: The user's own, which chooses the best epoch.
 
     Raises:
         KeyboardInterrupt: As it came; its message says what has been kept.
@@ -90,6 +96,8 @@ def tuned(
             recipe,
             teacher=original if recipe.distill else None,
             outputs=outputs,
+            loss=loss,
+            metric=metric,
             checkpoints=folder,
             cached=True,
             resume=resume,
@@ -105,7 +113,13 @@ def tuned(
 
 
 def kept(
-    cache: str | Path | None, model: nn.Module, original: nn.Module, data: Data, recipe: Recipe, seed: int
+    cache: str | Path | None,
+    model: nn.Module,
+    original: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    task: str = "",
 ) -> Path | None:
     """Folder in the cache for the epochs of this training; ``None`` without a cache that can be written."""
     if cache is None:
@@ -118,6 +132,7 @@ def kept(
         "data": data.fingerprint,
         "recipe": recipe.settings(),
         "seed": seed,
+        **({"task": task} if task else {}),
     }
     with contextlib.suppress(OSError, OutputError):
         folder = place(Path(cache), key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,15 +16,16 @@ from torch import Tensor, nn
 from topocompress.errors import DataError, ModelError, TrainingError
 from topocompress.network.batchnorm import with_statistics
 from topocompress.network.copying import copied
-from topocompress.network.inference import evaluating, preserved, run_forward
+from topocompress.network.inference import all_outputs, evaluating, preserved, run_forward
 from topocompress.network.memory_layout import fast_layout
+from topocompress.network.task import measured
 from topocompress.runtime.borders import border
 from topocompress.training import processes
 from topocompress.training.accelerator import summed, wrapped
 from topocompress.training.augmentation import augmented
 from topocompress.training.checkpoints import Snapshot, TuningStore, optimiser_tensors, restore_optimiser
 from topocompress.training.epochs import Epoch, TrainingState, check_alike
-from topocompress.training.objective import Objective
+from topocompress.training.objective import Objective, optimiser
 from topocompress.training.random_state import as_text, from_text, random_state, set_random_state
 from topocompress.training.training_set import Samples, batch_indices, grouped, loaded_batches, shared_out
 from topocompress.types import Augmentation
@@ -130,7 +132,9 @@ class Trainer:
         samples, indices = self.training
         with preserved(probe):
             for inputs, _ in loaded_batches(samples, [list(indices[:2])], torch.device("cpu")):
-                torch.autograd.backward(self.objective.read(run_forward(probe.cpu(), inputs), len(inputs)).sum())
+                found = self.objective.read(run_forward(probe.cpu(), inputs), len(inputs))
+                total = sum(each.sum() for each in all_outputs(found) if each.requires_grad)
+                torch.autograd.backward(total)  # type: ignore[arg-type]
         return {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
 
     def _train(self, number: int) -> tuple[float, float]:
@@ -169,7 +173,7 @@ class Trainer:
                 self.progress(done, recipe.epochs * self._steps, message)
         return total / seen, max(rate for rate, _ in rates)
 
-    def _step(self, batches: Iterable[tuple[tuple[Tensor, Tensor], Tensor]], count: int, size: int) -> float:
+    def _step(self, batches: Iterable[tuple[tuple[Tensor, Any], Tensor]], count: int, size: int) -> float:
         """Gradients of the mean loss over so many batches of ``size`` samples in all; returns the summed loss."""
         helper = self.helper
         helper.gradient_accumulation_steps, helper.step = count, 0
@@ -179,20 +183,17 @@ class Trainer:
                 logits = self.objective.read(run_forward(self._model, inputs), len(inputs))
                 taught = self._taught(inputs, amp=True)
                 self.objective.check(logits, taught)
-                loss = (self.objective.losses(logits, labels, taught) * weights).sum()
+                loss = (self.objective.losses(logits, labels, taught, len(inputs)) * weights).sum()
                 total += loss.item()
                 # Accelerate divides by the number of batches, and torch by that of processes.
                 helper.backward(loss * (count * helper.num_processes / size))
         return summed(helper, [total])[0]
 
-    def _taught(self, inputs: Tensor, *, amp: bool) -> Tensor | None:
+    def _taught(self, inputs: Tensor, *, amp: bool) -> Any:
         if self.teacher is None:
             return None
-        with torch.no_grad():
-            if not amp:
-                return self.objective.read(run_forward(self.teacher, inputs), len(inputs))
-            with self.helper.autocast():
-                return self.objective.read(run_forward(self.teacher, inputs), len(inputs))
+        with torch.no_grad(), self.helper.autocast() if amp else contextlib.nullcontext():
+            return self.objective.read(run_forward(self.teacher, inputs), len(inputs))
 
     def _judged(self, number: int, loss: float | None, lr: float, started: float) -> Epoch:
         """Measure the weights as they are on the samples that choose the best epoch."""
@@ -214,10 +215,14 @@ class Trainer:
                     self._taught_validation.append(self._taught(inputs, amp=False))
                 taught = self._taught_validation[place]
                 self.objective.check(logits, taught)
-                for index, value in enumerate(self.objective.judge(logits, labels, taught)):
+                for index, value in enumerate(self.objective.judge(logits, labels, taught, len(inputs))):
                     sums[index] += value
+        if self.objective.metric is not None:  # of several processes, the mean of what each finds in its part
+            loaded = loaded_batches(samples, batches, helper.device, layout=self._layout)
+            sums[1] = measured(self._plain, loaded, self.objective.metric) * len(own)
         wrong, right = (value / len(indices) for value in summed(helper, sums))
-        right = max(0.0, right)  # variation is explained from nothing on
+        if self.objective.metric is None:
+            right = max(0.0, right)  # variation is explained from nothing on
         seconds = time.perf_counter() - started
         return Epoch(epoch=number, loss=loss, validation_loss=wrong, accuracy=right, lr=lr, seconds=seconds)
 
@@ -282,14 +287,3 @@ class Trainer:
             self.helper.scaler.load_state_dict(state.scaler)
         if self.helper.process_index < len(state.random):  # else it was interrupted with fewer processes
             set_random_state(state.random[self.helper.process_index].model_dump(), device)
-
-
-def optimiser(
-    parameters: Sequence[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.SGD:
-    """SGD with Nesterov momentum that spares norms and biases its weight decay."""
-    groups = [
-        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": weight_decay},
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from topocompress.errors import DataError
 from topocompress.network.inference import batch_parts, sample_count
 from topocompress.network.memory_layout import laid_out
+from topocompress.network.task import collated, on_device
 
 Samples = Dataset[Any]
 """A map-style dataset of (input (C, H, W), class label) pairs."""
@@ -116,7 +117,7 @@ def loaded_batches(
     change: Callable[[Tensor, list[int]], Tensor] | None = None,
     *,
     layout: torch.memory_format = torch.contiguous_format,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Any]]:
     """Batches of the samples with these indices, on a device; labels are -1 where there are none.
 
     Args:
@@ -126,10 +127,12 @@ def loaded_batches(
         change: Called with each batch's inputs (B, C, H, W), still on the CPU, and indices.
         layout: How inputs lie in memory.
     """
-    for indices, batch in zip(batches, DataLoader(samples, batch_sampler=batches), strict=True):
+    for indices, batch in zip(batches, DataLoader(samples, batch_sampler=batches, collate_fn=collated), strict=True):
         inputs, labels = batch_parts(batch)
         if labels is None:
             labels = torch.full((len(inputs),), -1)
         if change is not None:
             inputs = change(inputs, indices)
-        yield laid_out(inputs.to(device), layout), labels.to(device=device, dtype=torch.int64)
+        if isinstance(labels, Tensor) and not labels.is_floating_point():
+            labels = labels.long()
+        yield laid_out(inputs.to(device), layout), on_device(labels, device)

@@ -6,7 +6,7 @@ comparison or a sweep says. May import :mod:`topocompress.errors` and numpy.
 """
 
 from topocompress.types.comparisons import Cell, Comparison, Point, Sweep
-from topocompress.types.networks import Architecture, Augmentation, Interpolation, PixelRange, Preprocessing
+from topocompress.types.networks import Architecture, Augmentation, InputPart, Interpolation, PixelRange, Preprocessing
 from topocompress.types.pruning import (
     ChannelGroup,
     Direction,
@@ -44,6 +44,7 @@ __all__ = [
     "ExportCheck",
     "FilterView",
     "GroupPlan",
+    "InputPart",
     "Interpolation",
     "Latency",
     "LayerCost",

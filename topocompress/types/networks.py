@@ -11,6 +11,8 @@ from topocompress.errors import ModelError
 
 Interpolation = Literal["bilinear", "bicubic"]
 """How images are resized."""
+DType = Literal["float32", "float64", "float16", "int64", "int32", "uint8", "bool"]
+"""Kinds of numbers that one of several inputs may have."""
 PixelRange = tuple[float, float]
 """The numbers for black and white in an image of more than 8 bits."""
 Augmentation = Literal["none", "shift", "natural"]
@@ -39,6 +41,23 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputPart:
+    """One of several tensors that a network takes.
+
+    Attributes:
+        name: What it is called: a key, or an argument of ``forward``.
+        shape: Of one sample.
+        dtype: As torch calls it, such as ``float32``.
+        call: Whether ``forward`` takes the tensors one after the other, by name, or all in one dict.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    call: Literal["positional", "keyword", "dict"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How an image becomes a model input: resize the short side, centre-crop, scale to 0..1, normalise.
 
@@ -51,6 +70,7 @@ class Preprocessing:
         interpolation: How the resizing computes pixels in between.
         pixel_range: The numbers that become 0 and 1 where an image has more than 8 bits a sample (0 and 255 where it
             has 8); ``None`` where that is not known, and is decided from the images.
+        inputs: The tensors that a network takes where it takes several; ``input_shape`` is then (1, numbers in all).
     """
 
     input_shape: tuple[int, ...]
@@ -59,6 +79,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: Interpolation = "bilinear"
     pixel_range: PixelRange | None = field(default=None, repr=False)  # fingerprints are made of the rest
+    inputs: tuple[InputPart, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.input_shape) <= 4:

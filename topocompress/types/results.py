@@ -57,6 +57,7 @@ class Measurement:
         explained_variation: Of outputs that are neither: how much of the variation of the original's outputs over the
             held-out samples the model's explain (R²), 0..1; of several outputs the least. ``None`` for other models.
         outputs: The same of each output by its name, where there are several.
+        metric: The user's own metric on the held-out samples, the higher the better; ``None`` without one.
         latency: Inference times in ONNX Runtime, one per batch size.
         peak_bytes: Peak resident memory of a fresh process that runs the ONNX file once, bytes; ``None`` if this
             system does not tell.
@@ -69,6 +70,7 @@ class Measurement:
     agreement: float | None = None
     explained_variation: float | None = None
     outputs: Mapping[str, float] = field(default_factory=dict)
+    metric: float | None = None
     latency: tuple[Latency, ...] = ()
     peak_bytes: int | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import Predictions
+from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
 from topocompress.reporting import describe, environment
 from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
@@ -55,11 +56,16 @@ def report_on(
         finetune=recipe.epochs,
         max_betti=job.removal.max_betti,
     )
-    judgement = verdict(plan.criterion, removed["accuracy_distilled"], controls)
+    judgement = verdict(
+        plan.criterion,
+        removed["accuracy_distilled"] if job.metric is None else removed["metric_distilled"],
+        controls,
+        job.measure,
+    )
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
         model=describe.model(job.loaded, plan.model),
-        data=describe.data(job.data, job.outputs),
+        data={**describe.data(job.data, job.outputs), **_metric(job)},
         scoring=describe.scoring(selection.scores),
         plan=describe.plan(plan, selection.groups, selection.scores),
         before=sides[0],
@@ -85,6 +91,10 @@ def report_on(
             "cpu_seconds": job.cpu_seconds,
         },
     )
+
+
+def _metric(job: Job) -> dict[str, str]:
+    return {} if job.metric is None else {"measure": "metric", "metric": name_of(job.metric)}
 
 
 def save(job: Job, shrunk: Shrunk, report: Report, directory: Path) -> None:

@@ -14,6 +14,7 @@ from topocompress.deploy.latency import compare_latency
 from topocompress.deploy.measurement import evaluate
 from topocompress.errors import PlanError
 from topocompress.network.inference import sample_count
+from topocompress.network.task import measured
 from topocompress.types import PruningPlan
 from topocompress.workflows.job import Job, no_accuracy
 
@@ -32,7 +33,7 @@ def judge_of(job: Job, name: str, limit: float, finish: Finish, folder: Path) ->
 
     Args:
         job: The model and its data.
-        name: ``max_accuracy_drop``, ``target_latency`` or ``target_size``.
+        name: ``max_accuracy_drop``, ``max_metric_drop``, ``target_latency`` or ``target_size``.
         limit: The budget.
         finish: Makes the finished network of a plan.
         folder: For ONNX files.
@@ -41,6 +42,8 @@ def judge_of(job: Job, name: str, limit: float, finish: Finish, folder: Path) ->
         DataError: An accuracy drop without labels.
         PlanError: The original has no more than the size already.
     """
+    if name == "max_metric_drop":
+        return _metric_drop(job, finish), sample_count(job.data.calibration)
     if name == "max_accuracy_drop":
         return _accuracy_drop(job, finish), sample_count(job.data.calibration)
     return (_latency(job, finish, folder) if name == "target_latency" else _size(job, finish, folder, limit)), 0
@@ -58,6 +61,20 @@ def _accuracy_drop(job: Job, finish: Finish) -> Judge:
 
     original = accuracy(job.loaded.module)
     return lambda plan: 100 * (original - accuracy(finish(plan)))
+
+
+def _metric_drop(job: Job, finish: Finish) -> Judge:
+    """How much less the user's own metric is, in its unit."""
+    metric = job.metric
+    if metric is None:
+        raise PlanError("--max-metric-drop is given without a metric", hint="Add --metric pkg.module:function.")
+
+    def value(model: nn.Module) -> float:
+        with job.timed("search"):
+            return measured(model, job.calibration, metric)
+
+    original = value(job.loaded.module)
+    return lambda plan: original - value(finish(plan))
 
 
 def _latency(job: Job, finish: Finish, folder: Path) -> Judge:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from topocompress.planning.rules import BUDGETS
+from topocompress.planning.rules import BUDGETS, QUALITY
 from topocompress.planning.selection import Selection, find_within
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.surgery.removal import apply
@@ -32,7 +32,7 @@ def choose(job: Job, selection: Selection) -> Choice:
     within: list[Shrunk] = []  # of accuracy: each that is within it is smaller than those before
 
     def finish(plan: PruningPlan) -> nn.Module:
-        if name == "max_accuracy_drop":
+        if name in QUALITY:
             latest[:] = [carry_out(job, plan)]
             return latest[0].model
         with job.timed("remove"):
@@ -46,7 +46,7 @@ def choose(job: Job, selection: Selection) -> Choice:
         number, what = next(tries), f"searching: {plan.macs_after / plan.macs_before:.0%} of the MACs"
         job.progress(what, number - 1, number)
         # What is timed must not differ between processes; what is tuned needs them all.
-        value = judge(plan) if name == "max_accuracy_drop" else processes.from_main(lambda: judge(plan))
+        value = judge(plan) if name in QUALITY else processes.from_main(lambda: judge(plan))
         job.progress(what, number, number)
         if value <= limit:
             within[:] = latest

@@ -17,6 +17,7 @@ from topocompress.deploy.measurement import Predictions, agreement
 from topocompress.errors import CriterionError, DataError, PlanError
 from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.network.inference import sample_count
+from topocompress.network.task import Loss, Metric, identity_of
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits, check_block_epochs
@@ -31,8 +32,8 @@ from topocompress.training import processes
 from topocompress.training.recipe import Recipe
 from topocompress.training.step import fitted
 from topocompress.types import Cell, ChannelGroup, Comparison, LayerCost, PruningPlan, Scores
-from topocompress.workflows.job import Job
-from topocompress.workflows.options import Recovery
+from topocompress.workflows.job import Job, named
+from topocompress.workflows.options import Recovery, check_task
 from topocompress.workflows.repair import repair
 from topocompress.workflows.samples import fitted_labels
 from topocompress.workflows.selecting import suited
@@ -55,6 +56,8 @@ def compare(
     finetune: Recipe | int = 0,
     reconstruct: bool = True,
     distill_blocks: int = 0,
+    metric: Metric | str | None = None,
+    loss: Loss | str | None = None,
     ignore: Sequence[str] = (),
     round_to: int | Literal["auto"] = "auto",
     out: str | Path | None = None,
@@ -76,6 +79,8 @@ def compare(
         finetune: How to fine-tune every result, or for how many epochs; without labels by distillation only.
         reconstruct: Refit every result without labels first, where that does it good.
         distill_blocks: Epochs in which its blocks then learn from the original, where that does it good.
+        metric: What all are judged by; this and ``loss`` as in :class:`~topocompress.workflows.options.Recovery`.
+        loss: What fine-tuning minimises.
         ignore: Shell-style patterns of layers whose groups stay whole.
         round_to: Kept widths are multiples of it.
         out: Folder for finished results, each in a file of its own; those that are there already are used.
@@ -103,8 +108,14 @@ def compare(
     folder = None if out is None else Path(out) / "cells"
     check_block_epochs(distill_blocks)
     recovery = Recovery(
-        finetune=fitted(finetune, loaded.module, data), reconstruct=reconstruct, distill_blocks=distill_blocks
+        finetune=finetune,
+        reconstruct=reconstruct,
+        distill_blocks=distill_blocks,
+        metric=named(metric),
+        loss=named(loss),
     )
+    check_task(recovery)
+    recovery = replace(recovery, finetune=fitted(finetune, loaded.module, data, own_loss=loss is not None))
     recipe = recovery.recipe
     adapted = {
         name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
@@ -129,9 +140,9 @@ def compare(
     return Comparison(
         model=loaded.source,
         data=data.source,
-        measure=comparing.job.measure,
+        measure=comparing.job.judged_by,
         compared_by=comparing.job.outputs.what,
-        original=comparing.before.accuracy if comparing.before.accuracy is not None else 1.0,
+        original=comparing.value(comparing.before),
         macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
         finetune=recipe.epochs,
@@ -209,6 +220,7 @@ class _Comparing:
             "finetune": recipe.settings() if recipe.epochs else [],
             "reconstruct": [recovery.reconstruct, recovery.distill_blocks],
             "measure": job.measure,
+            **({"task": [identity_of(job.metric), identity_of(job.loss)]} if job.metric or job.loss else {}),
         }
         return cls(
             job=job,
@@ -281,5 +293,9 @@ class _Comparing:
         )
 
     def _measure(self, model: nn.Module, what: str) -> float:
-        found = self.job.evaluated(model, f"evaluating: {what}")
-        return agreement(self.before, found) if found.accuracy is None else found.accuracy
+        return self.value(self.job.evaluated(model, f"evaluating: {what}"))
+
+    def value(self, found: Predictions) -> float:
+        """The measure of what a network says."""
+        value = found.accuracy if found.metric is None else found.metric
+        return agreement(self.before, found) if value is None else value

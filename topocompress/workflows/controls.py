@@ -37,6 +37,7 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
         distilled = job.evaluated(shrunk.cut, "evaluating after distillation")
     stages = {"": raw, "_recalibrated": settled, "_repaired": repaired, "_distilled": distilled}
     return {
+        **({} if job.metric is None else {f"metric{stage}": found.metric for stage, found in stages.items()}),
         **{f"accuracy{stage}": found.accuracy for stage, found in stages.items()},
         **{f"{job.outputs.measure}{stage}": agreement(before, found) for stage, found in stages.items()},
         "statistics": shrunk.repaired.statistics,
@@ -49,8 +50,8 @@ def left_after_removal(job: Job, shrunk: Shrunk, before: Predictions) -> dict[st
 
 
 def run_controls(job: Job, plan: PruningPlan, selection: Selection) -> tuple[Control, ...]:
-    """The same widths by L1 and at random, repaired alike but not fine-tuned: their accuracies; none without labels."""
-    if not job.data.labelled:
+    """The same widths by L1 and at random, repaired alike but not fine-tuned: their accuracies, or metrics."""
+    if not job.data.labelled and job.metric is None:
         return ()
     found: dict[str, list[float]] = {}
     listened = explicit(job.model)
@@ -62,6 +63,7 @@ def run_controls(job: Job, plan: PruningPlan, selection: Selection) -> tuple[Con
             chosen = matched_plan(plan, selection.groups, scores)
             cut = repair(job, apply(job.model, chosen, example=job.example), chosen).model
         predictions = job.evaluated(cut, f"evaluating the {other.name} control")
-        if predictions.accuracy is not None:
-            found.setdefault(other.name, []).append(predictions.accuracy)
+        value = predictions.accuracy if job.metric is None else predictions.metric
+        if value is not None:
+            found.setdefault(other.name, []).append(value)
     return tuple(Control(criterion=name, accuracies=tuple(values)) for name, values in found.items())

@@ -114,6 +114,7 @@ def _measurement(
         macs=job.macs if model is job.model else count_macs(model, job.example),
         file_bytes=path.stat().st_size,
         accuracy=said[1].accuracy,
+        metric=said[1].metric,
         **likenesses(*said),
         latency=latency,
         peak_bytes=peak,

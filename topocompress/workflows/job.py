@@ -6,28 +6,36 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
 from topocompress.errors import DataError
+from topocompress.models.architectures import declared_inputs
+from topocompress.models.factories import load_factory
 from topocompress.models.loading import LoadedModel
-from topocompress.models.preprocessing import imagenet_preprocessing
+from topocompress.models.preprocessing import imagenet_preprocessing, several
+from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
+from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
+from topocompress.network.inputs import packed, parts_of, take_several
 from topocompress.network.outputs import Outputs
+from topocompress.network.task import Loss, Metric, name_of
 from topocompress.runtime.arguments import check_seed
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
 from topocompress.training.step import fitted
-from topocompress.types import Architecture
+from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring, asked_samples
 from topocompress.workflows.passes import Passes, Use
@@ -85,8 +93,25 @@ class Job:
 
     @property
     def measure(self) -> str:
-        """What is judged by: ``accuracy``, or without labels what the outputs are compared by."""
+        """What is judged by: the user's ``metric``, ``accuracy``, or without labels what outputs are compared by."""
+        if self.metric is not None:
+            return "metric"
         return "accuracy" if self.data.labelled else self.outputs.measure
+
+    @property
+    def judged_by(self) -> str:
+        """The same, the user's metric by its name."""
+        return self.measure if self.metric is None else name_of(self.metric)
+
+    @functools.cached_property
+    def metric(self) -> Metric | None:
+        """The user's own metric."""
+        return cast("Metric | None", named(self.recovery.metric))
+
+    @functools.cached_property
+    def loss(self) -> Loss | None:
+        """The user's own loss."""
+        return cast("Loss | None", named(self.recovery.loss))
 
     @functools.cached_property
     def macs(self) -> int:
@@ -96,7 +121,7 @@ class Job:
     @functools.cached_property
     def passes(self) -> Passes:
         """Its samples in batches, and what networks say of them."""
-        return Passes(self.model, self.data, lambda: self.outputs, lambda: self.macs)
+        return Passes(self.model, self.data, lambda: self.outputs, lambda: self.macs, metric=self.metric)
 
     @property
     def calibration(self) -> Batches:
@@ -151,6 +176,11 @@ class Job:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def named(function: Callable[..., Any] | str | None) -> Any:
+    """A metric or a loss; imported where it is named."""
+    return load_factory(function, DataError) if isinstance(function, str) else function
+
+
 def open_job(
     model: LoadedModel | nn.Module | str | Path,
     data: Data | str | None,
@@ -182,7 +212,8 @@ def open_job(
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     load: dict[str, Any] = {}
     if not isinstance(data, Data):
-        load.update(samples=asked_samples(scoring, options.get("removal", Removal())), seed=seed)
+        asked = asked_samples(scoring, options.get("removal", Removal()))
+        load.update(samples=asked, seed=seed, targets=bool(recovery.metric or recovery.loss))
     loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
     if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
         loaded = replace(loaded, preprocessing=data.preprocessing)
@@ -192,9 +223,13 @@ def open_job(
     job = Job(loaded=loaded, data=data, seed=seed, scoring=scoring, **options)
     job.removal = scaled(job.removal, data)
     check_steady(job.model, job.example)
+    job.recovery = recovery
+    _ = job.metric, job.loss  # what cannot be imported is refused here
     if job.removal.max_accuracy_drop is not None and not job.data.labelled:
         raise no_accuracy(job.data)
-    job.recovery = replace(recovery, finetune=fitted(recovery.finetune, job.model, job.data))
+    job.recovery = replace(
+        recovery, finetune=fitted(recovery.finetune, job.model, job.data, own_loss=job.loss is not None)
+    )
     return job
 
 
@@ -207,9 +242,34 @@ def no_accuracy(data: Data) -> DataError:
     )
 
 
+def _with_several(module: nn.Module, first: Any) -> tuple[nn.Module, Preprocessing]:
+    """A copy of a network that takes several tensors, which are told by its ``example_inputs``, or by a sample."""
+    example = declared_inputs(module)
+    if example is None and isinstance(first, Mapping):
+        example = {name: torch.as_tensor(part)[None] for name, part in first.items()}
+    elif example is None:
+        example = tuple(torch.as_tensor(part)[None] for part in first)
+    parts, own = parts_of(module, example), copied(module)
+    take_several(own, parts)
+    return own, several(parts)
+
+
+def _packed_first(preprocessing: Preprocessing, first: Any) -> Tensor:
+    return packed(preprocessing.inputs, first, "sample 0") if preprocessing.inputs else first
+
+
 def _own_module(module: nn.Module, data: Data) -> LoadedModel:
-    preprocessing = imagenet_preprocessing(tuple(data.calibration[0][0].shape))
+    outer, module = module, unwrapped(module)
+    first = data.calibration[0][0]
+    if isinstance(first, Tensor) and declared_inputs(module) is None:
+        preprocessing = imagenet_preprocessing(tuple(first.shape))
+    else:
+        module, preprocessing = _with_several(module, first)
     known = data.preprocessing or not preprocessing.is_image
+    said = unwrapped_note(outer)
+    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        module = settled(copied(module), _packed_first(preprocessing, first)[None])
+        said = "; ".join(filter(None, (said, "lazy layers ran once, with random weights")))
     note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
     return LoadedModel(
@@ -217,5 +277,5 @@ def _own_module(module: nn.Module, data: Data) -> LoadedModel:
         architecture=Architecture(kind="object", name=name),
         preprocessing=preprocessing,
         source=name,
-        note=note,
+        note="; ".join(filter(None, (said, note))),
     )

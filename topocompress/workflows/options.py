@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from topocompress.criteria.base import CloudCriterion
+from topocompress.errors import PlanError
+from topocompress.models.factories import is_factory
 from topocompress.planning.rules import (
     USUAL_SAMPLES,
     Allocation,
@@ -29,12 +31,13 @@ from topocompress.training.recipe import Recipe
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
     from topocompress.network.capture import Maps
+    from topocompress.network.task import Loss, Metric
     from topocompress.runtime.resources import Resources
 
 AUTO: Literal["auto"] = "auto"
 """As many calibration samples as suit the network's size."""
 
-_RULES = ("max_betti", "ratio", "target_macs", "max_accuracy_drop", "target_latency", "target_size")
+_RULES = ("max_betti", "ratio", "target_macs", "max_accuracy_drop", "max_metric_drop", "target_latency", "target_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,8 @@ class Removal:
         ratio: Remove this share of each group's channels, 0..1.
         target_macs: Leave this share of the multiply-accumulates, 0..1.
         max_accuracy_drop: Remove as much as costs no more than so many points of top-1 accuracy, after fine-tuning if
-            there is any. This and the next two are found by trying, and every try is in the report.
+            there is any. This and the next three are found by trying, and every try is in the report.
+        max_metric_drop: The same of the user's own metric, in its unit.
         target_latency: Leave as much as takes no more than this share of the original's latency in ONNX Runtime, 0..1.
         target_size: Leave as much as an ONNX file of so many bytes holds.
         min_channels: Channels that each group keeps at least.
@@ -66,6 +70,7 @@ class Removal:
     ratio: float | None = None
     target_macs: float | None = None
     max_accuracy_drop: float | None = None
+    max_metric_drop: float | None = None
     target_latency: float | None = None
     target_size: float | None = None
     min_channels: int = 1
@@ -127,12 +132,17 @@ class Recovery:
         reconstruct: Refit what reads pruned channels right after removal, without labels, where that does good.
         distill_blocks: Epochs on the calibration samples, without labels, in which blocks then learn to give what they
             gave before, where that does good.
+        metric: What networks are judged by in place of accuracy or likeness, see
+            :data:`topocompress.network.task.Metric`: a function, or ``pkg.module:function``.
+        loss: What fine-tuning minimises in place of cross-entropy, see :data:`topocompress.network.task.Loss`.
     """
 
     finetune: Recipe | int = 0
     activation: str | None = None
     reconstruct: bool = True
     distill_blocks: int = 0
+    metric: Metric | str | None = None
+    loss: Loss | str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -179,6 +189,7 @@ class Options(TypedDict, total=False):
     ratio: float | None
     target_macs: float | None
     max_accuracy_drop: float | None
+    max_metric_drop: float | None
     target_latency: float | None
     target_size: float | None
     min_channels: int
@@ -198,6 +209,8 @@ class Options(TypedDict, total=False):
     activation: str | None
     reconstruct: bool
     distill_blocks: int
+    metric: Metric | str | None
+    loss: Loss | str | None
     out: str | Path | None
     force: bool
     dry_run: bool
@@ -229,8 +242,36 @@ def with_options(
 
 
 def asked_samples(scoring: Scoring, removal: Removal) -> int | str:
-    """How many samples to load: what is judged on them, as accuracy within a budget, needs the usual number."""
-    return USUAL_SAMPLES if scoring.samples == AUTO and removal.max_accuracy_drop is not None else scoring.samples
+    """How many samples to load: what is judged on them, as quality within a budget, needs the usual number."""
+    judged = removal.max_accuracy_drop is not None or removal.max_metric_drop is not None
+    return USUAL_SAMPLES if scoring.samples == AUTO and judged else scoring.samples
+
+
+def check_task(recovery: Recovery, rule: Mapping[str, float] | None = None) -> None:
+    """Refuse a metric or a loss that is no function, or is not used.
+
+    Raises:
+        PlanError: As said.
+    """
+    for name, given in (("metric", recovery.metric), ("loss", recovery.loss)):
+        if isinstance(given, str) and not is_factory(given):
+            raise PlanError(
+                f"--{name} {given!r} is not of the form pkg.module:function", hint=f"Example: --{name} mytask:{name}"
+            )
+        if given is not None and not isinstance(given, str) and not callable(given):
+            raise PlanError(
+                f"{name} is a {type(given).__name__}, not a function", hint="Or name it: pkg.module:function."
+            )
+    if rule and "max_metric_drop" in rule and recovery.metric is None:
+        raise PlanError("--max-metric-drop is given without a metric", hint="Add --metric pkg.module:function.")
+    if recovery.loss is not None and not recovery.epochs:
+        raise PlanError(
+            "--loss is what fine-tuning minimises, and there is none", hint="Add --finetune with some epochs."
+        )
+    if recovery.loss is not None and recovery.recipe.distill:
+        raise PlanError(
+            "--loss and --distill are two ways to fine-tune", hint="Leave one out; a loss may hold a teacher itself."
+        )
 
 
 def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output) -> None:
@@ -247,6 +288,7 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
     if isinstance(criterion, str | CloudCriterion):
         check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
+    check_task(recovery, rule)
     check_activation(recovery.activation, recovery.epochs)
     check_block_epochs(recovery.distill_blocks)
     check_rounds(removal.rounds, rule, recovery.epochs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from topocompress.network.capture import Batches
 from topocompress.network.inference import device_of, sample_count
 from topocompress.network.memory_layout import fast_layout, laid_out
 from topocompress.network.outputs import Outputs
+from topocompress.network.task import Metric, measured
 from topocompress.reconstruction.pairs import HELD_OUT
 
 Use = Literal["evaluation", "repair", "held out"]
@@ -44,11 +46,20 @@ class Passes:
         outputs: What of the outputs is compared.
         macs: Multiply-accumulates of the network for one sample.
         room: Bytes of images that may be kept for each use.
+        metric: The user's own, of held-out samples.
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, outputs: Callable[[], Outputs], macs: Callable[[], int], room: int = _ROOM
+        self,
+        model: nn.Module,
+        data: Data,
+        outputs: Callable[[], Outputs],
+        macs: Callable[[], int],
+        room: int = _ROOM,
+        *,
+        metric: Metric | None = None,
     ) -> None:
+        self._metric = metric
         self._model, self._data, self._outputs, self._macs = model, data, outputs, macs
         self._calibration, self._evaluation = (Kept(part, room) for part in (data.calibration, data.evaluation))
         self._networks: dict[int, weakref.ref[nn.Module]] = {}
@@ -112,6 +123,9 @@ class Passes:
                 outputs=compared,
                 **options,
             )
+            if use == "evaluation" and self._metric is not None:
+                value = measured(model, self.evaluation, self._metric)
+                known[key] = replace(known[key], metric=value)
         return known[key]
 
     def _known(self, model: nn.Module) -> dict[tuple[str, str, int], Predictions]:

@@ -11,8 +11,17 @@ import numpy as np
 import torch
 
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
+from topocompress.data.datasets import SampleSet
+from topocompress.data.keeping import with_packed
 from topocompress.data.labels import plain
-from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data, check_classes, load_data, without_labels
+from topocompress.data.loading import (
+    NO_CLASSES,
+    ONE_LABEL,
+    Data,
+    check_classes,
+    load_data,
+    without_labels,
+)
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes
 from topocompress.models.loading import LoadedModel
@@ -53,6 +62,8 @@ def open_data(
     Raises:
         DataError: The data is not usable, or which output a class means is not known.
     """
+    if isinstance(data, Data) and loaded.preprocessing.inputs:
+        data = with_packed(data, loaded.preprocessing.inputs, loaded.preprocessing)
     said = None if classes is None else given_classes(classes, WORDS)
     outputs = None
     if outputs_matter and (isinstance(said, tuple) or not isinstance(data, Data | None)):
@@ -123,7 +134,29 @@ def outputs_with(loaded: LoadedModel, data: Data) -> Outputs:
         labels=np.ndim(data.evaluation[0][1]) if data.labelled else None,
         classes=len(data.classes) or None,
         names=len(loaded.classes),
+        highest=_highest_label(data),
     )
+
+
+_LOOKED_AT = 200
+"""Samples of which labels are read where they stand in no list."""
+
+
+def _highest_label(data: Data) -> int | None:
+    """The highest label of what filters are judged on and of what is held out; ``None`` where there are none.
+
+    Of datasets that keep no list of labels the first few hundred samples are looked at.
+    """
+    if not data.labelled:
+        return None
+    found = []
+    for part in (data.calibration, data.evaluation):
+        if isinstance(part, SampleSet):
+            found.append(int(part.targets.max(initial=-1)))
+        else:
+            some = range(min(sample_count(part), _LOOKED_AT))
+            found += [int(torch.as_tensor(part[index][1]).max()) for index in some]
+    return max(found)
 
 
 def _outputs(loaded: LoadedModel) -> int | None:
@@ -136,4 +169,6 @@ def _outputs(loaded: LoadedModel) -> int | None:
         return None
     named = named_outputs(output)
     scores = next((tensor for name, tensor in named if name == "out"), named[0][1] if named else None)
-    return None if scores is None or scores.ndim != 2 else scores.shape[1]
+    if scores is None or scores.ndim != 2:
+        return None
+    return scores.shape[1] if scores.shape[1] > 1 else None  # a single score: of two classes, or a number

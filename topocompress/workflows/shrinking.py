@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from topocompress.network.task import identity_of
 from topocompress.planning.rounds import compose, round_plan
 from topocompress.planning.rules import TOPOLOGICAL
 from topocompress.planning.selection import Selection
@@ -133,7 +134,8 @@ def tune(job: Job, model: nn.Module, *, teacher: nn.Module | None = None) -> Fin
     if not recipe.epochs:
         return None
     with job.timed("finetune"):
-        folder = step.kept(job.cache, model, original, job.data, recipe, job.seed)
+        task = "|".join(filter(None, map(identity_of, (job.loss, job.metric))))
+        folder = step.kept(job.cache, model, original, job.data, recipe, job.seed, task)
         if folder is not None:
             job.checkpoints.append(folder)
         return step.tuned(
@@ -146,6 +148,8 @@ def tune(job: Job, model: nn.Module, *, teacher: nn.Module | None = None) -> Fin
             resume=job.resume,
             progress=job.progress,
             outputs=job.outputs,
+            loss=job.loss,
+            metric=job.metric,
         )
 
 

@@ -20,7 +20,7 @@ from topocompress.network.inference import sample_count
 from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
-from topocompress.reporting.quantities import spoken
+from topocompress.reporting.quantities import amount, spoken
 from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
@@ -106,7 +106,7 @@ def sweep(
     return Sweep(
         model=loaded.source,
         data=data.source,
-        measure=job.measure,
+        measure=job.judged_by,
         compared_by=job.outputs.what,
         criterion=criterion.name,
         finetune=recipe.epochs,
@@ -127,7 +127,9 @@ class _Sizes:
     def point(self, target: float) -> Point:
         before, whole = self._measured()
         if target == 1:
-            quality = 1.0 if before.accuracy is None else before.accuracy
+            quality = (
+                before.metric if before.metric is not None else 1.0 if before.accuracy is None else before.accuracy
+            )
             return Point(target=1.0, macs=1.0, quality=quality, latency=1.0, file_bytes=whole.stat().st_size)
         if self.selection is None:
             self.selection = select(self.job)
@@ -140,7 +142,7 @@ class _Sizes:
         return Point(
             target=target,
             macs=shrunk.plan.macs_after / shrunk.plan.macs_before,
-            quality=agreement(before, found) if found.accuracy is None else found.accuracy,
+            quality=_quality(before, found),
             latency=fast.median_ms / slow.median_ms,
             file_bytes=smaller.stat().st_size,
         )
@@ -159,6 +161,12 @@ class _Sizes:
         return self.folder / name
 
 
+def _quality(before: Predictions, found: Predictions) -> float:
+    if found.metric is not None:
+        return found.metric
+    return agreement(before, found) if found.accuracy is None else found.accuracy
+
+
 def fastest_within(found: Sweep, points: float) -> Point | None:
     """The fastest network that loses no more than so many points of the original's quality; ``None`` if none does."""
     original = found.points[0]
@@ -173,8 +181,8 @@ def recommendation(found: Sweep) -> str:
         if best is not None and best.latency < 1:
             return (
                 f"The fastest within {points:g} point{'s' * (points != 1)} of {spoken(found.measure)}: --target-macs "
-                f"{best.target:g}, {1 / best.latency:.2f}× faster, {100 * best.quality:.1f} % against "
-                f"{100 * found.points[0].quality:.1f} %."
+                f"{best.target:g}, {1 / best.latency:.2f}× faster, {amount(found.measure, best.quality)} against "
+                f"{amount(found.measure, found.points[0].quality)}."
             )
     again = "longer fine-tuning" if found.finetune else "fine-tuning (--finetune)"
     return f"No size tried is faster within 5 points of {spoken(found.measure)}: try {again}, or another --criterion."
