@@ -5,7 +5,7 @@ Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -151,8 +151,8 @@ def _kept_for(uncalled: Mapping[str, nn.Module], group: ChannelGroup) -> Channel
 
 
 def _without_attention(module: nn.Module) -> bool:
-    """Whether a module may be followed as a whole: through attention, windows and heads torch-pruning gets lost."""
-    return not any(isinstance(each, (HeadAttention, nn.MultiheadAttention)) for each in module.modules())
+    """Whether a module may be followed as a whole: what torch's own attention reads is called by nobody."""
+    return not any(isinstance(each, nn.MultiheadAttention) for each in module.modules())
 
 
 def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGroup:
@@ -208,7 +208,7 @@ def _describe(
     for member in members:
         name = names.get(member.module)
         join_channel_groups(member, joined)
-        reasons += _protections(member, name, part.name, ignore)
+        reasons += _protections(member, name, part.name, ignore, part.graph.placed)
         if name is None:
             continue
         coupled.append(name)
@@ -247,7 +247,9 @@ def _describe(
     )
 
 
-def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[str]) -> list[str]:
+def _protections(
+    member: Reached, name: str | None, part: str, ignore: Sequence[str], known: Collection[object]
+) -> list[str]:
     """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
     module = member.module
     reasons = []
@@ -255,7 +257,7 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
         reasons.append(_LEAVES if part else _OUTPUT)
     if isinstance(module, nn.MultiheadAttention):
         reasons.append(_ATTENTION)
-    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
+    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1 and module not in known:
         reasons.append(_SEVERAL_CHANNEL_DIMS)
     if member.wrong:
         reasons.append(_LOST)

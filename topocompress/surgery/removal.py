@@ -14,6 +14,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced, resize_owners, shapes_of
+from topocompress.dependencies.origins import Sizes
 from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
@@ -170,7 +171,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
     layers, heads = _layers(smaller), attention_heads(smaller)
     with buffers_traced(smaller):
         parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
-        unread, left = readers(masked) if masked else {}, dict[str, list[int]]()
+        unread, left, sizes = readers(masked) if masked else {}, dict[str, list[int]](), Sizes()
         for entry in removed:
             if entry.part in heads:
                 _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
@@ -183,6 +184,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
                 raise SurgeryError(
                     f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer"
                 )
+            sizes.note(entry.part, graph, group)
             try:
                 if unread:
                     mask(unread, left, parts[entry.part], group)
@@ -193,6 +195,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
                 raise SurgeryError(
                     f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
                 ) from error
+    sizes.write(followed(smaller))
     stay_grouped(smaller, apart)
     resize_owners(smaller, shapes)
     settle(smaller, before)
