@@ -16,7 +16,7 @@ from typing import Any
 from topocompress.dependencies.steps import Shape, axis_of, input_shape, name_of, shape_of
 
 Factor = tuple[tuple[int, ...] | None, int]
-"""Order among the factors of channels, ``None`` for others, and size; no factor is 1 long."""
+"""Order among the factors of channels, ``None`` for others, and size; only one of channels may be 1 long."""
 Layout = tuple[tuple[Factor, ...], ...]
 """The factors of every axis."""
 
@@ -85,7 +85,7 @@ def numbers(layout: Layout, axis: int) -> list[int]:
 def viewed(layout: Layout, after: Shape) -> Layout | None:
     """The layout when numbers are laid out in another shape; ``None`` where an axis would be torn apart unevenly."""
     waiting: list[Factor] = []
-    for order, size in [factor for axis in layout for factor in axis][::-1]:
+    for order, size in [factor for axis in layout for factor in axis if factor[1] > 1][::-1]:
         if waiting and order is None and waiting[-1][0] is None:
             waiting[-1] = (None, size * waiting[-1][1])
         else:
@@ -157,9 +157,9 @@ def _aligned(step: Any, layout: Layout, number: int, after: Shape) -> Layout | N
     found = []
     for size, axis in zip(after, axes, strict=True):
         if axis and any(order is not None for order, _ in axis):
-            if math.prod(each for _, each in axis) != size:
+            if math.prod(each for _, each in axis) not in (size, 1) and size != 1:
                 return None
-            found.append(axis)
+            found.append(axis if math.prod(each for _, each in axis) == size else _factors((0,), size))
         else:
             found.append(_factors(None, size))
     return tuple(found)
@@ -227,7 +227,7 @@ def _marked(axis: tuple[Factor, ...], mark: int) -> tuple[Factor, ...]:
 
 
 def _factors(order: tuple[int, ...] | None, size: int) -> tuple[Factor, ...]:
-    return ((order, size),) if size > 1 else ()
+    return ((order, size),) if size > 1 or order is not None else ()
 
 
 def _before(step: Any, number: int) -> Shape:

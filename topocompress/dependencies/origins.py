@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch_pruning.ops import OPTYPE, module2type
 
 from topocompress.dependencies.heads import HeadAttention
-from topocompress.dependencies.layouts import Layout, channel_axes, kind_of, orders, width
+from topocompress.dependencies.layouts import Layout, channel_axes, kind_of, orders
 from topocompress.dependencies.steps import shape_of
 from topocompress.network.hook_points import tensors_in
+
+
+_COUNTS = re.compile(r"num|heads|^h$|n_head|count")
+_OTHERWISE = re.compile(r"image|img|patch|window|seq|class|kernel|stride|depth|layers|resolution")
+"""Attributes that count heads, and those that have nothing to do with channels, by their names."""
 
 
 class Origins(TorchFunctionMode):
@@ -68,7 +78,7 @@ class Sizes:
     """
 
     def __init__(self) -> None:
-        self._gone: defaultdict[tuple[str, Any], set[int]] = defaultdict(set)
+        self._gone: defaultdict[tuple[str, Any], int] = defaultdict(int)
         self._changes: defaultdict[str, dict[tuple[int, bool], int]] = defaultdict(dict)
 
     def note(self, prefix: str, graph: Any, group: Any) -> None:
@@ -84,26 +94,41 @@ class Sizes:
             layout: Layout | None = graph.layouts.get(dep.target)
             if layout is None or "View" not in kind_of(step) or step not in graph.origins:
                 continue
-            key = (prefix, dep.target)
-            before = width(layout) - len(self._gone[key])
-            # Channels are renumbered as others go; only how many have gone so far matters.
-            self._gone[key] |= {len(self._gone[key]) + place for place in range(len(set(idxs)))}
             owner = ".".join(filter(None, (prefix, graph.origins[step])))
-            axes, after = channel_axes(layout), before - len(set(idxs))
-            first = next(axis for axis in axes if orders(layout)[0] in layout[axis])
-            size = shape_of(step, 0)[first]
-            self._changes[owner][size, len(axes) > 1] = size * after // width(layout)
+            gone = np.zeros([size for _, size in orders(layout)], dtype=bool)
+            kept = gone.size - self._gone[prefix, dep.target]  # of another group's, some may have gone before
+            if len(set(idxs)) > kept or (factor := _shrinking(gone, idxs)) is None:
+                continue
+            self._gone[prefix, dep.target] += len(set(idxs))
+            place = next(axis for axis in channel_axes(layout) if orders(layout)[factor] in layout[axis])
+            size, several = shape_of(step, 0)[place], len(channel_axes(layout)) > 1
+            self._changes[owner][size, several] = size * (kept - len(set(idxs))) // gone.size
 
     def write(self, model: nn.Module) -> None:
         """Set the attributes, in place."""
         for owner, changes in self._changes.items():
             module = model.get_submodule(owner)
-            if isinstance(module, HeadAttention):
-                continue
+            if isinstance(module, HeadAttention) or module2type(module) != OPTYPE.ELEMENTWISE:
+                continue  # it knows how wide it is
             attributes = {key: value for key, value in vars(module).items() if type(value) is int}
             for (size, several), left in changes.items():
-                same = [key for key, value in attributes.items() if value == size]
-                counting = [key for key in same if "heads" in key or "num" in key or key in ("h", "n_head")]
-                others = [key for key in same if key not in counting]
-                for key in (counting or others) if several else (others or counting):
-                    setattr(module, key, left)
+                if not several and (size, True) in changes:
+                    continue  # heads alone
+                same = [key for key, value in attributes.items() if value == size and not _OTHERWISE.search(key)]
+                for key in sorted(same, key=lambda key: bool(_COUNTS.search(key)) != several)[:1] if several else same:
+                    if several or not _COUNTS.search(key):
+                        setattr(module, key, left)
+
+
+def _shrinking(gone: NDArray[np.bool_], idxs: Collection[int]) -> int | None:
+    """The factor of which whole slices go, when these channels do; the last, where single channels of one axis do."""
+    if gone.ndim == 1:
+        return 0
+    if max(idxs) >= gone.size:
+        return None
+    gone.flat[list(idxs)] = True
+    for factor in range(gone.ndim):
+        slices = np.moveaxis(gone, factor, 0).reshape(gone.shape[factor], -1)
+        if bool((slices.all(axis=1) == slices.any(axis=1)).all()):
+            return factor
+    return None
