@@ -61,9 +61,7 @@ def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float,
     return {"verdict": "runs" if unlike else "wrong", "why": f"outputs differ by {worst:.2g}", "macs": macs}
 
 
-def _cut(
-    smaller: nn.Module, example: Tensor, ratio: float, way: str
-) -> tuple[list[tuple[str, str, list[int]]], bool]:
+def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[list[tuple[str, str, list[int]]], bool]:
     """Prune in place; what went where, in the network's own numbers, and whether other means over channels lie there."""
     names = {module: name for name, module in smaller.named_modules()}
     counts = dict(_heads(smaller)) if way else {}
@@ -215,4 +213,3 @@ def _far(one: Tensor, two: Tensor, whole: Tensor) -> float:
     changed = float((two - whole).abs().max()) if two.numel() else 0.0
     size = max(changed, 1e-3 * float(whole.abs().max()) if whole.numel() else 0.0, 1e-12)
     return float((one - two).abs().max()) / size if one.numel() else 0.0
-

@@ -16,6 +16,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
+from topocompress.dependencies.reasons import ends, lost_in, why_not_followed
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
 from topocompress.network.baking import bake
@@ -28,7 +29,7 @@ _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told ap
 _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
 _LEAVES = "leaves the part of the network that could be followed"
-_LOST = "its channels cannot be followed to where they are read"
+_LOST = "its channels are read where the layers around say that there are other ones"
 _ENTERS = "its channels come from outside the part of the network that could be followed"
 _UNSEEN = "not called as a layer of its own when the network runs"
 _UNREAD = "nothing that could be followed reads it"
@@ -222,6 +223,12 @@ def _describe(
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
+    if _LOST in reasons and (where := ends(part, members)):
+        reasons[reasons.index(_LOST)] = lost_in(where)
+    if _OUTPUT in reasons and readers:
+        reasons[reasons.index(_OUTPUT)] = (
+            f"is itself an output of the model, besides being read by {next(iter(readers))}"
+        )
     if any(member.out and member.module in part.unread for member in members):
         reasons = [_UNREAD if reason in (_OUTPUT, _LEAVES) else reason for reason in reasons]
     convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), CONVOLUTIONS) for name in filters)
@@ -285,3 +292,25 @@ def join_channel_groups(member: Reached, joined: Disjoint) -> None:
 
 def _some(names: Iterable[str], count: int = 4) -> str:
     return ", ".join([name for name in names if name][:count])
+
+
+def lost_places(model: nn.Module, example: Tensor, roots: Collection[str]) -> dict[str, str]:
+    """Root layer → why its channels were lost, of those for which it can be said.
+
+    Args:
+        model: The network; left as it was.
+        example: (1, C, H, W) input.
+        roots: Layers that turned out not to be followed rightly.
+    """
+    twin = copied(model)
+    bake(twin)
+    make_explicit(twin)
+    twin = followed(twin)
+    with buffers_traced(twin):
+        found = follow(
+            twin,
+            explore(twin, example),
+            lambda part: [pair for root in roots for pair in why_not_followed(part, root)],
+            whole=_without_attention,
+        )
+    return {root: lost_in(where) for root, where in found if where}

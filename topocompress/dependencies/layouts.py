@@ -20,7 +20,18 @@ Factor = tuple[tuple[int, ...] | None, int]
 Layout = tuple[tuple[Factor, ...], ...]
 """The factors of every axis."""
 
-REARRANGES = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "T", "Clone", "Unsqueeze", "Squeeze", "Alias")
+REARRANGES = (
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Permute",
+    "Transpose",
+    "T",
+    "Clone",
+    "Unsqueeze",
+    "Squeeze",
+    "Alias",
+)
 """What the steps are called that compute nothing."""
 _ATTENTION = "ScaledDotProduct"
 _PRODUCTS = ("BmmBackward", "BaddbmmBackward")
@@ -134,7 +145,9 @@ def carried(step: Any, layout: Layout, number: int) -> Layout | None:
         return (*layout[:place], (), *layout[place:])
     if kind == "Squeeze":
         return viewed(layout, after)
-    if kind in ("Roll", "Flip") and {axis_of(each, len(layout)) for each in step._saved_dims} & set(channel_axes(layout)):
+    if kind in ("Roll", "Flip") and {axis_of(each, len(layout)) for each in step._saved_dims} & set(
+        channel_axes(layout)
+    ):
         return None
     if kind in ("Select", "Unbind"):
         place = axis_of(step._saved_dim, len(layout))
@@ -191,7 +204,9 @@ def product(step: Any, layouts: Sequence[Layout | None]) -> tuple[Layout | None,
     (count,) = heads
     last = [number for number in ((2,) if attention else (1,)) if number < len(layouts)]
     sides = [(number, -1) for number in last] + ([] if attention else [(0, -2)])
-    outer = [(number, side) for number, side in sides if (each := layouts[number]) is not None and orders((each[side],))]
+    outer = [
+        (number, side) for number, side in sides if (each := layouts[number]) is not None and orders((each[side],))
+    ]
     if count > 1:
         if any(_leading(layout) != count for _, layout in known):
             return None

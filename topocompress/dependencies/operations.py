@@ -20,6 +20,7 @@ from topocompress.dependencies.parts import Parts, Rearranged, Within
 from topocompress.dependencies.places import FIRST, LAST, Places
 from topocompress.dependencies.steps import axis_of, input_shape, moved, name_of, reduced_axes, shape_of
 
+
 class Operations:
     """The operations of a graph that is being built.
 
@@ -48,9 +49,7 @@ class Operations:
                 parts = self._rearranged(node)
             elif node.type == OPTYPE.RESHAPE and layout is not None:
                 node.type = OPTYPE.ELEMENTWISE  # all that is to be known of it is
-            elif node.type == OPTYPE.UNBIND:
-                parts = self._unbound(node)
-            elif name == "SelectBackward0":
+            elif node.type == OPTYPE.UNBIND or name == "SelectBackward0":
                 parts = self._unbound(node)
             elif node.type == OPTYPE.CONCAT:
                 parts = self._concatenated(node)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch_pruning.ops import OPTYPE, module2type
@@ -19,7 +18,6 @@ from topocompress.dependencies.heads import HeadAttention
 from topocompress.dependencies.layouts import Layout, channel_axes, kind_of, orders
 from topocompress.dependencies.steps import shape_of
 from topocompress.network.hook_points import tensors_in
-
 
 _COUNTS = re.compile(r"num|heads|^h$|n_head|count")
 _OTHERWISE = re.compile(r"image|img|patch|window|seq|class|kernel|stride|depth|layers|resolution")

@@ -138,7 +138,6 @@ class Rearranged(Parts):
                 found.setdefault(number[self._table[each.idx]], each.root_idx)
         return [_HybridIndex(idx=channel, root_idx=root) for channel, root in found.items()]
 
-
     def alike(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
         """Places → those of the same channels of all groups."""
         found: dict[int, int] = {}

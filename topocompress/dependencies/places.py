@@ -18,7 +18,6 @@ from topocompress.dependencies.layouts import (
     is_plain,
     multiplies,
     numbers,
-    orders,
     plain,
     product,
     rearranges,
@@ -131,7 +130,9 @@ class Places:
         node = parameter
         while len(set(node.outputs)) == 1:
             before, node = node, node.outputs[0]
-            number = next((number for source, number in zip(node.inputs, self.inputs(node), strict=False) if source is before), 0)
+            number = next(
+                (number for source, number in zip(node.inputs, self.inputs(node), strict=False) if source is before), 0
+            )
             moved = {axis: carried(node.grad_fn, layout, number) for axis, layout in carrying.items()}
             carrying = {axis: layout for axis, layout in moved.items() if layout is not None}
             if len(node.inputs) > 1:

@@ -14,8 +14,8 @@ from torch_pruning.dependency.index_mapping import update_index_mapping
 from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
-from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
 from topocompress.dependencies.layouts import Layout
+from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
 from topocompress.dependencies.operations import Operations
 from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.parts import Parted, Within

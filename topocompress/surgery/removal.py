@@ -24,7 +24,7 @@ from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line
 from topocompress.network.layers import LAYERS, RECURRENT, separates, stay_grouped, width_of
-from topocompress.surgery.checking import Difference, Yardstick
+from topocompress.surgery.checking import Difference, Yardstick, stopping_in
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
 from topocompress.surgery.statistics import Copies, copies, overwrite, silences
@@ -32,6 +32,7 @@ from topocompress.types import GroupPlan, PruningPlan
 
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What torch-pruning raises where a module is not what it expects."""
+STOPS = "the model runs no more after removal; it stops in"
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 
 
@@ -77,13 +78,13 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     return smaller
 
 
-def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> bool:
-    """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
+def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> str:
+    """Why the verification of :func:`apply` refuses a plan, which may be for other weights; empty if it does not."""
     try:
         _remove(model, plan, yardstick)
-    except SurgeryError:
-        return True
-    return False
+    except SurgeryError as error:
+        return error.what
+    return ""
 
 
 def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
@@ -246,7 +247,8 @@ def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Di
     try:
         actual = yardstick.outputs(smaller)
     except ModelError as error:
-        raise SurgeryError(f"the model runs no more after removal: {error.what}", hint=_KEEP) from error
+        where = stopping_in(followed(smaller), yardstick.example)
+        raise SurgeryError(f"{STOPS} {where}: {error.what}", hint=_KEEP) from error
     for before, outputs in zip(yardstick.shapes(), actual, strict=True):
         if (after := [tuple(one.shape) for one in outputs]) != before:
             raise SurgeryError(f"outputs change shape from {before} to {after}")
