@@ -50,8 +50,8 @@ def summary(found: Mapping[str, Any]) -> str:
     more = [name for name, row in rows.items() if worse(row) and name not in failed]
     wrong = sum(not usable(row) for row in rows.values())
     text = (
-        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or gets "
-        f"wrong {wrong}; of the others ours leaves no more MACs in {len(rows) - wrong - sum(map(worse, rows.values()))}"
+        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or "
+        f"gets wrong {wrong}; of the others ours leaves no more MACs in {len(rows) - wrong - sum(map(worse, rows.values()))}"
     )
     text += f"; more in: {', '.join(more)}" if more else ""
     return f"{text}; failed: {', '.join(failed)}" if failed else text

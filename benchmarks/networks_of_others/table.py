@@ -113,6 +113,10 @@ def _monai(kind: str, *args: Any, first: bool = False, **kwargs: Any) -> Callabl
     return (lambda: First(make())) if first else make
 
 
+def _reid(where: str) -> Callable[[], nn.Module]:
+    return _call(f"torchreid.reid.models.{where}", 10, pretrained=False)
+
+
 def _cv(name: str, **options: Any) -> Callable[[], nn.Module]:
     return _call("pytorchcv.model_provider:get_model", name, pretrained=False, **options)
 
@@ -184,7 +188,7 @@ OTHERS: dict[str, Entry] = {
             "ResNet": _hugging("ResNetForImageClassification", "logits", layer_type="basic", depths=[2, 2, 2, 2]),
             "ConvNeXt": _hugging("ConvNextForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
             "MobileViT": _hugging("MobileViTForImageClassification", "logits", image_size=64),
-            "RegNet": _hugging("RegNetForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128], groups_width=16),
+            "RegNet": _hugging("RegNetForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
         }.items()
     },
     **{
@@ -241,7 +245,7 @@ OTHERS: dict[str, Entry] = {
     },
     **{
         f"torchreid {name}": Entry(
-            package="torchreid", make=_call(f"torchreid.reid.models.{file}:{name}", 10, pretrained=False), shape=(3, 64, 32)
+            package="torchreid", make=_reid(f"{file}:{name}"), shape=(3, 64, 32)
         )
         for name, file in {"osnet_x0_25": "osnet", "osnet_ain_x0_25": "osnet_ain"}.items()
     },

@@ -1,7 +1,7 @@
 """Plain torch-pruning on a network, and whether what it leaves is right.
 
-It is right where it computes what the original computes when nobody reads the channels that went. A LayerNorm is made to
-leave them out too; where other means over channels are reached, the two differ by design, and it counts as running only.
+It is right where it computes what the original computes when nobody reads the channels that went. A LayerNorm is made
+to leave them out too; where other means over channels are reached, the two differ by design: then it only "runs".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HEADS = ("num_heads", "num_attention_heads", "heads", "n_heads")
 def by_torch_pruning(model: nn.Module, example: Tensor, ratio: float) -> dict[str, Any]:
     """MACs left and what is to be said of it: where there are heads, the best of three runs.
 
-    Heads are not named to it; named, so that each gets narrower; or named and removed. Its widths are rounded up as ours are.
+    Heads are not named to it; named, so that each gets narrower; or named and removed. Its widths are rounded up as ours.
 
     Args:
         model: The network; left as it was.
@@ -62,7 +62,7 @@ def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float,
 
 
 def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[list[tuple[str, str, list[int]]], bool]:
-    """Prune in place; what went where, in the network's own numbers, and whether other means over channels lie there."""
+    """Prune in place; what went where, in the network's numbers, and whether other means over channels lie there."""
     names = {module: name for name, module in smaller.named_modules()}
     counts = dict(_heads(smaller)) if way else {}
     with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[l
             for dep, idxs in group.items:
                 module = dep.target.module
                 into = group._DG.is_in_channel_pruning_fn(dep.handler)
-                unlike |= isinstance(module, (nn.GroupNorm, nn.LocalResponseNorm)) or isinstance(module, nn.Parameter)
+                unlike |= isinstance(module, (nn.GroupNorm, nn.LocalResponseNorm, nn.Parameter))
                 if module in names and isinstance(module, (*_LAYERS, nn.LayerNorm)) and into:
                     name = names[module]
                     side = "norm" if isinstance(module, nn.LayerNorm) else "layer"

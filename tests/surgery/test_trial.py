@@ -52,7 +52,7 @@ def test_groups_that_come_off_as_predicted_are_as_found_after_one_trial(kind, tr
 
 def test_a_padded_stream_is_kept_whole_and_the_inner_filters_are_free():
     found = reasons(seeded(PaddedShortcut))
-    assert found["stem"] == UNFOLLOWED
+    assert "F.pad" in found["stem"]
     assert found["inner"] == ""
 
 
@@ -62,7 +62,7 @@ def test_the_rest_of_a_network_with_misread_channels_is_free(kind, free):
     before = {found.root: found.protected for found in find_groups(model, example())}
     found = reasons(model)
     assert {root for root in found if found[root] != before[root]} == {"body"}
-    assert found["body"] == UNFOLLOWED
+    assert "channels" in found["body"]
     assert found[free] == before[free] == ""
 
 
@@ -175,7 +175,7 @@ def test_the_model_and_the_random_state_stay():
 
 
 def test_images_without_content_hide_nothing():
-    assert reasons(seeded(PaddedShortcut), torch.zeros(1, 3, 8, 8))["stem"] == UNFOLLOWED
+    assert reasons(seeded(PaddedShortcut), torch.zeros(1, 3, 8, 8))["stem"].startswith("a padding of the channels")
 
 
 # --- what outputs are compared on

@@ -16,7 +16,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
-from topocompress.dependencies.reasons import ends, lost_in, why_not_followed
+from topocompress.dependencies.reasons import ends, lost_in
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
 from topocompress.network.baking import bake
@@ -292,25 +292,3 @@ def join_channel_groups(member: Reached, joined: Disjoint) -> None:
 
 def _some(names: Iterable[str], count: int = 4) -> str:
     return ", ".join([name for name in names if name][:count])
-
-
-def lost_places(model: nn.Module, example: Tensor, roots: Collection[str]) -> dict[str, str]:
-    """Root layer → why its channels were lost, of those for which it can be said.
-
-    Args:
-        model: The network; left as it was.
-        example: (1, C, H, W) input.
-        roots: Layers that turned out not to be followed rightly.
-    """
-    twin = copied(model)
-    bake(twin)
-    make_explicit(twin)
-    twin = followed(twin)
-    with buffers_traced(twin):
-        found = follow(
-            twin,
-            explore(twin, example),
-            lambda part: [pair for root in roots for pair in why_not_followed(part, root)],
-            whole=_without_attention,
-        )
-    return {root: lost_in(where) for root, where in found if where}

@@ -1,9 +1,9 @@
 """Where the channels of a layer lie in the tensors that are computed from it: on which axes, and in which order.
 
-A view splits an axis into factors or puts factors together, a permutation moves them. So a tensor's *layout* says of every
-axis which factors it is made of, those of channels with their order: (batch, tokens, 3 · heads · d), seen as (batch, tokens, 3,
-heads, d), has its channels on three axes, and their numbers are what they were. Only where they are on one axis again, in
-another order or with others between them, do they get new numbers.
+A view splits an axis into factors or puts factors together, a permutation moves them. So a tensor's *layout* says of
+every axis which factors it is made of, those of channels with their order: (batch, tokens, 3 · heads · d), seen as
+(batch, tokens, 3, heads, d), has its channels on three axes, and their numbers are what they were. Only where they are
+on one axis again, in another order or with others between them, do they get new numbers.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def viewed(layout: Layout, after: Shape) -> Layout | None:
         else:
             waiting.append((order, size))
     found: list[tuple[Factor, ...]] = []
-    for size in after:
-        axis: list[Factor] = []
+    for long_axis in after:
+        axis, size = list[Factor](), long_axis
         while size > 1:
             if not waiting:
                 return None
@@ -121,7 +121,7 @@ def viewed(layout: Layout, after: Shape) -> Layout | None:
     return None if waiting else tuple(found)
 
 
-def carried(step: Any, layout: Layout, number: int) -> Layout | None:
+def carried(step: Any, layout: Layout, number: int) -> Layout | None:  # noqa: PLR0911 - a line for each kind of step
     """The layout after a step that is no product, of what one of its inputs brings; ``None`` where it is not known.
 
     Args:
@@ -130,7 +130,7 @@ def carried(step: Any, layout: Layout, number: int) -> Layout | None:
         number: Which input.
     """
     kind, after = kind_of(step), shape_of(step, 0)
-    if kind in ("View", "UnsafeView", "ReshapeAlias"):
+    if kind in _VIEWS:
         return viewed(layout, after)
     if kind == "Permute":
         return tuple(layout[axis_of(each, len(layout))] for each in step._saved_dims)
@@ -178,22 +178,24 @@ def _aligned(step: Any, layout: Layout, number: int, after: Shape) -> Layout | N
     return tuple(found)
 
 
-def product(step: Any, layouts: Sequence[Layout | None]) -> tuple[Layout | None, list[tuple[int, int] | None]] | None:
+def product(  # noqa: PLR0911 - a line for each kind of product
+    step: Any, layouts: Sequence[Layout | None]
+) -> tuple[Layout | None, list[tuple[int, int] | None]] | None:
     """The layout after a product of matrices or attention, and for each input how channels pass.
 
-    Heads are what inputs have in common on the axes of the batch. They pass as wholes: so many channels of the input are one
-    head, and so many of what comes out. Without heads the channels that are summed over only go together, and pass no further.
+    Heads are what inputs have in common on the axes of the batch. They pass as wholes: so many channels of the input are
+    one head, and so many of what comes out. Without heads the channels that are summed over only go together.
 
     Args:
         step: The step.
         layouts: Of its inputs, ``None`` where one has no channels.
 
     Returns:
-        The layout, or ``None`` where no channels come out; per input the two block sizes, or ``None`` where nothing passes. And
-        ``None`` for all where that is not known.
+        The layout, or ``None`` where no channels come out; per input the two block sizes, or ``None`` where nothing
+        passes. And ``None`` for all where that is not known.
     """
     attention = _ATTENTION in name_of(step)
-    shapes = [input_shape(step, number) for number in range(len(layouts))]
+    shapes = [input_shape(step, place) for place in range(len(layouts))]
     known = [(number, layout) for number, layout in enumerate(layouts) if layout is not None and orders(layout)]
     after = shape_of(step, 0)
     if not known or any(shapes[number] is None or len(layout) != len(after) for number, layout in known):
@@ -216,10 +218,10 @@ def product(step: Any, layouts: Sequence[Layout | None]) -> tuple[Layout | None,
         for number, side in outer:
             axes[side] = _marked((layouts[number] or ())[side], 1 if side == -2 else 2)
         made = tuple(axes)
-        each = width(made) // count
+        block = width(made) // count
         passing: list[tuple[int, int] | None] = [None] * len(layouts)
         for number, layout in known:
-            passing[number] = (width(layout) // count, each)
+            passing[number] = (width(layout) // count, block)
         return made, passing
     if len(outer) == 1 and len(known) == 1:
         ((number, side),) = outer

@@ -34,7 +34,7 @@ class Operations:
         self.places = Places(nodes, steps)
         self.places.place_parameters()
 
-    def count_parts(self) -> None:
+    def count_parts(self) -> None:  # noqa: PLR0912 - a branch for each operation
         """Give every operation that has parts along the axis of channels its ``parts``; before nodes depend on it.
 
         Those that add up channels are marked as ``couples``.
@@ -74,7 +74,7 @@ class Operations:
                 if node.type != OPTYPE.CONCAT:
                     node.type = OPTYPE.ELEMENTWISE  # torch-pruning has no say in it
 
-    def map_channels(self) -> None:
+    def map_channels(self) -> None:  # noqa: PLR0912 - a branch for each operation
         """Say which channels of an operation are which of its neighbours', where they differ."""
         for node in self._nodes.values():
             parts, name = getattr(node.module, "parts", None), name_of(node.grad_fn)
@@ -203,7 +203,7 @@ class Operations:
         return Rearranged(table, fold=table[1] if shuffled and len(table) > 1 else 0)
 
     def _unbound(self, node: Node) -> Parts | None:
-        """The parts of something that is taken apart along an axis, where its channels lie there, the first of their order."""
+        """The parts of what is taken apart along an axis, where the first factor of its channels lies there."""
         layout = self.places.layout(node.inputs[0]) if node.inputs else None
         if layout is None:
             return None

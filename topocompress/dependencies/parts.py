@@ -101,7 +101,7 @@ class Rearranged(Parts):
 
     Args:
         table: For every place, which channel of what went in stands there.
-        fold: Size of the groups that were shuffled; channels at the same places of them only go together. 0 without groups.
+        fold: Size of the groups that were shuffled; channels at the same places of them only go together. 0 without.
     """
 
     def __init__(self, table: Sequence[int], *, fold: int = 0) -> None:

@@ -74,7 +74,7 @@ class Places:
             return True
         return rearranges(node.grad_fn) and not all(rearranges(reader.grad_fn) for reader in node.outputs)
 
-    def _found_layout(self, node: Node) -> Layout | None:
+    def _found_layout(self, node: Node) -> Layout | None:  # noqa: PLR0911 - a line for each kind of node
         shape = shape_of(node.grad_fn, 0)
         if isinstance(node.module, FIRST):
             return plain(shape, 1) if len(shape) > 1 else None

@@ -78,8 +78,13 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     return smaller
 
 
-def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> str:
-    """Why the verification of :func:`apply` refuses a plan, which may be for other weights; empty if it does not."""
+def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> bool:
+    """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
+    return bool(refusal(model, plan, yardstick))
+
+
+def refusal(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> str:
+    """Why the verification of :func:`apply` refuses a plan; empty if it does not."""
     try:
         _remove(model, plan, yardstick)
     except SurgeryError as error:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from topocompress.dependencies.groups import find_groups, lost_places
+from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.lost import lost_places
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
 from topocompress.surgery.checking import Yardstick, lively
-from topocompress.surgery.removal import STOPS, fails
+from topocompress.surgery.removal import STOPS, fails, refusal
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
 UNFOLLOWED = "removing some of its channels on trial changed what the others compute: it stays whole"
@@ -127,11 +128,10 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
             bad |= {entry.root: UNTRIED for entry in part}
             continue
         plan = PruningPlan(model="", rule={}, criterion="trial", groups=(*sound, *part), macs_before=0, macs_after=0)
-        why = fails(model, plan, yardstick)
-        if not why:
+        if not fails(model, plan, yardstick):
             sound += part
         elif len(part) == 1:
-            bad[part[0].root] = _written(why)
+            bad[part[0].root] = _written(refusal(model, plan, yardstick))
         else:
             middle = len(part) // 2
             waiting += [part[middle:], part[:middle]]
@@ -143,4 +143,4 @@ def _written(why: str) -> str:
     if not why.startswith(STOPS):
         return UNFOLLOWED
     where = why.removeprefix(STOPS).strip().partition(": ")[0]
-    return f"{where} reads it by sizes that are written in its code: take them from the tensor (x.shape) to let channels go"
+    return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
