@@ -9,5 +9,5 @@ about an hour on one core. Packages that are not installed are skipped, and name
         facenet-pytorch torchreid
 
 Each network gets a process of its own, bounded in time and memory. What it said is kept as it comes (--results), and is
-not computed again unless asked for; a run that was stopped goes on. `--table` prints the table of the page from the file.
+not computed again unless asked for; a run that was stopped goes on. `--table` prints the table of the page.
 """

@@ -51,7 +51,8 @@ def summary(found: Mapping[str, Any]) -> str:
     wrong = sum(not usable(row) for row in rows.values())
     text = (
         f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or "
-        f"gets wrong {wrong}; of the others ours leaves no more MACs in {len(rows) - wrong - sum(map(worse, rows.values()))}"
+        f"gets wrong {wrong}; of the others ours leaves no more MACs in "
+        f"{len(rows) - wrong - sum(map(worse, rows.values()))}"
     )
     text += f"; more in: {', '.join(more)}" if more else ""
     return f"{text}; failed: {', '.join(failed)}" if failed else text

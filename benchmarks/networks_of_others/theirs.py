@@ -28,7 +28,7 @@ _HEADS = ("num_heads", "num_attention_heads", "heads", "n_heads")
 def by_torch_pruning(model: nn.Module, example: Tensor, ratio: float) -> dict[str, Any]:
     """MACs left and what is to be said of it: where there are heads, the best of three runs.
 
-    Heads are not named to it; named, so that each gets narrower; or named and removed. Its widths are rounded up as ours.
+    Heads are not named to it; named, so that each gets narrower; or named and removed. Widths are rounded up as ours.
 
     Args:
         model: The network; left as it was.

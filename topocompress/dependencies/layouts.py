@@ -20,18 +20,8 @@ Factor = tuple[tuple[int, ...] | None, int]
 Layout = tuple[tuple[Factor, ...], ...]
 """The factors of every axis."""
 
-REARRANGES = (
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Permute",
-    "Transpose",
-    "T",
-    "Clone",
-    "Unsqueeze",
-    "Squeeze",
-    "Alias",
-)
+_VIEWS = ("View", "UnsafeView", "ReshapeAlias")
+REARRANGES = (*_VIEWS, "Permute", "Transpose", "T", "Clone", "Unsqueeze", "Squeeze", "Alias")
 """What the steps are called that compute nothing."""
 _ATTENTION = "ScaledDotProduct"
 _PRODUCTS = ("BmmBackward", "BaddbmmBackward")
@@ -183,8 +173,8 @@ def product(  # noqa: PLR0911 - a line for each kind of product
 ) -> tuple[Layout | None, list[tuple[int, int] | None]] | None:
     """The layout after a product of matrices or attention, and for each input how channels pass.
 
-    Heads are what inputs have in common on the axes of the batch. They pass as wholes: so many channels of the input are
-    one head, and so many of what comes out. Without heads the channels that are summed over only go together.
+    Heads are what inputs have in common on the axes of the batch. They pass as wholes: so many channels of the input
+    are one head, and so many of what comes out. Without heads the channels that are summed over only go together.
 
     Args:
         step: The step.
@@ -205,10 +195,8 @@ def product(  # noqa: PLR0911 - a line for each kind of product
         return None
     (count,) = heads
     last = [number for number in ((2,) if attention else (1,)) if number < len(layouts)]
-    sides = [(number, -1) for number in last] + ([] if attention else [(0, -2)])
-    outer = [
-        (number, side) for number, side in sides if (each := layouts[number]) is not None and orders((each[side],))
-    ]
+    sides = [(place, -1) for place in last] + ([] if attention else [(0, -2)])
+    outer = [(place, side) for place, side in sides if (one := layouts[place]) is not None and orders((one[side],))]
     if count > 1:
         if any(_leading(layout) != count for _, layout in known):
             return None

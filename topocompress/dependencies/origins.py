@@ -71,8 +71,8 @@ class Origins(TorchFunctionMode):
 class Sizes:
     """Sizes that views take from attributes of modules: they follow the channels that are removed.
 
-    A view to (batch, tokens, heads, d) or to (batch, width) may be written with numbers that a module keeps. They are set
-    where the module that views has attributes of the very size.
+    A view to (batch, tokens, heads, d) or to (batch, width) may be written with numbers that a module keeps. They are
+    set where the module that views has attributes of the very size.
     """
 
     def __init__(self) -> None:
