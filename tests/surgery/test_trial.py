@@ -16,7 +16,7 @@ from tests.helpers.tiny_nets import ALL, Chain, Halves, PaddedShortcut, Rolled, 
 from topocompress.data.loading import Data
 from topocompress.dependencies.groups import find_groups
 from topocompress.surgery import trial
-from topocompress.surgery.trial import UNFOLLOWED, prunable_groups
+from topocompress.surgery.trial import prunable_groups
 
 
 def reasons(model, inputs=None, **options):
@@ -150,7 +150,7 @@ def test_a_residual_stream_that_is_padded_twice_needs_no_help(tmp_path):
     kept = {entry.root: entry.protected for entry in result.plan.groups}
     inner = [f"layers.{stage}.{block}.conv1" for stage in range(3) for block in range(2)]
     assert {root for root, reason in kept.items() if not reason} == set(inner)
-    assert kept["conv1"] == UNFOLLOWED
+    assert "F.pad" in kept["conv1"]
     widths = {
         name: module.out_channels for name, module in result.model.named_modules() if isinstance(module, nn.Conv2d)
     }
