@@ -156,7 +156,7 @@ def _aligned(step: Any, layout: Layout, number: int, after: Shape) -> Layout | N
         if len(before) - len(gone) != len(after) or gone & set(channel_axes(layout)):
             return None
         axes = [axis for place, axis in enumerate(layout) if place not in gone]
-    axes = [None] * (len(after) - len(axes)) + axes
+    axes[:0] = [None] * (len(after) - len(axes))
     found = []
     for size, axis in zip(after, axes, strict=True):
         if axis and any(order is not None for order, _ in axis):
