@@ -144,3 +144,8 @@ def _written(why: str) -> str:
         return UNFOLLOWED
     where = why.removeprefix(STOPS).strip().partition(": ")[0]
     return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
+
+
+def found_on_trial(reason: str) -> bool:
+    """Whether a group stays for what its trial showed."""
+    return reason in (UNFOLLOWED, UNTRIED) or "by sizes that are written" in reason or "by fixed numbers" in reason
