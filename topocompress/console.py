@@ -69,8 +69,6 @@ def note(text: str) -> None:
 
 _COLUMNS, _WIDE = 4, 110
 """Columns of the before/after table that fit any terminal, and the characters that all of them take."""
-
-
 _QUIET_SECONDS = 60.0
 """Between two lines of progress where there is no terminal."""
 
@@ -194,14 +192,8 @@ def show_plan(plan: PruningPlan) -> None:
         table.add_column(heading, justify="right")
     table.add_column("kept because", overflow="fold")
     for entry in plan.groups:
-        table.add_row(
-            entry.root,
-            str(entry.width),
-            str(entry.kept),
-            str(entry.above),
-            str(len(entry.dead)),
-            entry.protected,
-        )
+        numbers = map(str, (entry.width, entry.kept, entry.above, len(entry.dead)))
+        table.add_row(entry.root, *numbers, entry.protected)
     _console().print(table)
     _console().print(
         f"{plan.removed} channels go; {plan.macs_before / 1e6:.1f} M multiply-accumulates become "

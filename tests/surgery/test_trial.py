@@ -16,7 +16,7 @@ from tests.helpers.tiny_nets import ALL, Chain, Halves, PaddedShortcut, Rolled, 
 from topocompress.data.loading import Data
 from topocompress.dependencies.groups import find_groups
 from topocompress.surgery import trial
-from topocompress.surgery.trial import UNFOLLOWED, prunable_groups
+from topocompress.surgery.trial import prunable_groups
 
 
 def reasons(model, inputs=None, **options):
@@ -52,7 +52,7 @@ def test_groups_that_come_off_as_predicted_are_as_found_after_one_trial(kind, tr
 
 def test_a_padded_stream_is_kept_whole_and_the_inner_filters_are_free():
     found = reasons(seeded(PaddedShortcut))
-    assert found["stem"] == UNFOLLOWED
+    assert "F.pad" in found["stem"]
     assert found["inner"] == ""
 
 
@@ -62,7 +62,7 @@ def test_the_rest_of_a_network_with_misread_channels_is_free(kind, free):
     before = {found.root: found.protected for found in find_groups(model, example())}
     found = reasons(model)
     assert {root for root in found if found[root] != before[root]} == {"body"}
-    assert found["body"] == UNFOLLOWED
+    assert "channels" in found["body"]
     assert found[free] == before[free] == ""
 
 
@@ -150,7 +150,7 @@ def test_a_residual_stream_that_is_padded_twice_needs_no_help(tmp_path):
     kept = {entry.root: entry.protected for entry in result.plan.groups}
     inner = [f"layers.{stage}.{block}.conv1" for stage in range(3) for block in range(2)]
     assert {root for root, reason in kept.items() if not reason} == set(inner)
-    assert kept["conv1"] == UNFOLLOWED
+    assert "F.pad" in kept["conv1"]
     widths = {
         name: module.out_channels for name, module in result.model.named_modules() if isinstance(module, nn.Conv2d)
     }
@@ -175,7 +175,7 @@ def test_the_model_and_the_random_state_stay():
 
 
 def test_images_without_content_hide_nothing():
-    assert reasons(seeded(PaddedShortcut), torch.zeros(1, 3, 8, 8))["stem"] == UNFOLLOWED
+    assert reasons(seeded(PaddedShortcut), torch.zeros(1, 3, 8, 8))["stem"].startswith("a padding of the channels")
 
 
 # --- what outputs are compared on

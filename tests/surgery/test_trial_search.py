@@ -19,6 +19,8 @@ def scripted(monkeypatch):
     def script(fails):
         monkeypatch.setattr(trial, "fails", fails)
         monkeypatch.setattr(trial, "Yardstick", lambda *_: None)
+        monkeypatch.setattr(trial, "refusal", lambda *_: "")
+        monkeypatch.setattr(trial, "lost_places", lambda *_: {})
 
     return script
 

@@ -5,7 +5,7 @@ Fang, Ma, Song, Mi & Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -16,6 +16,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
+from topocompress.dependencies.reasons import ends, lost_in
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
 from topocompress.network.baking import bake
@@ -29,7 +30,7 @@ _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told ap
 _ATTENTION = "read by an attention layer"
 _OUTPUT = "feeds the model's output"
 _LEAVES = "leaves the part of the network that could be followed"
-_LOST = "its channels cannot be followed to where they are read"
+_LOST = "its channels are read where the layers around say that there are other ones"
 _ENTERS = "its channels come from outside the part of the network that could be followed"
 _UNSEEN = "not called as a layer of its own when the network runs"
 _UNREAD = "nothing that could be followed reads it"
@@ -152,8 +153,8 @@ def _kept_for(uncalled: Mapping[str, nn.Module], group: ChannelGroup) -> Channel
 
 
 def _without_attention(module: nn.Module) -> bool:
-    """Whether a module may be followed as a whole: through attention, windows and heads torch-pruning gets lost."""
-    return not any(isinstance(each, (HeadAttention, nn.MultiheadAttention)) for each in module.modules())
+    """Whether a module may be followed as a whole: what torch's own attention reads is called by nobody."""
+    return not any(isinstance(each, nn.MultiheadAttention) for each in module.modules())
 
 
 def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGroup:
@@ -209,7 +210,7 @@ def _describe(
     for member in members:
         name = names.get(member.module)
         join_channel_groups(member, joined)
-        reasons += _protections(member, name, part.name, ignore)
+        reasons += _protections(member, name, part.name, ignore, part.graph.placed)
         if name is None:
             continue
         coupled.append(name)
@@ -223,6 +224,12 @@ def _describe(
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
+    if _LOST in reasons and (where := ends(part, members)):
+        reasons[reasons.index(_LOST)] = lost_in(where)
+    if _OUTPUT in reasons and readers:
+        reasons[reasons.index(_OUTPUT)] = (
+            f"is itself an output of the model, besides being read by {next(iter(readers))}"
+        )
     if any(member.out and member.module in part.unread for member in members):
         reasons = [_UNREAD if reason in (_OUTPUT, _LEAVES) else reason for reason in reasons]
     convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), CONVOLUTIONS) for name in filters)
@@ -248,7 +255,9 @@ def _describe(
     )
 
 
-def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[str]) -> list[str]:
+def _protections(
+    member: Reached, name: str | None, part: str, ignore: Sequence[str], known: Collection[object]
+) -> list[str]:
     """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
     module = member.module
     reasons = []
@@ -256,7 +265,7 @@ def _protections(member: Reached, name: str | None, part: str, ignore: Sequence[
         reasons.append(_LEAVES if part else _OUTPUT)
     if isinstance(module, nn.MultiheadAttention):
         reasons.append(_ATTENTION)
-    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1:
+    if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1 and module not in known:
         reasons.append(_SEVERAL_CHANNEL_DIMS)
     if member.wrong:
         reasons.append(_LOST)

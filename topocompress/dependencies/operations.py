@@ -7,24 +7,18 @@ keeps the shape of every tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency import Dependency, Node
 from torch_pruning.ops import OPTYPE
 
-from topocompress.dependencies.parts import Parts, Within
+from topocompress.dependencies.layouts import channel_axes, orders
+from topocompress.dependencies.parts import Parts, Rearranged, Within
+from topocompress.dependencies.places import FIRST, LAST, Places
 from topocompress.dependencies.steps import axis_of, input_shape, moved, name_of, reduced_axes, shape_of
-from topocompress.network.layers import CONVOLUTIONS
-
-_FIRST = (CONVOLUTIONS, _BatchNorm, _InstanceNorm, nn.GroupNorm)
-"""Modules whose channels lie on axis 1 ..."""
-_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
-"""... and on the last axis."""
 
 
 class Operations:
@@ -37,9 +31,10 @@ class Operations:
 
     def __init__(self, nodes: Mapping[Any, Node], steps: Mapping[Any, Any]) -> None:
         self._nodes, self._steps = nodes, steps
-        self._axes: dict[Node, int | None] = {}
+        self.places = Places(nodes, steps)
+        self.places.place_parameters()
 
-    def count_parts(self) -> None:
+    def count_parts(self) -> None:  # noqa: PLR0912 - a branch for each operation
         """Give every operation that has parts along the axis of channels its ``parts``; before nodes depend on it.
 
         Those that add up channels are marked as ``couples``.
@@ -49,7 +44,14 @@ class Operations:
             name = name_of(node.grad_fn)
             if self._axis_into(node) in reduced_axes(node.grad_fn):
                 node.module.couples = True
-            if node.type == OPTYPE.CONCAT:
+            layout = self.places.layout(node)
+            if node in self.places.tables:
+                parts = self._rearranged(node)
+            elif node.type == OPTYPE.RESHAPE and layout is not None:
+                node.type = OPTYPE.ELEMENTWISE  # all that is to be known of it is
+            elif node.type == OPTYPE.UNBIND or name == "SelectBackward0":
+                parts = self._unbound(node)
+            elif node.type == OPTYPE.CONCAT:
                 parts = self._concatenated(node)
             elif node.type == OPTYPE.SPLIT:
                 parts = self._split(node)
@@ -61,8 +63,6 @@ class Operations:
             elif name in {"ChannelShuffleBackward0", "NativeChannelShuffleBackward0"}:
                 width = shape_of(node.grad_fn, 0)[1]
                 parts = Parts([width // node.grad_fn._saved_groups] * node.grad_fn._saved_groups, even=True)
-            elif "View" in name and (groups := self._shuffles(node)):
-                parts = Parts([shape_of(node.grad_fn, 0)[1] // groups] * groups, even=True)
             elif node.type == OPTYPE.SLICE:
                 sizes = node.grad_fn._saved_self_sym_sizes
                 axis = self._axis_into(node)
@@ -74,7 +74,7 @@ class Operations:
                 if node.type != OPTYPE.CONCAT:
                     node.type = OPTYPE.ELEMENTWISE  # torch-pruning has no say in it
 
-    def map_channels(self) -> None:
+    def map_channels(self) -> None:  # noqa: PLR0912 - a branch for each operation
         """Say which channels of an operation are which of its neighbours', where they differ."""
         for node in self._nodes.values():
             parts, name = getattr(node.module, "parts", None), name_of(node.grad_fn)
@@ -91,19 +91,45 @@ class Operations:
                 _between(node, node.inputs, Within(each, 1), Within(1, each))
             elif parts is not None and name == "GluBackward0":
                 _between(node, node.outputs, parts.place, parts.all_at)
-            elif parts is not None and ("View" in name or "Shuffle" in name):
+            elif isinstance(parts, Rearranged):
+                _between(node, node.inputs, parts.leave, parts.enter)
+            elif node in self.places.passing:
+                self._map_product(node)
+            elif parts is not None and name == "SelectBackward0":
+                number = axis_of(node.grad_fn._saved_index, len(parts.sizes))
+                _between(node, node.inputs, parts.into(number), parts.out_of(number))
+            elif parts is not None and "Shuffle" in name:
                 _between(node, node.outputs, parts.shuffled, parts.ordered)
             elif parts is not None and node.type == OPTYPE.CONCAT:
                 node.enable_index_mapping = False  # torch-pruning's own
-                places = self._places(node)
+                places = self.places.inputs(node)
                 for source in dict.fromkeys(node.inputs):
                     own = [place for place, other in zip(places, node.inputs, strict=True) if other is source]
-                    _in_turn(node, source, [parts.out_of(place) for place in own], slot=1)
+                    _in_turn(node, source, [parts.out_of(place) for place in own], slot=0)
                     _in_turn(source, node, [parts.into(place) for place in own], slot=1)
             elif parts is not None:
                 for reader, numbers in self._readers(node).items():
                     _in_turn(node, reader, [parts.out_of(number) for number in numbers], slot=0)
-                    _in_turn(reader, node, [parts.into(number) for number in numbers], slot=0)
+                    _in_turn(reader, node, [parts.into(number) for number in numbers], slot=1)
+
+    def _map_product(self, node: Node) -> None:
+        """Let heads pass a product as wholes, and nothing where what comes out has no channels."""
+        turns: dict[Node, int] = {}
+        for source, number in zip(node.inputs, self.places.inputs(node), strict=False):
+            turn = turns[source] = turns.get(source, -1) + 1
+            sizes = self.places.passing[node][number]
+            if sizes is None:
+                _sever(node, source, turn)
+                continue
+            for one, other, slot, mapping in (
+                (node, source, 0, Within(*sizes[::-1])),
+                (source, node, 1, Within(*sizes)),
+            ):
+                deps = [dep for dep in one.dependencies if dep.target is other]
+                if turn < len(deps):
+                    deps[turn].index_mapping[slot] = mapping
+        if self.places.layout(node) is None:
+            node.module.couples = True
 
     def part_strangers(self) -> None:
         """Let no channels pass where tensors meet that have no channels in common.
@@ -112,9 +138,9 @@ class Operations:
         has become one for all, such as a mean; and a parameter that goes along another axis, such as one for each row.
         """
         for node in self._nodes.values():
-            if node.type == OPTYPE.ELEMENTWISE and node.inputs and not isinstance(node.module, _FIRST + _LAST):
+            if node.type == OPTYPE.ELEMENTWISE and node.inputs and not isinstance(node.module, FIRST + LAST):
                 seen: dict[Node, int] = {}
-                for number, source in zip(self._places(node), node.inputs, strict=False):
+                for number, source in zip(self.places.inputs(node), node.inputs, strict=False):
                     turn = seen[source] = seen.get(source, -1) + 1
                     if self._strange(node, source, number):
                         _sever(node, source, turn)
@@ -124,28 +150,24 @@ class Operations:
                         _sever(reader, node, turn)
 
     def _strange(self, node: Node, source: Node, number: int) -> bool:
-        axis, its = self._axis(node), self._axis(source)
+        axis, its = self.places.axis(node), self.places.axis(source)
         before, after = input_shape(node.grad_fn, number), shape_of(node.grad_fn, 0)
         if axis is None or its is None or not before or not after or len(before) <= its or len(after) <= axis:
             return False
         here = moved(node.grad_fn, its, number)
         if here != axis:
-            return here is not None and self._constant(source)
+            return here is not None and self.places.constant(source)
         return before[its] == 1 < after[axis]
-
-    def _constant(self, node: Node) -> bool:
-        """Whether nothing but parameters goes into a node."""
-        if node.type == OPTYPE.PARAMETER:
-            return True
-        known = isinstance(node.module, _FIRST + _LAST)
-        return not known and bool(node.inputs) and all(self._constant(source) for source in node.inputs)
 
     def _concatenated(self, node: Node) -> Parts | None:
         step = node.grad_fn
         whole = shape_of(step, 0)
         axis = axis_of(step._saved_dim, len(whole))
-        axes = {self._axis(source) for source in node.inputs} - {None}
-        if axes != {axis} or len(self._places(node)) != len(node.inputs):
+        axes = {self.places.axis(source) for source in node.inputs} - {None}
+        if (layout := self.places.layout(node)) is not None and axis not in channel_axes(layout):
+            node.type = OPTYPE.ELEMENTWISE  # the same channels of all, at other places
+            return None
+        if axes != {axis} or len(self.places.inputs(node)) != len(node.inputs):
             return None
         sizes = [input_shape(step, number) for number in range(len(step.next_functions))]
         known = [shape[axis] for shape in sizes if shape]
@@ -153,14 +175,6 @@ class Operations:
         if unknown > 1:  # constants; how large each is nobody says
             return None
         return Parts([shape[axis] if shape else whole[axis] - sum(known) for shape in sizes])
-
-    def _places(self, node: Node) -> list[int]:
-        """Which of the parts each of a concatenation's inputs in the graph is."""
-        return [
-            number
-            for number, (step, _) in enumerate(node.grad_fn.next_functions)
-            if step is not None and self._steps.get(step) in self._nodes
-        ]
 
     def _split(self, node: Node) -> Parts | None:
         step = node.grad_fn
@@ -182,48 +196,26 @@ class Operations:
                     found.setdefault(self._nodes[module], []).append(number)
         return found
 
-    def _shuffles(self, node: Node) -> int:
-        """How many groups of channels a view shuffles, where it ends a shuffle written out as two views; else 0."""
-        behind = node
-        while len(behind.inputs) == 1 and name_of(behind.inputs[0].grad_fn).startswith("Clone"):
-            behind = behind.inputs[0]
-        turned = behind.inputs[0] if len(behind.inputs) == 1 else None
-        if turned is None or not name_of(turned.grad_fn).startswith("Transpose") or len(turned.inputs) != 1:
-            return 0
-        (divided,) = turned.inputs
-        after, apart = shape_of(node.grad_fn, 0), shape_of(divided.grad_fn, 0)
-        dims = {axis_of(each, len(apart)) for each in (turned.grad_fn._saved_dim0, turned.grad_fn._saved_dim1)}
-        first = "View" in name_of(divided.grad_fn) and self._axis_into(divided) == 1 and dims == {1, 2}
-        if not first or input_shape(divided.grad_fn, 0) != after or (apart[:1], apart[3:]) != (after[:1], after[2:]):
-            return 0
-        divided.type = OPTYPE.ELEMENTWISE  # channels keep their numbers until they are put together again
-        self._axes[node] = 1
-        return apart[1]
+    def _rearranged(self, node: Node) -> Rearranged:
+        """Channels with new numbers; where they were shuffled, groups of them stay as many as they are."""
+        table = self.places.tables[node]
+        shuffled = len(set(table)) == len(table)
+        return Rearranged(table, fold=table[1] if shuffled and len(table) > 1 else 0)
+
+    def _unbound(self, node: Node) -> Parts | None:
+        """The parts of what is taken apart along an axis, where the first factor of its channels lies there."""
+        layout = self.places.layout(node.inputs[0]) if node.inputs else None
+        if layout is None:
+            return None
+        node.type = OPTYPE.ELEMENTWISE
+        axis = layout[axis_of(node.grad_fn._saved_dim, len(layout))]
+        if not any(order is not None for order, _ in axis):
+            return None
+        count, whole = math.prod(size for _, size in axis), math.prod(size for _, size in orders(layout))
+        return Parts([whole // count] * count, even=True)
 
     def _axis_into(self, node: Node) -> int | None:
-        return self._axis(node.inputs[0]) if node.inputs else None
-
-    def _axis(self, node: Node) -> int | None:
-        """The axis of the channels in what a node computes; ``None`` where it is not known."""
-        if node not in self._axes:
-            self._axes[node] = None  # for now: there may be circles where a module is used again
-            self._axes[node] = self._found_axis(node)
-        return self._axes[node]
-
-    def _found_axis(self, node: Node) -> int | None:
-        if isinstance(node.module, _FIRST):
-            return 1
-        shape = shape_of(node.grad_fn, 0)
-        if isinstance(node.module, _LAST):
-            return len(shape) - 1 if shape else None
-        if node.type == OPTYPE.PARAMETER:
-            return next((axis for axis, size in enumerate(node.module.shape) if size > 1), None)
-        places = dict(zip(node.inputs, self._places(node), strict=False))
-        for source, number in sorted(places.items(), key=lambda each: self._constant(each[0])):
-            axis = self._axis(source)
-            if axis is not None and (here := moved(node.grad_fn, axis, number)) is not None:
-                return here
-        return None
+        return self.places.axis(node.inputs[0]) if node.inputs else None
 
 
 def _between(node: Node, neighbours: Iterable[Node], away: Any, back: Any) -> None:

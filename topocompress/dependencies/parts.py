@@ -96,6 +96,61 @@ class Parts:
         return [found[channel] for channel in sorted(found)]
 
 
+class Rearranged(Parts):
+    """What comes out of a step that lays channels out anew: one of them may stand at several places.
+
+    Args:
+        table: For every place, which channel of what went in stands there.
+        fold: Size of the groups that were shuffled; channels at the same places of them only go together. 0 without.
+    """
+
+    def __init__(self, table: Sequence[int], *, fold: int = 0) -> None:
+        super().__init__([len(table)], even=fold > 0)
+        self._table, self._fold = list(table), fold
+
+    def remove(self, channels: Iterable[int]) -> None:
+        """Take away places."""
+        gone = set(channels)
+        if gone and max(gone) >= len(self._table):
+            raise IndexError(f"channel {max(gone)} of {len(self._table)}")
+        self._table = [channel for place, channel in enumerate(self._table) if place not in gone]
+        self.sizes = [len(self._table)]
+
+    def enter(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Channels of what goes in → all the places where they stand."""
+        left = sorted(set(self._table))
+        places: dict[int, list[int]] = {}
+        for place, channel in enumerate(self._table):
+            places.setdefault(channel, []).append(place)
+        return [
+            _HybridIndex(idx=place, root_idx=each.root_idx)
+            for each in channels
+            if each.idx < len(left)
+            for place in places[left[each.idx]]
+        ]
+
+    def leave(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """The way back."""
+        number = {channel: place for place, channel in enumerate(sorted(set(self._table)))}
+        found: dict[int, int] = {}
+        for each in channels:
+            if each.idx < len(self._table):
+                found.setdefault(number[self._table[each.idx]], each.root_idx)
+        return [_HybridIndex(idx=channel, root_idx=root) for channel, root in found.items()]
+
+    def alike(self, channels: Iterable[_HybridIndex]) -> list[_HybridIndex]:
+        """Places → those of the same channels of all groups."""
+        found: dict[int, int] = {}
+        for each in channels:
+            if each.idx < len(self._table):
+                found.setdefault(self._table[each.idx] % self._fold, each.root_idx)
+        return [
+            _HybridIndex(idx=place, root_idx=found[channel % self._fold])
+            for place, channel in enumerate(self._table)
+            if channel % self._fold in found
+        ]
+
+
 def parts_of(module: Any) -> Parts:
     """The parts of an operation that has some; none otherwise."""
     found = getattr(module, "parts", None)

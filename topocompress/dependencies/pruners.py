@@ -14,8 +14,10 @@ from torch_pruning.dependency.index_mapping import update_index_mapping
 from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
+from topocompress.dependencies.layouts import Layout
 from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
 from topocompress.dependencies.operations import Operations
+from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.parts import Parted, Within
 from topocompress.network.layers import input_weights, separates
 
@@ -23,12 +25,23 @@ _OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp, tp.ops.
 
 
 class Graph(tp.DependencyGraph):  # type: ignore[misc]
-    """A dependency graph that prunes convolutions of any kind, and what recurrent layers read."""
+    """A dependency graph that prunes convolutions of any kind, and what recurrent layers read.
 
-    def __init__(self) -> None:
+    Args:
+        origins: Notes which module computes what.
+
+    Attributes:
+        placed: Parameters with several axes of which that of the channels is known.
+        layouts: Node → where channels lie in what it computes.
+    """
+
+    def __init__(self, origins: Origins | None = None) -> None:
         super().__init__()
+        self.origins: dict[Any, str] = origins.modules if origins else {}
         self._separate: dict[nn.Module, bool] = {}
         self._steps: dict[Any, Any] = {}
+        self.placed: set[nn.Parameter] = set()
+        self.layouts: dict[Node, Layout | None] = {}
         self._channelwise, self._parted = SeparateConvolutions(), Parted()
         self.REGISTERED_PRUNERS |= {
             OPTYPE.CONV: Convolutions(),
@@ -43,6 +56,8 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
 
     def _build_dependency(self, module2node: dict[Any, Node]) -> None:
         operations = Operations(module2node, self._steps)
+        self.placed = set(operations.places.axes)
+        self.layouts = {node: operations.places.layout(node) for node in module2node.values()}
         operations.count_parts()
         super()._build_dependency(module2node)
         operations.map_channels()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from topocompress.dependencies.calls import Calls, Explored
 from topocompress.dependencies.loose import put_back
+from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.pruners import Graph
 from topocompress.dependencies.recurrent import in_one_step
 from topocompress.errors import ModelError
@@ -73,17 +74,20 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
     for parameter in model.parameters():
         parameter.requires_grad_(True)  # the trace follows gradients
 
+    origins = Origins()
+
     def forward(traced: nn.Module, _: Any) -> list[Tensor]:
-        return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
+        with origins.watching(traced):
+            return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
 
     try:
         with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
             try:
-                return Graph().follow(model, forward)
+                return Graph(origins).follow(model, forward)
             except Exception:
                 if not put_back(model):
                     raise
-                return Graph().follow(model, forward)  # a buffer is more than a number for each channel
+                return Graph(origins).follow(model, forward)  # a buffer is more than a number for each channel
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"cannot trace {type(model).__name__} on an input of shape {tuple(runs[0].inputs.shape)}: "

@@ -16,7 +16,7 @@ from topocompress.network.outputs import Outputs
 from topocompress.planning.plan import removal_counts
 from topocompress.planning.ranking import rank
 from topocompress.surgery.activations import Swapped, some
-from topocompress.surgery.trial import UNFOLLOWED, UNTRIED
+from topocompress.surgery.trial import found_on_trial
 from topocompress.training.finetuning import FinetuneResult
 from topocompress.training.recipe import Recipe
 from topocompress.types import Budget, ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores
@@ -208,7 +208,7 @@ def collect_warnings(
         if note
     ]
     found += data.warnings
-    for reason in (UNFOLLOWED, UNTRIED):
+    for reason in dict.fromkeys(entry.protected for entry in plan.groups if found_on_trial(entry.protected)):
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
     if swapped is not None and swapped.left:

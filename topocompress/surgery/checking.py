@@ -7,6 +7,8 @@ runs in it: rounding then lies so far below any signal that one bound serves all
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -238,3 +240,20 @@ def lively(model: nn.Module) -> nn.Module:
                 inputs = parameter[0].numel() if parameter.ndim else 1
                 parameter.copy_(0.1 * noise / max(1.0, inputs) ** 0.5)
     return twin
+
+
+def stopping_in(network: nn.Module, inputs: Tensor) -> str:
+    """The innermost module that was running when a network failed, with its class; empty where it does not fail."""
+    running = [("", network)]
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for name, module in network.named_modules():
+            if name:
+                enter = functools.partial(lambda entry, *_: running.append(entry), (name, module))
+                stack.callback(module.register_forward_pre_hook(enter).remove)
+                stack.callback(module.register_forward_hook(lambda *_: running.pop() and None).remove)
+        try:
+            outputs_of(network, Run(inputs.to(next((each.dtype for each in network.parameters()), inputs.dtype))))
+        except ModelError:
+            name, module = running[-1]
+            return f"{name} ({type(module).__name__})" if name else type(module).__name__
+    return ""

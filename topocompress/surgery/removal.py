@@ -14,6 +14,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.groups import explicit
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced, resize_owners, shapes_of
+from topocompress.dependencies.origins import Sizes
 from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
@@ -23,7 +24,7 @@ from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line, written_buffers
 from topocompress.network.layers import LAYERS, RECURRENT, separates, stay_grouped, width_of
-from topocompress.surgery.checking import Difference, Yardstick
+from topocompress.surgery.checking import Difference, Yardstick, stopping_in
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
 from topocompress.surgery.statistics import Copies, copies, overwrite, silences
@@ -31,6 +32,7 @@ from topocompress.types import GroupPlan, PruningPlan
 
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What torch-pruning raises where a module is not what it expects."""
+STOPS = "the model runs no more after removal; it stops in"
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 
 
@@ -67,7 +69,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
         planned = [entry for entry in plan.groups if entry.remove]
         if len(planned) < 2:
             raise
-        culprits = [entry.root for entry in planned if fails(model, replace(plan, groups=(entry,)), yardstick)]
+        culprits = [entry.root for entry in planned if refusal(model, replace(plan, groups=(entry,)), yardstick)]
         where = ", ".join(culprits) or "several groups together"
         raise SurgeryError(f"{where}: {error.what}", hint=error.hint) from error
     modes = {name: module.training for name, module in model.named_modules()}
@@ -76,13 +78,13 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     return smaller
 
 
-def fails(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> bool:
-    """Whether the verification of :func:`apply` refuses a plan; it may be for other weights."""
+def refusal(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> str:
+    """Why the verification of :func:`apply` refuses a plan, maybe for other weights; empty if it does not."""
     try:
         _remove(model, plan, yardstick)
-    except SurgeryError:
-        return True
-    return False
+    except SurgeryError as error:
+        return error.what
+    return ""
 
 
 def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module:
@@ -170,7 +172,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
     layers, heads = _layers(smaller), attention_heads(smaller)
     with buffers_traced(smaller, written_buffers(followed(smaller), explored.runs[0].inputs)):
         parts = trace_parts(followed(smaller), [entry.part for entry in removed if entry.part not in heads], explored)
-        unread, left = readers(masked) if masked is not None else {}, dict[str, list[int]]()
+        unread, left, sizes = readers(masked) if masked is not None else {}, dict[str, list[int]](), Sizes()
         for entry in removed:
             if entry.part in heads:
                 _remove_heads(heads[entry.part], unread.get(f"{entry.part}.proj"), entry)
@@ -183,6 +185,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
                 raise SurgeryError(
                     f"{entry.root}: removing {len(entry.remove)} of {entry.width} channels empties a layer"
                 )
+            sizes.note(entry.part, graph, group)
             try:
                 if unread:
                     mask(unread, left, parts[entry.part], group)
@@ -193,6 +196,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
                 raise SurgeryError(
                     f"{entry.root}: something that its channels reach cannot be pruned: {first_line(error)}", hint=_KEEP
                 ) from error
+    sizes.write(followed(smaller))
     stay_grouped(smaller, apart)
     resize_owners(smaller, shapes)
     settle(smaller, before)
@@ -243,7 +247,8 @@ def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Di
     try:
         actual = yardstick.outputs(smaller)
     except ModelError as error:
-        raise SurgeryError(f"the model runs no more after removal: {error.what}", hint=_KEEP) from error
+        where = stopping_in(followed(smaller), yardstick.example)
+        raise SurgeryError(f"{STOPS} {where}: {error.what}", hint=_KEEP) from error
     for before, outputs in zip(yardstick.shapes(), actual, strict=True):
         if (after := [tuple(one.shape) for one in outputs]) != before:
             raise SurgeryError(f"outputs change shape from {before} to {after}")

@@ -17,17 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.lost import lost_places
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
 from topocompress.network.inputs import made_up
 from topocompress.surgery.checking import Yardstick, lively
-from topocompress.surgery.removal import fails
+from topocompress.surgery.removal import STOPS, refusal
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
-UNFOLLOWED = (
-    "its channels are wired in a way that cannot be followed, such as padding or shuffling: removing some on trial "
-    "changed what the others compute"
-)
+UNFOLLOWED = "removing some of its channels on trial changed what the others compute: it stays whole"
 UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
 SECONDS = 300.0
 """Time after which what could not be removed together with all else is kept whole."""
@@ -71,6 +69,8 @@ def tried(model: nn.Module, groups: Sequence[ChannelGroup], *inputs: Tensor) -> 
     random = np.random.default_rng(_SEED)
     trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
     kept = _misread(lively(model), [entry for _, entry in trials], *inputs)
+    if lost := [root for root, why in kept.items() if why != UNTRIED]:
+        kept |= lost_places(model, inputs[0], lost)
     return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
 
 
@@ -129,11 +129,24 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
             bad |= {entry.root: UNTRIED for entry in part}
             continue
         plan = PruningPlan(model="", rule={}, criterion="trial", groups=(*sound, *part), macs_before=0, macs_after=0)
-        if not fails(model, plan, yardstick):
+        if not refusal(model, plan, yardstick):
             sound += part
         elif len(part) == 1:
-            bad[part[0].root] = UNFOLLOWED
+            bad[part[0].root] = _written(refusal(model, plan, yardstick))
         else:
             middle = len(part) // 2
             waiting += [part[middle:], part[:middle]]
     return bad
+
+
+def _written(why: str) -> str:
+    """The reason why a group stays whose trial failed."""
+    if not why.startswith(STOPS):
+        return UNFOLLOWED
+    where = why.removeprefix(STOPS).strip().partition(": ")[0]
+    return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
+
+
+def found_on_trial(reason: str) -> bool:
+    """Whether a group stays for what its trial showed."""
+    return reason in (UNFOLLOWED, UNTRIED) or "by sizes that are written" in reason or "by fixed numbers" in reason

@@ -116,7 +116,6 @@ def compare(
     )
     check_task(recovery)
     recovery = replace(recovery, finetune=fitted(finetune, loaded.module, data, own_loss=loss is not None))
-    recipe = recovery.recipe
     adapted = {
         name: _written(suited(each, recovery, loaded.module).settings_against(each)) for name, each in plain.items()
     }
@@ -145,7 +144,7 @@ def compare(
         original=comparing.value(comparing.before),
         macs=sum(cost.macs for cost in comparing.costs.values()),
         samples=samples,
-        finetune=recipe.epochs,
+        finetune=recovery.epochs,
         cells=tuple(cells),
         left_out=tuple(left_out.items()),
         adapted=tuple((name, changed) for name, changed in adapted.items() if changed and name not in left_out),
@@ -210,8 +209,7 @@ class _Comparing:
         folder: Path | None,
         progress: Progress,
     ) -> _Comparing:
-        job = Job(loaded=loaded, data=data, progress=progress, recovery=recovery)
-        recipe = recovery.recipe
+        job, recipe = Job(loaded=loaded, data=data, progress=progress, recovery=recovery), recovery.recipe
         context = {
             "model": fingerprint(loaded.module),
             "data": [data.fingerprint, sample_count(data.evaluation), data.source == STAND_IN],

@@ -1,0 +1,45 @@
+"""Channels that are laid out in other shapes, and attention of plain layers: removed, or kept for the very reason."""
+
+import pytest
+import torch
+
+import topocompress
+from tests.helpers import reshaped
+from tests.helpers.tiny_nets import seeded
+from topocompress.surgery.trial import prunable_groups
+
+
+def example():
+    return torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+FREE = [
+    ((reshaped.Laid, 128, reshaped.viewed), {"body": 8}),
+    ((reshaped.Laid, 128, reshaped.rest), {"body": 8}),
+    ((reshaped.Laid, 128, reshaped.channels_last), {"body": 8}),
+    ((reshaped.Laid, 8, reshaped.squeezed), {"body": 8}),
+    ((reshaped.Laid, 8, reshaped.tokens), {"body": 8}),
+    ((reshaped.Twice,), {"first": 6, "second": 4}),
+    ((reshaped.Twice, True), {"first": 6, "second": 4}),
+    ((reshaped.FlatConcat,), {"left": 4, "right": 6}),
+    ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
+]
+
+
+@pytest.mark.parametrize(("made", "units"), FREE)
+def test_half_of_every_group_goes(made, units):
+    model = seeded(*made)
+    groups = prunable_groups(model, example())
+    assert {group.root: len(group.units) for group in groups if not group.protected} == units
+    scores = topocompress.score(model, example=example(), criterion="l1")
+    plan = topocompress.plan(model, scores, example=example(), ratio=0.5)
+    smaller = topocompress.apply(model, plan, example=example())  # which compares the two
+    for root in units:
+        assert len(smaller.get_submodule(root).weight) == len(model.get_submodule(root).weight) // 2
+
+
+def test_sizes_in_the_code_are_the_reason():
+    groups = prunable_groups(seeded(reshaped.Laid, 128, reshaped.hard_coded), example())
+    (body,) = (group for group in groups if group.root == "body")
+    assert body.protected.startswith("Laid reads it by sizes that are written in its code")
