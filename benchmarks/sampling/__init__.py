@@ -14,5 +14,6 @@ The yardstick are exact maps of --samples calibration images. The first row besi
 chance does. Per way of sampling: the rank correlation of a layer's scores with the yardstick's, averaged over layers;
 the share of the filters it removes that the yardstick removes too, a quarter of every layer and those above 0.3 · N
 (``--max-betti 300`` at N = 1,000); the accuracy that is left at a quarter after reconstruction on 500 images, with a
-factory the agreement; and the processor time of scoring as a share of the yardstick's, in one run.
+factory the agreement; and the processor time of scoring as a share of what as many other images
+take, in one run.
 """
