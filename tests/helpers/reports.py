@@ -172,3 +172,21 @@ def full_report(**changes):
         },
     }
     return report(**{**settings, **changes})
+
+
+def metric_report(values=(31.2, 22.5, 24.0, 29.9), name="psnr", **changes):
+    """The same, judged by a metric with a scale of its own: before, after removal, with new statistics, at the end."""
+    full = full_report()
+    first, removed, settled, last = values
+    history = [{**row, "accuracy": last - 0.2 * abs(last) * row["validation_loss"]} for row in full.finetune["history"]]
+    measured = {key: value for key, value in full.removed.items() if not key.startswith("agreement")}
+    settings = {
+        "data": {**full.data, "measure": "metric", "metric": name},
+        "before": replace(full.before, metric=first),
+        "removed": {**measured, "metric": removed, "metric_recalibrated": settled},
+        "after": replace(full.after, metric=last),
+        "quantized": None,
+        "controls": (Control(criterion="random", accuracies=(removed, settled)),),
+        "finetune": {**full.finetune, "measure": "metric", "history": history},
+    }
+    return full_report(**{**settings, **changes})

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.helpers.browsing import opened, started_browser
 from tests.helpers.pages import check_number
-from tests.helpers.reports import full_report, report
+from tests.helpers.reports import full_report, metric_report, report
 from topocompress.reporting import wording
 from topocompress.reporting.page import to_html
 
@@ -35,6 +36,9 @@ def place(tmp_path_factory):
         "full": full_report(),
         "l1": full_report(scoring=low, plan=ratio, quantized=None, data={**report().data, "labelled": False}),
         "bare": report(),
+        "psnr": metric_report(),
+        "neg_loss": metric_report((-0.031, -0.5, -0.2, -0.04), name="neg_loss"),
+        "loss": full_report(finetune={**full_report().finetune, "measure": "loss"}),
     }
     for name, each in pages.items():
         (folder / f"{name}.html").write_text(to_html(each), encoding="utf-8")
@@ -59,6 +63,8 @@ def charts_of(page):
         ("full", ["scores", "overview", "stages", "budget", *["latency"] * 2, *["tuning"] * 3]),
         ("l1", ["scores", "stages", "budget", *["latency"] * 2, *["tuning"] * 3]),
         ("bare", ["stages"]),
+        ("psnr", ["scores", "overview", "stages", "budget", *["latency"] * 2, *["tuning"] * 3]),
+        ("loss", ["scores", "overview", "stages", "budget", *["latency"] * 2, *["tuning"] * 2]),
     ],
 )
 def test_every_chart_is_drawn_and_described(browser, place, name, charts):
@@ -102,6 +108,43 @@ def test_points_of_the_charts_are_those_of_the_report(browser, place, content):
     per_channel = abs(axis[1] - axis[0]) / (ticks[1] - ticks[0])
     # each bar is inset by half a pixel on either side
     assert sum(height + 1 for height in heights) == pytest.approx(160 * per_channel, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("psnr", 22.5, 31.2), ("neg_loss", -0.5, -0.031)])
+def test_a_metric_is_drawn_on_its_own_scale_under_its_own_name(browser, place, name, low, high):
+    with opened(browser, place / f"{name}.html") as page:
+        for chart, label in (("stages", name), ("tuning][data-of=accuracy", f"validation {name}")):
+            figure = page.locator(f"[data-chart={chart}]")
+            text = figure.text_content()
+            assert f"↑ {label}" in text
+            ticks = figure.locator("g[aria-label='y-axis tick label'] text").all_text_contents()
+            assert len(ticks) > 2
+            assert not any("%" in tick for tick in ticks)
+            numbers = [float(tick.replace("−", "-")) for tick in ticks]
+            assert min(numbers) > low - (high - low)
+            assert max(numbers) < high + (high - low)
+            frame = figure.locator("svg").bounding_box()
+            dots = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
+            assert all(frame["y"] < dot["y"] < frame["y"] + frame["height"] - 20 for dot in dots)
+            assert len({round(dot["y"]) for dot in dots}) > 2
+        cells = page.locator("#stages tbody td").all_text_contents()
+        assert f"{high:.4g}" in cells
+        assert page.locator("th", has_text=f"validation {name}").count() == 1
+        assert page.inner_text("#stages-title") == f"{name} against MACs"
+
+
+def test_variation_explained_may_lie_below_zero(browser, tmp_path):
+    labels = {"labelled": False, "measure": "explained_variation"}
+    sides = {"before": 1.0, "after": -0.4}
+    sides = {name: replace(getattr(report(), name), explained_variation=value) for name, value in sides.items()}
+    removed = {"explained_variation": -0.4, "explained_variation_recalibrated": 0.1}
+    written_page = to_html(report(data={**report().data, **labels}, removed=removed, **sides))
+    (tmp_path / "page.html").write_text(written_page, encoding="utf-8")
+    with opened(browser, tmp_path / "page.html") as page:
+        figure = page.locator("[data-chart=stages]")
+        bottom = figure.locator("svg").bounding_box()
+        dots = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
+    assert all(dot["y"] + dot["height"] < bottom["y"] + bottom["height"] - 20 for dot in dots)
 
 
 def test_rows_are_sorted_by_value_and_back(browser, place):

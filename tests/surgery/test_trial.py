@@ -29,14 +29,14 @@ def reasons(model, inputs=None, **options):
 @pytest.fixture
 def trials(monkeypatch):
     """Every plan that is tried, and what came of it."""
-    seen, real = [], trial.fails
+    seen, real = [], trial.refusal
 
-    def fails(model, plan, inputs):
-        failed = real(model, plan, inputs)
-        seen.append(([entry.root for entry in plan.groups], failed))
-        return failed
+    def refusal(model, plan, inputs):
+        why = real(model, plan, inputs)
+        seen.append(([entry.root for entry in plan.groups], bool(why)))
+        return why
 
-    monkeypatch.setattr(trial, "fails", fails)
+    monkeypatch.setattr(trial, "refusal", refusal)
     return seen
 
 
@@ -225,3 +225,22 @@ def test_outputs_that_cannot_be_compared_are_infinitely_far():
         trial._distance([torch.zeros(0), torch.tensor([2.0, -4.0])], [torch.zeros(0), torch.tensor([1.0, -4.0])])
         == 0.25
     )
+
+
+class Returned(nn.Module):
+    """What the head reads is returned beside what it gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, images):
+        features = F.silu(self.inner(self.stem(images)))
+        return {"features": [features], "scores": self.head(features)}
+
+
+def test_a_feature_that_is_returned_too_is_known_without_a_search(trials):
+    found = reasons(seeded(Returned))
+    assert found["stem"] == ""
+    assert found["inner"] == "is itself an output of the model, besides being read by head"
+    assert len(trials) == 1

@@ -17,9 +17,8 @@ def scripted(monkeypatch):
     """Lets a test say which plans fail; networks need not run then."""
 
     def script(fails):
-        monkeypatch.setattr(trial, "fails", fails)
+        monkeypatch.setattr(trial, "refusal", lambda *given: "differs" if fails(*given) else "")
         monkeypatch.setattr(trial, "Yardstick", lambda *_: None)
-        monkeypatch.setattr(trial, "refusal", lambda *_: "")
         monkeypatch.setattr(trial, "lost_places", lambda *_: {})
 
     return script
@@ -46,7 +45,11 @@ def test_the_search_finds_exactly_the_groups_that_fail(culprits, scripted):
     scripted(fails)
     found = tried(model, groups, example())
     assert {int(entry.root) for entry in found if entry.protected} == culprits
-    assert len(tried_plans) <= max(1, 1 + 2 * 3 * len(culprits))
+    assert len(tried_plans) <= 1 + 2 * 3 * len(culprits)
+    if culprits == {7}:  # of two halves the second is known to fail where the first does not
+        assert len(tried_plans) <= 1 + 3
+    plans = [frozenset(entry.root for entry in plan.groups) for plan in tried_plans]
+    assert len(plans) == len(set(plans))
     assert all(len(entry.remove) == 1 for plan in tried_plans for entry in plan.groups)
 
 

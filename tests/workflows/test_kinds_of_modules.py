@@ -137,5 +137,5 @@ def test_a_module_inside_a_dict_is_taken_where_pickles_are_trusted(half, tmp_pat
     loaded = load_model(tmp_path / "best.pt", trust_pickle=True, input_size=16)
     assert isinstance(loaded.module, nn.Sequential)
     assert loaded.module[0].weight.dtype == torch.float32
-    with pytest.raises(ModelError, match="trust-pickle"):
+    with pytest.raises(ModelError, match="trust_pickle=True"):
         load_model(tmp_path / "best.pt", input_size=16)

@@ -9,7 +9,7 @@ import torch
 from tests.helpers import own_task
 from tests.helpers.commands import run
 from topocompress import compress
-from topocompress.errors import DataError, PlanError
+from topocompress.errors import DataError, OptionError, PlanError
 from topocompress.network.task import collated, judged_by, losses_of
 from topocompress.reporting.wording import stage_lines
 from topocompress.training.recipe import Recipe
@@ -93,8 +93,8 @@ def test_the_command_line_takes_both(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "iou"}, "--metric 'iou' is not of the form pkg.module:function"),
-        ({"metric": 3}, "metric is a int, not a function"),
+        ({"metric": "iou"}, "metric='iou' is not of the form pkg.module:function"),
+        ({"metric": 3}, "a function of (outputs, targets)"),
         ({"loss": own_task.loss}, "there is none"),
         ({"loss": own_task.loss, "finetune": Recipe(epochs=1, distill=0.5)}, "two ways to fine-tune"),
         ({"max_metric_drop": 0.1, "ratio": None}, "without a metric"),
@@ -102,7 +102,7 @@ def test_the_command_line_takes_both(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_is_refused_before_the_work(options, message):
-    with pytest.raises((PlanError, DataError), match=re.escape(message)):
+    with pytest.raises((PlanError, DataError, OptionError), match=re.escape(message)):
         compress(own_task.network(), own_task.data(), **{"ratio": 0.5, "criterion": "l1", **options})
 
 

@@ -33,6 +33,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     Attributes:
         placed: Parameters with several axes of which that of the channels is known.
         layouts: Node → where channels lie in what it computes.
+        returned: Nodes whose result is an end of what was followed, whether others read it or not.
     """
 
     def __init__(self, origins: Origins | None = None) -> None:
@@ -42,6 +43,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         self._steps: dict[Any, Any] = {}
         self.placed: set[nn.Parameter] = set()
         self.layouts: dict[Node, Layout | None] = {}
+        self.returned: set[Node] = set()
         self._channelwise, self._parted = SeparateConvolutions(), Parted()
         self.REGISTERED_PRUNERS |= {
             OPTYPE.CONV: Convolutions(),
@@ -68,6 +70,8 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     ) -> dict[Any, Node]:
         self._steps = gradfn2module
         found: dict[Any, Node] = super()._trace_computational_graph(module2node, output, gradfn2module, reused, visited)
+        if (module := gradfn2module.get(output.grad_fn)) in found:
+            self.returned.add(found[module])
         return found
 
     def get_pruner_of_module(self, module: nn.Module) -> tp.BasePruningFunc:

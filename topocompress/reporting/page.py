@@ -42,7 +42,8 @@ def to_html(report: Report) -> str:
         cards=[_card(each) for each in quantities.quantities(report)],
         comparison=quantities.comparison_table(report),
         lines=[*wording.stage_lines(report), wording.parity(report)],
-        measure=quantities.in_words(report),
+        measure=_measure(quantities.measure_of(report), report),
+        judged_by=_measure(report.finetune.get("measure", "accuracy"), report),
         stages=[_stage(each, report) for each in quantities.stages(report)],
         budget=wording.budget_line(report.budget) if report.budget else "",
         layers=_layers(report),
@@ -69,7 +70,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": quantities.percent, "count": quantities.count, "prose": _prose}
+    environment.filters |= {
+        "percent": quantities.percent,
+        "amount": _amount,
+        "count": quantities.count,
+        "prose": _prose,
+    }
     return environment.get_template("report.html")
 
 
@@ -117,16 +123,31 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
 
 
 def _is_likeness(each: quantities.Quantity) -> bool:
-    """Whether it is a share of right or equal answers, of which more is better."""
+    """Whether more of it is better: a share of right or equal answers, or the user's metric."""
     return each.path in ("metric", *quantities.SHARES) or each.path.startswith("outputs.")
 
 
 def _worse(each: quantities.Quantity) -> bool:
-    """Whether something got worse by more than noise: half a point of accuracy, or 2 %."""
+    """Whether something got worse by more than noise: half a point of accuracy, 0.5 % of a metric, 2 % of the rest."""
     first, second = each.values[:2]
-    if first is None or second is None or (_is_likeness(each) and each.path != "accuracy"):
+    if first is None or second is None or (_is_likeness(each) and each.path not in ("accuracy", "metric")):
         return False
+    if each.path == "metric":
+        return second < first - 0.005 * abs(first)
     return second < first - 0.005 if each.path == "accuracy" else second > 1.02 * first
+
+
+def _amount(value: float, kind: str) -> str:
+    return quantities.amount(kind, value)
+
+
+def _measure(kind: str, report: Report) -> dict[str, Any]:
+    """What a chart or a column shows, and whether it is a share; nothing where fine-tuning went by its loss alone."""
+    if kind == "loss":
+        return {}
+    name = quantities.in_words(report) if kind == "metric" else quantities.spoken(kind)
+    title = name if kind == "metric" else name.capitalize()
+    return {"kind": kind, "name": name, "title": title, "share": kind in quantities.SHARES}
 
 
 def _stage(stage: quantities.Stage, report: Report) -> dict[str, Any]:

@@ -93,6 +93,8 @@ _SAID = {
     "Sequence[str]": "a list of texts",
     "Sequence[float]": "a list of numbers",
     "Progress": "a function of (step, done, total)",
+    "Metric": "a function of (outputs, targets), batch by batch, to a number",
+    "Loss": "a function of outputs and targets to a tensor",
 }
 
 
@@ -118,6 +120,8 @@ def _is(value: Any, kind: str, named: Mapping[str, Any]) -> bool:
         "str": isinstance(value, str),
         "Path": isinstance(value, os.PathLike),
         "Progress": callable(value),
+        "Metric": callable(value),
+        "Loss": callable(value),
     }
     if kind in simple:
         return simple[kind]

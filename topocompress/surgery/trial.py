@@ -122,20 +122,25 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
     if not entries:
         return bad
     yardstick = Yardstick(model, *inputs)
-    waiting = [list(entries)]
-    while waiting:
-        part = waiting.pop()
-        if bad and time.monotonic() - started > SECONDS:
-            bad |= {entry.root: UNTRIED for entry in part}
-            continue
-        plan = PruningPlan(model="", rule={}, criterion="trial", groups=(*sound, *part), macs_before=0, macs_after=0)
-        if not refusal(model, plan, yardstick):
-            sound += part
+
+    def search(part: Sequence[GroupPlan], why: str = "") -> bool:
+        """Whether all of a part can go too; ``why`` it cannot, where that is known of just this plan."""
+        if bad and not why and time.monotonic() - started > SECONDS:
+            bad.update({entry.root: UNTRIED for entry in part})
+            return False
+        groups = (*sound, *part)
+        plan = PruningPlan(model="", rule={}, criterion="trial", groups=groups, macs_before=0, macs_after=0)
+        why = why or refusal(model, plan, yardstick)
+        if not why:
+            sound.extend(part)
         elif len(part) == 1:
-            bad[part[0].root] = _written(refusal(model, plan, yardstick))
+            bad[part[0].root] = _written(why)
         else:
             middle = len(part) // 2
-            waiting += [part[middle:], part[:middle]]
+            search(part[middle:], why if search(part[:middle]) else "")
+        return not why
+
+    search(entries)
     return bad
 
 

@@ -248,7 +248,7 @@ def asked_samples(scoring: Scoring, removal: Removal) -> int | str:
 
 
 def check_task(recovery: Recovery, rule: Mapping[str, float] | None = None) -> None:
-    """Refuse a metric or a loss that is no function, or is not used.
+    """Refuse a metric or a loss that is not named as it must be, or is not used.
 
     Raises:
         PlanError: As said.
@@ -257,10 +257,6 @@ def check_task(recovery: Recovery, rule: Mapping[str, float] | None = None) -> N
         if isinstance(given, str) and not is_factory(given):
             raise PlanError(
                 f"--{name} {given!r} is not of the form pkg.module:function", hint=f"Example: --{name} mytask:{name}"
-            )
-        if given is not None and not isinstance(given, str) and not callable(given):
-            raise PlanError(
-                f"{name} is a {type(given).__name__}, not a function", hint="Or name it: pkg.module:function."
             )
     if rule and "max_metric_drop" in rule and recovery.metric is None:
         raise PlanError("--max-metric-drop is given without a metric", hint="Add --metric pkg.module:function.")

@@ -111,27 +111,31 @@
       });
     },
 
-    stages(width) {
+    stages(width, figure) {
+      const { name, share } = figure.dataset;
+      const said = share ? percent : short;
       const looks = { original: ["before", "circle"], removed: ["removed", "circle"], settled: ["settled", "circle"], repaired: ["repaired", "circle"], distilled: ["distilled", "circle"], tuned: ["after", "circle"], quantized: ["int8", "circle"], control: ["control", "diamond"] };
       const points = select("#stages tbody tr").flatMap(({ dataset }) => JSON.parse(dataset.values).map((value) => ({
         name: dataset.name, kind: dataset.kind, x: Number(dataset.macs) / report.before.macs, y: value, stroke: colour(looks[dataset.kind][0]), symbol: looks[dataset.kind][1],
       })));
       const path = points.filter((point) => point.kind !== "control" && point.kind !== "quantized");
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
-      const [low] = d3.extent(points, (point) => point.y);
+      const [low, high] = d3.extent(points, (point) => point.y);
+      // Shares lie in 0..1, variation explained may fall below; a metric of the user's has a scale of its own.
+      const scale = share ? { domain: [low < 0.7 ? Math.min(0, low) : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%" } : { domain: [low, high], nice: true, inset: 8, tickFormat: short };
       const left = d3.min(points, (point) => point.x);
       return Plot.plot({
-        width, height: 300, marginTop: 28, marginLeft: 46, marginBottom: 38, marginRight: 24,
-        ariaLabel: "Accuracy or likeness to the original against multiply-accumulates, of every step and every control",
+        width, height: 300, marginTop: 28, marginLeft: share ? 46 : 60, marginBottom: 38, marginRight: 24,
+        ariaLabel: `${name} against multiply-accumulates, of every step and every control`,
         x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [left < 0.6 ? 0 : Math.floor(10 * left - 1) / 10, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
-        y: { grid: true, label: `↑ ${report.data.labelled ? "accuracy" : (report.data.measure ?? "agreement").replace("_", " ")}`, domain: [low < 0.7 ? 0 : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%", ticks: 6 },
+        y: { grid: true, label: `↑ ${name}`, ticks: 6, ...scale },
         symbol: { type: "identity" },
         marks: [
-          Plot.ruleY([0], { stroke: colour("soft"), filter: () => low < 0.7 }),
+          Plot.ruleY([0], { stroke: colour("soft"), filter: () => share && low < 0.7 }),
           Plot.line(path, { x: "x", y: "y", stroke: colour("line"), strokeWidth: 1.5 }),
           // Controls stand a little to the side: they have the same MACs, and would hide what they are compared with.
           ...[0, -12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx < 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
-          Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${percent(point.y)} at ${percent(point.x)} of the MACs` })),
+          Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${said(point.y)} at ${percent(point.x)} of the MACs` })),
         ],
       });
     },
@@ -178,19 +182,19 @@
     },
 
     tuning(width, figure) {
-      const of = figure.dataset.of;
+      const { of, name, share } = figure.dataset;
       const history = report.finetune.history.map((epoch, at) => ({ ...epoch, at }));
       const best = history.filter((epoch) => epoch.epoch === report.finetune.best_epoch).slice(-1);
       const steps = history.filter((epoch, at) => at && epoch.step !== history[at - 1].step).map((epoch) => epoch.at);
       const kinds = {
-        accuracy: { label: `↑ validation ${(report.finetune.measure ?? "accuracy").replace("_", " ")}`, keys: [["accuracy", "after", "validation"]], format: percent, y: { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } },
+        accuracy: { label: `↑ validation ${name}`, keys: [["accuracy", "after", "validation"]], format: share ? percent : short, y: share ? { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } : { tickFormat: short } },
         loss: { label: "↑ loss", keys: [["loss", "before", "training"], ["validation_loss", "after", "validation"]], format: short, y: { zero: true } },
         lr: { label: "↑ learning rate", keys: [["lr", "settled", "learning rate"]], format: short, y: { zero: true, tickFormat: short } },
       };
       const { label, keys, format, y } = kinds[of];
       const rows = keys.flatMap(([key, look, name]) => history.filter((epoch) => epoch[key] != null && (of !== "lr" || epoch.epoch > 0)).map((epoch) => ({ ...epoch, value: epoch[key], look, name })));
       return Plot.plot({
-        width, height: 210, marginTop: 28, marginLeft: 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
+        width, height: 210, marginTop: 28, marginLeft: of === "accuracy" && !share ? 60 : 46, marginBottom: 36, ariaLabel: `Fine-tuning, epoch by epoch: ${label.slice(2)}`,
         x: { label: "epoch →", labelAnchor: "right", domain: [0, Math.max(1, history.length - 1)], ticks: Math.min(history.length, width / 50), tickFormat: (at) => (Number.isInteger(at) && history[at] ? String(history[at].epoch) : "") },
         y: { label, grid: true, nice: true, ticks: 5, ...y },
         marks: [
