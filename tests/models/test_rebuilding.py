@@ -86,12 +86,6 @@ def empty():
         return Net()
 
 
-def lazy():
-    net = Net()
-    net.conv = nn.LazyConv2d(4, 3)
-    return net
-
-
 class PackedHead(nn.Module):
     """Keeps its weights as quantised layers do, with more than tensors in the state."""
 
@@ -136,7 +130,7 @@ def test_what_is_drawn_for_weights_or_while_running_is_no_matter(name, named):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("empty", "has no values yet"), ("lazy", "has no values yet"), ("PackedHead", "packed.dtype is a dtype")],
+    [("empty", "has no values yet"), ("PackedHead", "packed.dtype is a dtype")],
 )
 def test_a_network_without_values_or_with_packed_ones_is_refused(name, said, named):
     with pytest.raises(ModelError, match=said):

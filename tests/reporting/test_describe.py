@@ -31,6 +31,7 @@ def test_where_the_model_came_from():
             "std": [0.229, 0.224, 0.225],
             "interpolation": "bilinear",
             "pixel_range": None,
+            "inputs": [],
         },
         "fingerprint": "sha256:1",
         "pruned_before": 1,

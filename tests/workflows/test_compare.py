@@ -6,7 +6,7 @@ import pytest
 
 from topocompress.data.loading import load_data
 from topocompress.deploy.measurement import count_macs
-from topocompress.errors import CriterionError, DataError, PlanError
+from topocompress.errors import CriterionError, DataError, KeptWarning, PlanError
 from topocompress.models.loading import load_model
 from topocompress.surgery.removal import apply
 from topocompress.workflows.compare import compare
@@ -86,7 +86,8 @@ def test_finished_results_are_used_again(digits, tmp_path, monkeypatch):
         "topocompress.workflows.compare.apply", lambda *given, **named: applied.append(1) or apply(*given, **named)
     )
 
-    again = run(digits, out=tmp_path)
+    with pytest.warns(KeptWarning, match="not used, and done again"):
+        again = run(digits, out=tmp_path)
 
     assert again == first
     assert len(applied) == 2

@@ -83,7 +83,7 @@ def test_what_the_user_says_of_the_outputs(tmp_path, folders, hues, classes):
 
 
 def test_labels_are_set_aside_for_a_network_that_gives_no_scores_of_classes(tmp_path):
-    found, data = accuracy(paint(tmp_path, {"a": 0, "b": 0}, 1), 1)
+    found, data = accuracy(paint(tmp_path, {"a": 0, "b": 0, "c": 0}, 1), 1)
     assert found is None
     assert (data.labelled, data.note) == (False, NO_CLASSES)
 

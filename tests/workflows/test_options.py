@@ -9,6 +9,7 @@ from topocompress.criteria import L1, Betti
 from topocompress.criteria.base import Criterion
 from topocompress.errors import PlanError
 from topocompress.network.capture import Maps
+from topocompress.network.task import Loss, Metric
 from topocompress.planning.allocation import Allocation
 from topocompress.planning.rules import Limits
 from topocompress.runtime.resources import Resources
@@ -16,7 +17,8 @@ from topocompress.training.recipe import Recipe
 from topocompress.workflows.options import Options, Output, Recovery, Removal, Scoring, check, with_options
 
 GROUPS = (Removal, Scoring, Recovery, Output)
-NAMES = {"Criterion": Criterion, "Maps": Maps, "Allocation": Allocation, "Resources": Resources}
+NAMES = {each.__name__: each for each in (Criterion, Maps, Resources)}
+NAMES |= {"Allocation": Allocation, "Loss": Loss, "Metric": Metric}
 
 
 def test_every_field_is_an_option_of_the_same_type_and_of_one_group_only():

@@ -113,7 +113,7 @@ def _of_factory(module: nn.Module, name: str) -> nn.Module:
         shape: Any = (1, numbers_of(parts))
     else:
         shape = getattr(own, "input_shape", None) or attribute_of(name, "input_shape") or (RGB, 224, 224)
-    settled(own, torch.zeros(2, *shape))
+    settled(own, lambda: torch.zeros(2, *shape))
     check_dense(own.state_dict(), name)
     return own
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -38,12 +40,12 @@ def unwrapped_note(module: nn.Module) -> str:
     return "" if inner is module else f"taken out of its {type(module).__name__}: {type(inner).__name__}"
 
 
-def settled(module: nn.Module, inputs: Tensor) -> nn.Module:
+def settled(module: nn.Module, inputs: Callable[[], Tensor]) -> nn.Module:
     """A module of our own whose lazy layers have run once, and so have weights, which are random.
 
     Args:
         module: The network; changed in place where a layer of it is lazy.
-        inputs: One sample or more, as the network takes it.
+        inputs: Makes one sample or more, as the network takes it; called where a layer is lazy.
 
     Raises:
         ModelError: It does not run on the inputs.
@@ -52,11 +54,10 @@ def settled(module: nn.Module, inputs: Tensor) -> nn.Module:
         try:
             with evaluating(module), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                called(module, inputs)
+                called(module, inputs())
         except Exception as error:
             raise ModelError(
-                f"lazy layers take their sizes from the first inputs, and the network does not run on "
-                f"{tuple(inputs.shape)}: {error}",
+                f"lazy layers take their sizes from the first inputs, and the network does not run on them: {error}",
                 hint="Give the network or its factory input_shape = (channels, height, width), or run it once before.",
             ) from error
     return module

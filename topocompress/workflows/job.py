@@ -268,7 +268,7 @@ def _own_module(module: nn.Module, data: Data) -> LoadedModel:
     known = data.preprocessing or not preprocessing.is_image
     said = unwrapped_note(outer)
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
-        module = settled(copied(module), _packed_first(preprocessing, first)[None])
+        module = settled(copied(module), lambda: _packed_first(preprocessing, first)[None])
         said = "; ".join(filter(None, (said, "lazy layers ran once, with random weights")))
     note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
     name = f"{type(module).__module__}:{type(module).__qualname__}"
