@@ -12,7 +12,7 @@ from tests.helpers import rewired, tiny_nets, undeclared
 from tests.helpers.silence import some
 from topocompress.deploy.measurement import count_macs
 from topocompress.surgery.removal import apply
-from topocompress.surgery.trial import UNFOLLOWED, prunable_groups
+from topocompress.surgery.trial import found_on_trial, prunable_groups
 from topocompress.types import Preprocessing
 
 LAYERS = ("first", "second", "third")
@@ -61,7 +61,7 @@ def test_a_norm_of_any_kind_loses_channels(name):
 
 def test_a_norm_over_neighbours_keeps_its_channels():
     groups = groups_of(undeclared.seeded(undeclared.Normed, "local response"))
-    assert (groups["body"].protected, groups["reader"].protected) == (UNFOLLOWED, "")
+    assert found_on_trial(groups["body"].protected) and not groups["reader"].protected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,11 @@ def test_half_of_every_group_goes_and_the_rest_computes_what_it_did(kind, units,
     model = undeclared.seeded(kind)
     groups = prunable_groups(model, undeclared.example())
     assert {group.root: len(group.units) for group in groups if not group.protected} == units
-    assert {group.protected for group in groups if group.protected} == {OUTPUT}
+    assert all(
+        OUTPUT in group.protected or "is itself an output" in group.protected
+        for group in groups
+        if group.root not in units
+    )
     plan = some(groups)
     smaller = apply(model, plan, example=undeclared.example(), any_weights=True)  # which compares the outputs
     assert count_macs(smaller, undeclared.example()) <= most * count_macs(model, undeclared.example())
@@ -113,4 +117,4 @@ def test_tied_layers_stay_tied():
 def test_wiring_that_is_misread_is_not_taken_for_a_sum(kind):
     model = tiny_nets.seeded(kind)
     found = {group.root: group.protected for group in prunable_groups(model, tiny_nets.example())}
-    assert UNFOLLOWED in found.values()
+    assert any(map(found_on_trial, found.values()))
