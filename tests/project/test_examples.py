@@ -119,7 +119,7 @@ def test_they_are_scripts():
     assert "after --" in python(EXAMPLES / "efficientnet_lite0.py", "--help").stdout
 
 
-@pytest.mark.parametrize("shard", ["1GB", "40KB"])
+@pytest.mark.parametrize("shard", ["1GB", "8KB"])
 def test_hugging_face_prunes_a_saved_folder(example, tmp_path, monkeypatch, shard):
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(
@@ -141,7 +141,7 @@ def test_hugging_face_prunes_a_saved_folder(example, tmp_path, monkeypatch, shar
 def test_yolo_prunes_tunes_and_predicts(monkeypatch, tmp_path, capsys):
     pytest.importorskip("ultralytics")
     monkeypatch.setattr(
-        sys, "argv", ["yolo.py", "--out", str(tmp_path / "run"), "--epochs", "1", "--images", "8", "--ratio", "0.3"]
+        sys, "argv", ["yolo.py", "--out", str(tmp_path / "run"), "--epochs", "1", "--images", "16", "--width", "0.125"]
     )
     spec = importlib.util.spec_from_file_location("yolo_example", EXAMPLES / "yolo.py")
     module = importlib.util.module_from_spec(spec)

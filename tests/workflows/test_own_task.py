@@ -9,9 +9,10 @@ import torch
 from tests.helpers import own_task
 from tests.helpers.commands import run
 from topocompress import compress
-from topocompress.errors import DataError, OptionError, PlanError
+from topocompress.errors import DataError, OptionError, PlanError, TrainingError
 from topocompress.network.task import collated, judged_by, losses_of
 from topocompress.reporting.wording import stage_lines
+from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
 from topocompress.workflows.compare import compare
 from topocompress.workflows.job import open_job
@@ -118,6 +119,21 @@ def test_what_cannot_be_is_refused_before_the_work(options, message):
 def test_a_metric_without_a_number_is_refused(metric, message):
     with pytest.raises(DataError, match=re.escape(message)):
         judged_by(metric, iter([(1, 2)]))
+
+
+@pytest.mark.parametrize(("good", "message"), [(0, "nan before the first epoch"), (1, "nan after epoch 1")])
+def test_a_loss_that_is_no_number_on_validation_samples_is_refused(good, message):
+    judged = []
+
+    def loss(outputs, targets):
+        if torch.is_grad_enabled():
+            return own_task.loss(outputs, targets)
+        judged.append(1)
+        return own_task.loss(outputs, targets) + (0.0 if len(judged) <= good else float("nan"))
+
+    data = own_task.data().train
+    with pytest.raises(TrainingError, match=message):
+        finetune(own_task.network(), data, Recipe(epochs=1, batch_size=24, lr=0.01), loss=loss)
 
 
 def test_losses_are_one_number_or_one_for_each():
