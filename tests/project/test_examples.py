@@ -151,3 +151,18 @@ def test_yolo_prunes_tunes_and_predicts(monkeypatch, tmp_path, capsys):
     assert result.report.data["metric"] == "f1"
     assert "predict:" in capsys.readouterr().out
     assert (tmp_path / "run" / "model.onnx").is_file()
+
+
+def test_segmentation_models_prunes_by_miou(example, tmp_path, capsys):
+    pytest.importorskip("segmentation_models_pytorch")
+    few = ["--samples", "10", "--eval-samples", "10", "--no-reconstruct", "--finetune", "1"]
+    options = ["--ratio", "0.3", "--criterion", "l1", *few]
+
+    assert example("segmentation_models", "--epochs", "1", "--images", "16", "--", *options) == 0
+
+    report = json.loads((tmp_path / "unet-run" / "report.json").read_text(encoding="utf-8"))
+    assert report["data"]["metric"] == "miou"
+    assert report["after"]["macs"] < 0.8 * report["before"]["macs"]
+    assert 0 <= report["after"]["metric"] <= 1
+    assert report["finetune"]["measure"] == "metric"
+    assert "trained: mIoU" in capsys.readouterr().out
