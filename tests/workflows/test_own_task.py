@@ -14,9 +14,11 @@ from topocompress.network.task import collated, judged_by, losses_of
 from topocompress.reporting.wording import stage_lines
 from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
+from topocompress.types import Point, Sweep
 from topocompress.workflows.compare import compare
 from topocompress.workflows.job import open_job
 from topocompress.workflows.options import Recovery, Scoring
+from topocompress.workflows.sweep import recommendation, sweep
 
 RECIPE = Recipe(epochs=4, batch_size=8, lr=0.05)
 
@@ -80,6 +82,25 @@ def test_criteria_are_compared_by_the_metric(tmp_path):
     again = compare(job.loaded, job.data, metric=own_task.error, **settings)
     assert again.measure == "neg_error"
     assert all(cell.final < 0 for cell in again.cells)
+
+
+def test_sizes_are_judged_by_the_metric(tmp_path):
+    scoring, recovery = Scoring(criterion="l1"), Recovery(metric=own_task.error, reconstruct=False)
+    job = open_job(own_task.network(), own_task.data(), scoring=scoring, recovery=recovery, seed=0)
+    found = sweep(job.loaded, job.data, (0.5,), scoring=scoring, recovery=recovery, out=tmp_path)
+    assert found.measure == "neg_error"
+    assert found.points[0].quality == 0.0
+    assert -1 < found.points[1].quality < 0
+    assert "neg_error" in recommendation(found)
+
+
+def test_of_a_metric_with_a_scale_of_its_own_percents_are_lost_and_not_points():
+    def point(target, quality, latency):
+        return Point(target=target, macs=target, latency=latency, quality=quality, file_bytes=1)
+
+    points = point(1, 30.0, 1.0), point(0.5, 29.8, 0.5)
+    found = Sweep(model="m", data="d", measure="psnr", criterion="l1", finetune=0, points=points)
+    assert recommendation(found).startswith("The fastest within 1 % of psnr: --target-macs 0.5, 2.00× faster, 29.8")
 
 
 def test_the_command_line_takes_both(tmp_path, monkeypatch, capsys):
