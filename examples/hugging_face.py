@@ -44,18 +44,23 @@ def prepared(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [-h] [--data DATA] [--out OUT] folder [-- --ratio 0.3 ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path, help="as save_pretrained wrote it")
     parser.add_argument("--data", help="as for `topocompress prune`, such as imagefolder:PATH")
     parser.add_argument("--out", type=Path, default=Path("hugging-face-run"))
-    parser.add_argument("prune", nargs="*", help="options for `topocompress prune`, after --")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    middle = words.index("--") if "--" in words else len(words)  # argparse takes no second positional argument there
+    args, options = parser.parse_args(words[:middle]), words[middle + 1 :]
     command = ["prune", str(args.folder), "--arch", "hugging_face:classifier"]
     for name in ("mean", "std"):
         if values := prepared(args.folder).get(name):
             command += [f"--{name}", ",".join(map(str, values))]
     command += ["--data", args.data] if args.data else []
-    command += ["--out", str(args.out), "--force", *(args.prune or ["--ratio", "0.3", "--criterion", "persistence"])]
+    command += ["--out", str(args.out), "--force", *(options or ["--ratio", "0.3", "--criterion", "persistence"])]
     os.environ[FOLDER] = str(args.folder.resolve())
     # The factory is named as a module, so this directory must be importable.
     places = [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]

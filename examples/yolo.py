@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.ops import box_iou
 from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.nms import non_max_suppression
 
@@ -37,9 +37,15 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, epochs=100)
 """How Ultralytics weighs the parts of its loss."""
 
 
-def network() -> nn.Module:
-    """An untrained YOLOv8n for two classes: (samples, 3, 64, 64) images in 0..1 to boxes."""
-    made = DetectionModel("yolov8n.yaml", nc=len(CLASSES), verbose=False)
+def network(width: float = 0.25) -> nn.Module:
+    """An untrained YOLOv8n for two classes: (samples, 3, 64, 64) images in 0..1 to boxes.
+
+    Args:
+        width: Multiple of the widths that its yaml names; 0.25 makes it YOLOv8n.
+    """
+    plan = yaml_model_load("yolov8n.yaml")
+    plan["scales"]["n"][1] = width
+    made = DetectionModel(plan, nc=len(CLASSES), verbose=False)
     made.model[-1].dynamic = True  # no anchors kept for the last batch, which an export of any batch size could not use
     return made
 
@@ -127,11 +133,12 @@ def main() -> topocompress.Result:
     parser.add_argument("--out", type=Path, default=Path("yolo-run"))
     parser.add_argument("--epochs", type=int, default=30, help="of training; a third as many of fine-tuning")
     parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--width", type=float, default=0.25, help="of the network; 0.25 is YOLOv8n")
     parser.add_argument("--ratio", type=float, default=0.3)
     args = parser.parse_args()
 
     torch.manual_seed(0)
-    images, model = data(args.images), network()
+    images, model = data(args.images), network(args.width)
     loss = OwnLoss(model)
     recipe = Recipe(epochs=args.epochs, batch_size=16, lr=0.01, augment=False)
     trained = finetune(model, Rectangles(10_000, args.images), recipe, loss=loss, metric=f1).model

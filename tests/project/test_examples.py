@@ -119,7 +119,7 @@ def test_they_are_scripts():
     assert "after --" in python(EXAMPLES / "efficientnet_lite0.py", "--help").stdout
 
 
-@pytest.mark.parametrize("shard", ["1GB", "40KB"])
+@pytest.mark.parametrize("shard", ["1GB", "8KB"])
 def test_hugging_face_prunes_a_saved_folder(example, tmp_path, monkeypatch, shard):
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(
@@ -141,7 +141,7 @@ def test_hugging_face_prunes_a_saved_folder(example, tmp_path, monkeypatch, shar
 def test_yolo_prunes_tunes_and_predicts(monkeypatch, tmp_path, capsys):
     pytest.importorskip("ultralytics")
     monkeypatch.setattr(
-        sys, "argv", ["yolo.py", "--out", str(tmp_path / "run"), "--epochs", "1", "--images", "8", "--ratio", "0.3"]
+        sys, "argv", ["yolo.py", "--out", str(tmp_path / "run"), "--epochs", "1", "--images", "16", "--width", "0.125"]
     )
     spec = importlib.util.spec_from_file_location("yolo_example", EXAMPLES / "yolo.py")
     module = importlib.util.module_from_spec(spec)
@@ -151,3 +151,18 @@ def test_yolo_prunes_tunes_and_predicts(monkeypatch, tmp_path, capsys):
     assert result.report.data["metric"] == "f1"
     assert "predict:" in capsys.readouterr().out
     assert (tmp_path / "run" / "model.onnx").is_file()
+
+
+def test_segmentation_models_prunes_by_miou(example, tmp_path, capsys):
+    pytest.importorskip("segmentation_models_pytorch")
+    few = ["--samples", "10", "--eval-samples", "10", "--no-reconstruct", "--finetune", "1"]
+    options = ["--ratio", "0.3", "--criterion", "l1", *few]
+
+    assert example("segmentation_models", "--epochs", "1", "--images", "16", "--", *options) == 0
+
+    report = json.loads((tmp_path / "unet-run" / "report.json").read_text(encoding="utf-8"))
+    assert report["data"]["metric"] == "miou"
+    assert report["after"]["macs"] < 0.8 * report["before"]["macs"]
+    assert 0 <= report["after"]["metric"] <= 1
+    assert report["finetune"]["measure"] == "metric"
+    assert "trained: mIoU" in capsys.readouterr().out

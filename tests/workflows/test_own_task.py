@@ -9,13 +9,16 @@ import torch
 from tests.helpers import own_task
 from tests.helpers.commands import run
 from topocompress import compress
-from topocompress.errors import DataError, OptionError, PlanError
+from topocompress.errors import DataError, OptionError, PlanError, TrainingError
 from topocompress.network.task import collated, judged_by, losses_of
 from topocompress.reporting.wording import stage_lines
+from topocompress.training.finetuning import finetune
 from topocompress.training.recipe import Recipe
+from topocompress.types import Point, Sweep
 from topocompress.workflows.compare import compare
 from topocompress.workflows.job import open_job
 from topocompress.workflows.options import Recovery, Scoring
+from topocompress.workflows.sweep import recommendation, sweep
 
 RECIPE = Recipe(epochs=4, batch_size=8, lr=0.05)
 
@@ -81,6 +84,25 @@ def test_criteria_are_compared_by_the_metric(tmp_path):
     assert all(cell.final < 0 for cell in again.cells)
 
 
+def test_sizes_are_judged_by_the_metric(tmp_path):
+    scoring, recovery = Scoring(criterion="l1"), Recovery(metric=own_task.error, reconstruct=False)
+    job = open_job(own_task.network(), own_task.data(), scoring=scoring, recovery=recovery, seed=0)
+    found = sweep(job.loaded, job.data, (0.5,), scoring=scoring, recovery=recovery, out=tmp_path)
+    assert found.measure == "neg_error"
+    assert found.points[0].quality == 0.0
+    assert -1 < found.points[1].quality < 0
+    assert "neg_error" in recommendation(found)
+
+
+def test_of_a_metric_with_a_scale_of_its_own_percents_are_lost_and_not_points():
+    def point(target, quality, latency):
+        return Point(target=target, macs=target, latency=latency, quality=quality, file_bytes=1)
+
+    points = point(1, 30.0, 1.0), point(0.5, 29.8, 0.5)
+    found = Sweep(model="m", data="d", measure="psnr", criterion="l1", finetune=0, points=points)
+    assert recommendation(found).startswith("The fastest within 1 % of psnr: --target-macs 0.5, 2.00× faster, 29.8")
+
+
 def test_the_command_line_takes_both(tmp_path, monkeypatch, capsys):
     out, helper = tmp_path / "run", "tests.helpers.own_task:"
     words = ["prune", f"{helper}network", "--data", f"{helper}masks", "--ratio", "0.5", "--criterion", "l1"]
@@ -118,6 +140,21 @@ def test_what_cannot_be_is_refused_before_the_work(options, message):
 def test_a_metric_without_a_number_is_refused(metric, message):
     with pytest.raises(DataError, match=re.escape(message)):
         judged_by(metric, iter([(1, 2)]))
+
+
+@pytest.mark.parametrize(("good", "message"), [(0, "nan before the first epoch"), (1, "nan after epoch 1")])
+def test_a_loss_that_is_no_number_on_validation_samples_is_refused(good, message):
+    judged = []
+
+    def loss(outputs, targets):
+        if torch.is_grad_enabled():
+            return own_task.loss(outputs, targets)
+        judged.append(1)
+        return own_task.loss(outputs, targets) + (0.0 if len(judged) <= good else float("nan"))
+
+    data = own_task.data().train
+    with pytest.raises(TrainingError, match=message):
+        finetune(own_task.network(), data, Recipe(epochs=1, batch_size=24, lr=0.01), loss=loss)
 
 
 def test_losses_are_one_number_or_one_for_each():

@@ -260,7 +260,10 @@ def _input(session: ort.InferenceSession, file: Path, size: tuple[int, int] | No
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
         listed = ", ".join(f"{each.name} {each.shape} {each.type}" for each in inputs)
-        raise ExportError(f"{file.name} does not take one batch of images (batch, C, H, W); its inputs: {listed}")
+        raise ExportError(
+            f"{file.name} does not take one batch of images (batch, C, H, W); its inputs: {listed}",
+            hint="Other inputs are timed where they are known: in the report of topocompress prune, and by sweep.",
+        )
     batch, channels, *pixels = inputs[0].shape
     if not all(isinstance(side, int) for side in (channels, *pixels)):
         if size is None or not isinstance(channels, int):

@@ -88,8 +88,8 @@ def unit_of(measure: str) -> tuple[float, str]:
 
 
 def spoken(measure: str) -> str:
-    """A measure in words."""
-    return measure.replace("_", " ")
+    """A measure in words; a metric of the user's as it is called."""
+    return measure.replace("_", " ") if measure in WHAT else measure
 
 
 def quantities(report: Report) -> list[Quantity]:

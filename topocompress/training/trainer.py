@@ -221,6 +221,12 @@ class Trainer:
             loaded = loaded_batches(samples, batches, helper.device, layout=self._layout)
             sums[1] = measured(self._plain, loaded, self.objective.metric) * len(own)
         wrong, right = (value / len(indices) for value in summed(helper, sums))
+        if not math.isfinite(wrong):
+            when = f"after epoch {number}" if number else "before the first epoch"
+            hint = (
+                f"Lower --lr, for example to {lr / 10:g}." if number else "See what the loss gives for single samples."
+            )
+            raise TrainingError(f"the loss on the samples set aside for validation is {wrong} {when}", hint=hint)
         if self.objective.metric is None:
             right = max(0.0, right)  # variation is explained from nothing on
         seconds = time.perf_counter() - started

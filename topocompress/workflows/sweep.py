@@ -20,7 +20,7 @@ from topocompress.network.inference import sample_count
 from topocompress.planning.selection import Selection
 from topocompress.reporting import environment
 from topocompress.reporting.doubts import labels_doubted
-from topocompress.reporting.quantities import amount, spoken
+from topocompress.reporting.quantities import SHARES, amount, spoken
 from topocompress.runtime.arguments import checked
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.progress import Progress, silent
@@ -168,24 +168,31 @@ def _quality(before: Predictions, found: Predictions) -> float:
 
 
 def fastest_within(found: Sweep, points: float) -> Point | None:
-    """The fastest network that loses no more than so many points of the original's quality; ``None`` if none does."""
+    """The fastest network that loses no more than so many points of the original's quality; ``None`` if none does.
+
+    Of a metric that is no share in 0..1, so many percent of the original's.
+    """
     original = found.points[0]
-    near = [point for point in found.points[1:] if 100 * (original.quality - point.quality) <= points]
+    whole = 1.0 if found.measure in SHARES else abs(original.quality)
+    near = [point for point in found.points[1:] if 100 * (original.quality - point.quality) <= points * whole]
     return min(near, key=lambda point: point.latency, default=None)
 
 
 def recommendation(found: Sweep) -> str:
     """What the curve says, in one sentence."""
+    shares = found.measure in SHARES
     for points in (1.0, 5.0):
         best = fastest_within(found, points)
         if best is not None and best.latency < 1:
+            unit = f" point{'s' * (points != 1)}" if shares else " %"
             return (
-                f"The fastest within {points:g} point{'s' * (points != 1)} of {spoken(found.measure)}: --target-macs "
+                f"The fastest within {points:g}{unit} of {spoken(found.measure)}: --target-macs "
                 f"{best.target:g}, {1 / best.latency:.2f}× faster, {amount(found.measure, best.quality)} against "
                 f"{amount(found.measure, found.points[0].quality)}."
             )
     again = "longer fine-tuning" if found.finetune else "fine-tuning (--finetune)"
-    return f"No size tried is faster within 5 points of {spoken(found.measure)}: try {again}, or another --criterion."
+    within = "5 points" if shares else "5 %"
+    return f"No size tried is faster within {within} of {spoken(found.measure)}: try {again}, or another --criterion."
 
 
 def write(path: Path, found: Sweep) -> None:
