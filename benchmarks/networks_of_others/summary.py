@@ -7,6 +7,8 @@ from typing import Any
 
 _MARGIN = 0.005
 """Of the MACs: two shares that differ by less are the same, since both round."""
+_ROUNDING = 0.1
+"""Of a layer: by how much a share of few filters may miss what was asked."""
 
 
 def share(row: Mapping[str, Any], side: str) -> float | None:
@@ -16,8 +18,13 @@ def share(row: Mapping[str, Any], side: str) -> float | None:
 
 
 def usable(row: Mapping[str, Any]) -> bool:
-    """Whether torch-pruning's result is right, as far as can be said."""
-    return row.get("theirs", {}).get("verdict") in ("right", "runs")
+    """Whether torch-pruning's result is right, as far as can be said, and by the ratio that was asked."""
+    return row.get("theirs", {}).get("verdict") in ("right", "runs") and not overdone(row)
+
+
+def overdone(row: Mapping[str, Any]) -> bool:
+    """Whether torch-pruning took more of a layer than was asked, by more than rounding: it prunes some groups twice."""
+    return float(row.get("theirs", {}).get("took", 0.0)) > row.get("ratio", 1.0) + _ROUNDING
 
 
 def worse(row: Mapping[str, Any]) -> bool:
