@@ -38,7 +38,11 @@ def by_torch_pruning(model: nn.Module, example: Tensor, ratio: float) -> dict[st
     ways = ("", "dims", "heads")[: 3 if _attention(model) else 1]
     rows = [_pruned(copy.deepcopy(model), model, example, ratio, way) for way in ways]
     order = ("right", "runs", "wrong", "fails")
-    return min(rows, key=lambda row: (order.index(row["verdict"]), row.get("macs", 0)))
+    rounding = 0.1
+    return min(
+        rows,
+        key=lambda row: (order.index(row["verdict"]), row.get("took", 0) > ratio + rounding, row.get("macs", 0)),
+    )
 
 
 def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float, way: str) -> dict[str, Any]:

@@ -144,6 +144,8 @@ def _written(why: str) -> str:
     if not why.startswith(STOPS):
         return UNFOLLOWED
     where = why.removeprefix(STOPS).strip().partition(": ")[0]
+    if not where:  # as it is trained, or on other images
+        return UNFOLLOWED
     return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
 
 
