@@ -6,6 +6,7 @@ import torch
 import topocompress
 from tests.helpers import reshaped
 from tests.helpers.tiny_nets import seeded
+from topocompress.deploy.measurement import count_macs
 from topocompress.surgery.trial import prunable_groups
 
 
@@ -35,6 +36,7 @@ def test_half_of_every_group_goes(made, units):
     scores = topocompress.score(model, example=example(), criterion="l1")
     plan = topocompress.plan(model, scores, example=example(), ratio=0.5)
     smaller = topocompress.apply(model, plan, example=example())  # which compares the two
+    assert count_macs(smaller, example()) == plan.macs_after  # products of attention too
     for root in units:
         assert len(smaller.get_submodule(root).weight) == len(model.get_submodule(root).weight) // 2
 

@@ -29,11 +29,13 @@ class Origins(TorchFunctionMode):
 
     Attributes:
         modules: Step in the trace of gradients → name of the innermost module that was running.
+        first: The steps of the first run that was watched.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.modules: dict[Any, str] = {}
+        self.first: set[Any] = set()
         self._running = [""]
 
     @contextlib.contextmanager

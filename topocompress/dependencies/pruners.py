@@ -31,6 +31,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         origins: Notes which module computes what.
 
     Attributes:
+        counted: Steps of the first of the runs that are followed.
         placed: Parameters with several axes of which that of the channels is known.
         layouts: Node → where channels lie in what it computes.
     """
@@ -38,6 +39,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def __init__(self, origins: Origins | None = None) -> None:
         super().__init__()
         self.origins: dict[Any, str] = origins.modules if origins else {}
+        self.counted: set[Any] = origins.first if origins else set()
         self._separate: dict[nn.Module, bool] = {}
         self._steps: dict[Any, Any] = {}
         self.placed: set[nn.Parameter] = set()

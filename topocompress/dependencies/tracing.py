@@ -77,8 +77,14 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
     origins = Origins()
 
     def forward(traced: nn.Module, _: Any) -> list[Tensor]:
+        ends: list[Tensor] = []
         with origins.watching(traced):
-            return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
+            origins.first.clear()
+            for number, run in enumerate(runs):
+                ends += _ends(traced, run, set() if unread is None else unread)
+                for end in () if number else ends:
+                    origins.first.update(_behind(end.grad_fn, origins.first))
+        return ends
 
     try:
         with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
