@@ -100,7 +100,7 @@ NORMS = {
     "frozen": FrozenBatchNorm2d,
     "instance": lambda width: nn.InstanceNorm2d(width, affine=True, track_running_stats=True),
     "plain instance": nn.InstanceNorm2d,
-    "affine instance": lambda width: nn.InstanceNorm2d(width, affine=True),
+    "overwritten instance": lambda width: nn.Sequential(nn.InstanceNorm2d(width, affine=True), nn.ReLU(inplace=True)),
     "rms": lambda width: Permuted(nn.RMSNorm(width, eps=1e-6)),
     "layer": lambda width: Permuted(nn.LayerNorm(width)),
     "own layer norm": LayerNorm2d,

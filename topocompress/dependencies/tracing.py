@@ -28,7 +28,7 @@ from topocompress.errors import ModelError
 from topocompress.network.inference import all_outputs, first_line
 from topocompress.network.inputs import called
 from topocompress.network.layers import LAYERS
-from topocompress.network.modes import GradientsKept, Run, in_mode
+from topocompress.network.modes import GradientsKept, Run, in_mode, nothing_overwritten
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
         return ends
 
     try:
-        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]), nothing_overwritten(model):
             try:
                 return Graph(origins).follow(model, forward)
             except Exception:

@@ -97,6 +97,22 @@ class GradientsKept(TorchFunctionMode):
         return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
 
 
+@contextlib.contextmanager
+def nothing_overwritten(model: nn.Module) -> Iterator[None]:
+    """In this block activations compute in new memory.
+
+    What overwrites a view, as the outputs of an instance norm are one, takes the norm out of the trace of gradients.
+    """
+    inplace: list[Any] = [module for module in model.modules() if getattr(module, "inplace", None) is True]
+    for module in inplace:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in inplace:
+            module.inplace = True
+
+
 class _NothingDropped(TorchFunctionMode):
     """Calls of dropout give back what they got."""
 
