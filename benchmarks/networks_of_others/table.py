@@ -9,7 +9,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,11 @@ def _yolo(file: str) -> Callable[[], nn.Module]:
         tasks: Any = importlib.import_module("ultralytics.nn.tasks")
         with contextlib.redirect_stdout(io.StringIO()):
             kind = next((c for k, c in _TASKS.items() if k in file), "DetectionModel")
-            found: nn.Module = getattr(tasks, kind)(file, verbose=False)
-        return found if kind == "ClassificationModel" else First(found)
+            found: Any = getattr(tasks, kind)(file, verbose=False)
+        if kind == "ClassificationModel":
+            return cast(nn.Module, found)
+        found.model[-1].dynamic = True  # else it keeps anchors for the last batch, and exports for that size alone
+        return First(found)
 
     return make
 

@@ -235,6 +235,18 @@ def tied():
     return model
 
 
+class Features(nn.Module):
+    """Gives its features back beside what is computed from them."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        features = F.relu(self.body(x)).mean((2, 3))
+        return features, self.head(features)
+
+
 class Mirrored(nn.Module):
     """An autoencoder whose decoder has the encoder's weights."""
 

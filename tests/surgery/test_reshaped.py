@@ -23,6 +23,10 @@ FREE = [
     ((reshaped.Twice,), {"first": 6, "second": 4}),
     ((reshaped.Twice, True), {"first": 6, "second": 4}),
     ((reshaped.FlatConcat,), {"left": 4, "right": 6}),
+    ((reshaped.Parted, lambda net: net.one), {"stem": 4, "inner": 4, "reader": 6}),
+    ((reshaped.Parted, lambda net: net.whole // 2), {"stem": 4, "inner": 4, "reader": 6}),
+    ((reshaped.Parted, lambda net: net.sizes), {"stem": 8, "inner": 4, "reader": 6}),
+    ((reshaped.ScaledBy,), {"body": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
@@ -39,6 +43,12 @@ def test_half_of_every_group_goes(made, units):
     assert count_macs(smaller, example()) == plan.macs_after  # products of attention too
     for root in units:
         assert len(smaller.get_submodule(root).weight) == len(model.get_submodule(root).weight) // 2
+
+
+def test_a_split_by_numbers_in_the_code_stays_and_they_are_the_reason():
+    groups = prunable_groups(seeded(reshaped.Parted, lambda _: 4), example())
+    (stem,) = (group for group in groups if group.root == "stem")
+    assert stem.protected.startswith("a split of the channels by numbers written in the code in the forward pass")
 
 
 def test_sizes_in_the_code_are_the_reason():

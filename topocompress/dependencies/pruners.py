@@ -20,6 +20,7 @@ from topocompress.dependencies.operations import Operations
 from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.parts import Parted, Within
 from topocompress.network.layers import input_weights, separates
+from topocompress.network.modes import EachAlone
 
 _OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp, tp.ops._ReshapeOp)
 
@@ -32,6 +33,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
 
     Attributes:
         counted: Steps of the first of the runs that are followed.
+        outputs: Steps whose results are outputs.
         placed: Parameters with several axes of which that of the channels is known.
         layouts: Node → where channels lie in what it computes.
     """
@@ -40,6 +42,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         super().__init__()
         self.origins: dict[Any, str] = origins.modules if origins else {}
         self.counted: set[Any] = origins.first if origins else set()
+        self.outputs: set[Any] = origins.outputs if origins else set()
         self._separate: dict[nn.Module, bool] = {}
         self._steps: dict[Any, Any] = {}
         self.placed: set[nn.Parameter] = set()
@@ -94,7 +97,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
             for module in model.modules()
             if isinstance(module, single) and self.get_pruner_of_module(module).get_out_channels(module) is None
         ]
-        with ComputedNorms():
+        with ComputedNorms(), EachAlone():
             self.build_dependency(model, example_inputs=(), forward_fn=forward, verbose=False)
         self._link_separate_channels()
         link_shared(self)

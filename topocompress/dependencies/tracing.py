@@ -81,7 +81,7 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
         with origins.watching(traced):
             origins.first.clear()
             for number, run in enumerate(runs):
-                ends += _ends(traced, run, set() if unread is None else unread)
+                ends += _ends(traced, run, set() if unread is None else unread, origins.outputs)
                 for end in () if number else ends:
                     origins.first.update(_behind(end.grad_fn, origins.first))
         return ends
@@ -115,7 +115,7 @@ def _remove_tracing_hooks(model: nn.Module) -> None:
                 del module._forward_hooks[key]
 
 
-def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
+def _ends(model: nn.Module, run: Run, unread: set[nn.Module], outputs: set[Any]) -> list[Tensor]:
     """A run's outputs, and those of its layers from which no output can be reached, the last of each chain."""
     computed: list[tuple[nn.Module, Tensor, Any]] = []
 
@@ -130,6 +130,7 @@ def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
         stack.enter_context(in_one_step(model))
         stack.enter_context(in_mode(model, training=run.training))
         ends = [each for each in all_outputs(called(model, run.inputs)) if each.grad_fn is not None]
+    outputs.update(each.grad_fn for each in ends)
     reached: set[Any] = set()
     for end in ends:
         reached.update(_behind(end.grad_fn, reached))

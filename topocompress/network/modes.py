@@ -113,6 +113,35 @@ def nothing_overwritten(model: nn.Module) -> Iterator[None]:
             module.inplace = True
 
 
+class EachAlone(TorchFunctionMode):
+    """Local response norms see one channel at a time: none depends on which channels stand beside it.
+
+    Attributes:
+        found: Whether there were any.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.local_response_norm:
+            return func(*args, **(kwargs or {}))
+        self.found = True
+        return _alone(*args, **(kwargs or {}))
+
+
+def _alone(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:  # noqa: ARG001 - torch's names
+    """The norm of Krizhevsky et al., "ImageNet Classification with Deep CNNs", 2012, over a window of one channel."""
+    return input / (k + alpha * input * input) ** beta
+
+
 class _NothingDropped(TorchFunctionMode):
     """Calls of dropout give back what they got."""
 
