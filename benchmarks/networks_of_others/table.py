@@ -232,7 +232,7 @@ OTHERS: dict[str, Entry] = {
             "UNet 3d": (_monai("UNet", 3, 1, 2, (16, 32, 64), (2, 2)), (1, 16, 16, 16)),
             "BasicUNet": (_monai("BasicUNet", 2, 1, 2), (1, 64, 64)),
             "SegResNet": (_monai("SegResNet", 3, 8, 1, 2), (1, 16, 16, 16)),
-            "VNet": (_monai("VNet", 3, 1, 2), (1, 32, 32, 32)),
+            "VNet": (_monai("VNet", 3, 1, 2), (1, 16, 16, 16)),
             "DenseNet121": (_monai("DenseNet121", 2, 1, 5), (1, 64, 64)),
             "AttentionUnet": (_monai("AttentionUnet", 2, 1, 2, (16, 32, 64), (2, 2)), (1, 64, 64)),
             "DynUNet": (_monai("DynUNet", 2, 1, 2, [3, 3, 3], [1, 2, 2], [2, 2]), (1, 64, 64)),

@@ -151,7 +151,8 @@ def _masked(model: nn.Module, done: list[tuple[str, str, list[int]]]) -> nn.Modu
 
 def _leaving_out(norm: Any, kept: list[int]) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
-        axis = 1 if "2d" in type(norm).__name__ else -1
+        first = "2d" in type(norm).__name__ or getattr(norm, "data_format", "") == "channels_first"
+        axis = 1 if first else -1
         part = x.index_select(axis, torch.tensor(kept)).movedim(axis, -1)
         weight, bias = (None if each is None else each[kept] for each in (norm.weight, norm.bias))
         normed = nn.functional.layer_norm(part, (len(kept),), weight, bias, norm.eps)

@@ -111,6 +111,17 @@ class ByShape(nn.Module):
         return x * self.scale.view(self.shape)
 
 
+class Mixer(nn.Module):
+    """A layer that mixes places."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(4, 4), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(F.relu(self.places(self.embed(x).flatten(2))).mean(2))
+
+
 class Streams(nn.Module):
     """ShuffleNet V2: one half goes on as it is, the other through a branch; then both are shuffled."""
 

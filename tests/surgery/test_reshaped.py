@@ -7,7 +7,8 @@ import topocompress
 from tests.helpers import reshaped
 from tests.helpers.tiny_nets import seeded
 from topocompress.deploy.measurement import count_macs
-from topocompress.surgery.trial import prunable_groups
+from topocompress.surgery.removal import STOPS
+from topocompress.surgery.trial import _written, prunable_groups
 
 
 def example():
@@ -55,3 +56,17 @@ def test_sizes_in_the_code_are_the_reason():
     groups = prunable_groups(seeded(reshaped.Laid, 128, reshaped.hard_coded), example())
     (body,) = (group for group in groups if group.root == "body")
     assert body.protected.startswith("Laid reads it by sizes that are written in its code")
+
+
+def test_a_layer_along_another_axis_is_the_reason():
+    groups = {group.root: group.protected for group in prunable_groups(seeded(reshaped.Mixer), example())}
+    assert groups["embed"].startswith(
+        "a linear layer with another number of inputs (places), which goes along another axis"
+    )
+
+
+def test_a_layer_of_torch_that_stops_is_given_something_else():
+    assert _written(f"{STOPS} norm (LayerNorm): why") == (
+        "norm (LayerNorm) would be given another number of channels than it has: the code before it takes a size "
+        "from elsewhere"
+    )
