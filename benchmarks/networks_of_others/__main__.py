@@ -35,6 +35,8 @@ def measured(name: str, limits: Limits) -> dict[str, Any]:
                 row |= json.loads(line)
         if (folder / "seen.npz").exists():
             row["reloaded"] = bounded(partial(reload, name, folder), folder / "reloaded", limits) or "bit for bit"
+    if "ours" in row and "theirs" not in row:  # which came second
+        row["theirs"] = {"verdict": "fails", "why": stopped[:200]}
     row["wall_seconds"] = round(time.monotonic() - started, 1)
     return row | ({"stopped": stopped[:300]} if stopped else {})
 

@@ -56,9 +56,10 @@ def summary(found: Mapping[str, Any]) -> str:
     failed = [name for name, row in rows.items() if failure(row)]
     more = [name for name, row in rows.items() if worse(row) and name not in failed]
     wrong = sum(not usable(row) for row in rows.values())
+    took = sum(map(overdone, rows.values()))
     text = (
-        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or "
-        f"gets wrong {wrong}; of the others ours leaves no more MACs in "
+        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on, "
+        f"gets wrong or cuts by more than the ratio {wrong} ({took} by more); of the others ours leaves no more MACs in "
         f"{len(rows) - wrong - sum(map(worse, rows.values()))}"
     )
     text += f"; more in: {', '.join(more)}" if more else ""
@@ -70,7 +71,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines = ["| network | ours | torch-pruning | parity | seconds | what stays |", "|---|---|---|---|---|---|"]
     for name, row in rows_of(found).items():
         ours, theirs = share(row, "ours"), share(row, "theirs")
-        their = row.get("theirs", {}).get("verdict", "–")
+        their = row.get("theirs", {}).get("verdict", "–") + (" (took more)" if overdone(row) else "")
         left = f"**{ours:.2f}**" if ours and worse(row) else f"{ours:.2f}" if ours else "–"
         beside = f"{theirs:.2f}, {their}" if theirs else their
         parity = row.get("ours", {}).get("parity")

@@ -158,6 +158,23 @@ class Fused(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(samples, count, self.num_heads * self.head_dim))
 
 
+class Interleaved(Fused):
+    """ConViT's and Megatron's order: the query, key and value of a head lie beside one another."""
+
+    def forward(self, x):
+        samples, count, _ = x.shape
+        qkv = self.qkv(x).reshape(samples, count, self.num_heads, 3, self.head_dim).permute(3, 0, 2, 1, 4)
+        x = F.scaled_dot_product_attention(*qkv.unbind(0))
+        return self.proj(x.transpose(1, 2).reshape(samples, count, self.num_heads * self.head_dim))
+
+
+class Plain(Fused):
+    """timm's without torch's own attention."""
+
+    def __init__(self, width, heads):
+        super().__init__(width, heads, fused=False)
+
+
 class Separate(nn.Module):
     """Hugging Face's: three layers, and sizes kept on the module."""
 

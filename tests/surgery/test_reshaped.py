@@ -29,6 +29,8 @@ FREE = [
     ((reshaped.Parted, lambda net: net.sizes), {"stem": 8, "inner": 4, "reader": 6}),
     ((reshaped.ScaledBy,), {"body": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Interleaved), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
 
