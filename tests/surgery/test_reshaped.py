@@ -30,7 +30,6 @@ FREE = [
     ((reshaped.ScaledBy,), {"body": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
-    ((reshaped.Transformer, reshaped.Interleaved), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
 
@@ -58,6 +57,13 @@ def test_sizes_in_the_code_are_the_reason():
     groups = prunable_groups(seeded(reshaped.Laid, 128, reshaped.hard_coded), example())
     (body,) = (group for group in groups if group.root == "body")
     assert body.protected.startswith("Laid reads it by sizes that are written in its code")
+
+
+def test_heads_whose_queries_keys_and_values_alternate_stay_and_their_module_is_named():
+    groups = prunable_groups(seeded(reshaped.Transformer, reshaped.Interleaved), example())
+    kept = {group.root: group.protected for group in groups}
+    assert kept["attention.qkv"].startswith("attention (Interleaved)")
+    assert kept["embed"] == kept["up"] == ""
 
 
 def test_a_layer_along_another_axis_is_the_reason():
