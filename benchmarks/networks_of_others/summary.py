@@ -59,7 +59,7 @@ def summary(found: Mapping[str, Any]) -> str:
     took = sum(map(overdone, rows.values()))
     text = (
         f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on, "
-        f"gets wrong or cuts by more than the ratio {wrong} ({took} by more); of the others ours leaves no more MACs in "
+        f"gets wrong or cuts by more than asked {wrong} ({took} by more); of the others ours leaves no more MACs in "
         f"{len(rows) - wrong - sum(map(worse, rows.values()))}"
     )
     text += f"; more in: {', '.join(more)}" if more else ""
