@@ -17,6 +17,7 @@ from benchmarks.common.commands import parser_of
 from benchmarks.common.results import Results, kept
 from benchmarks.networks_of_others.bounded import Limits, bounded
 from benchmarks.networks_of_others.model import reload, work
+from benchmarks.networks_of_others.setting import ratio_of
 from benchmarks.networks_of_others.summary import summary, table
 from benchmarks.networks_of_others.table import TABLE
 from topocompress.reporting import environment
@@ -24,7 +25,7 @@ from topocompress.reporting import environment
 
 def measured(name: str, limits: Limits) -> dict[str, Any]:
     """What was found out about one network, also where its process did not live to the end."""
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"ratio": ratio_of(name)}
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="networks-", ignore_cleanup_errors=True) as place:
         folder = Path(place)
@@ -34,6 +35,8 @@ def measured(name: str, limits: Limits) -> dict[str, Any]:
                 row |= json.loads(line)
         if (folder / "seen.npz").exists():
             row["reloaded"] = bounded(partial(reload, name, folder), folder / "reloaded", limits) or "bit for bit"
+    if "ours" in row and "theirs" not in row:  # which came second
+        row["theirs"] = {"verdict": "fails", "why": stopped[:200]}
     row["wall_seconds"] = round(time.monotonic() - started, 1)
     return row | ({"stopped": stopped[:300]} if stopped else {})
 

@@ -25,6 +25,7 @@ from topocompress.deploy.measurement import count_macs, count_parameters
 from topocompress.errors import TopocompressError
 from topocompress.network.inference import all_outputs, first_line
 from topocompress.planning.plan import make_plan
+from topocompress.planning.rules import Limits
 from topocompress.surgery.trial import prunable_groups
 from topocompress.types import Architecture, ChannelGroup, Preprocessing
 from topocompress.workflows.single_steps import layer_costs, score_groups
@@ -45,11 +46,12 @@ def by_us(model: nn.Module, name: str, example: Tensor, images: Tensor, folder: 
     row: dict[str, Any] = {}
     step, started = "groups", time.perf_counter()
     try:
-        groups = prunable_groups(model, example)
+        groups = prunable_groups(model, example, linear=True)
         row |= {"kept": _kept(groups)}
         step = "plan"
         scores = score_groups(model, groups, create("l1"), [(images, torch.zeros(len(images), dtype=torch.long))])
-        plan = make_plan(scores, groups, layer_costs(model, example), ratio=ratio_of(name))
+        limits = Limits(round_to=1)  # widths by the ratio alone, as torch-pruning's
+        plan = make_plan(scores, groups, layer_costs(model, example), ratio=ratio_of(name), limits=limits)
         step = "removal"
         smaller = topocompress.apply(model, plan, example=example)
         row |= {"macs": count_macs(smaller, example), "predicted": plan.macs_after}

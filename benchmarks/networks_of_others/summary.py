@@ -7,6 +7,8 @@ from typing import Any
 
 _MARGIN = 0.005
 """Of the MACs: two shares that differ by less are the same, since both round."""
+_ROUNDING = 0.1
+"""Of a layer: by how much a share of few filters may miss what was asked."""
 
 
 def share(row: Mapping[str, Any], side: str) -> float | None:
@@ -16,8 +18,13 @@ def share(row: Mapping[str, Any], side: str) -> float | None:
 
 
 def usable(row: Mapping[str, Any]) -> bool:
-    """Whether torch-pruning's result is right, as far as can be said."""
-    return row.get("theirs", {}).get("verdict") in ("right", "runs")
+    """Whether torch-pruning's result is right, as far as can be said, and by the ratio that was asked."""
+    return row.get("theirs", {}).get("verdict") in ("right", "runs") and not overdone(row)
+
+
+def overdone(row: Mapping[str, Any]) -> bool:
+    """Whether torch-pruning took more of a layer than was asked, by more than rounding: it prunes some groups twice."""
+    return float(row.get("theirs", {}).get("took", 0.0)) > row.get("ratio", 1.0) + _ROUNDING
 
 
 def worse(row: Mapping[str, Any]) -> bool:
@@ -49,9 +56,10 @@ def summary(found: Mapping[str, Any]) -> str:
     failed = [name for name, row in rows.items() if failure(row)]
     more = [name for name, row in rows.items() if worse(row) and name not in failed]
     wrong = sum(not usable(row) for row in rows.values())
+    took = sum(map(overdone, rows.values()))
     text = (
-        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or "
-        f"gets wrong {wrong}; of the others ours leaves no more MACs in "
+        f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on, "
+        f"gets wrong or cuts by more than asked {wrong} ({took} by more); of the others ours leaves no more MACs in "
         f"{len(rows) - wrong - sum(map(worse, rows.values()))}"
     )
     text += f"; more in: {', '.join(more)}" if more else ""
@@ -63,7 +71,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines = ["| network | ours | torch-pruning | parity | seconds | what stays |", "|---|---|---|---|---|---|"]
     for name, row in rows_of(found).items():
         ours, theirs = share(row, "ours"), share(row, "theirs")
-        their = row.get("theirs", {}).get("verdict", "–")
+        their = row.get("theirs", {}).get("verdict", "–") + (" (took more)" if overdone(row) else "")
         left = f"**{ours:.2f}**" if ours and worse(row) else f"{ours:.2f}" if ours else "–"
         beside = f"{theirs:.2f}, {their}" if theirs else their
         parity = row.get("ours", {}).get("parity")

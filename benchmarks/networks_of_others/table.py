@@ -9,7 +9,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,11 @@ def _yolo(file: str) -> Callable[[], nn.Module]:
         tasks: Any = importlib.import_module("ultralytics.nn.tasks")
         with contextlib.redirect_stdout(io.StringIO()):
             kind = next((c for k, c in _TASKS.items() if k in file), "DetectionModel")
-            found: nn.Module = getattr(tasks, kind)(file, verbose=False)
-        return found if kind == "ClassificationModel" else First(found)
+            found: Any = getattr(tasks, kind)(file, verbose=False)
+        if kind == "ClassificationModel":
+            return cast(nn.Module, found)
+        found.model[-1].dynamic = True  # else it keeps anchors for the last batch, and exports for that size alone
+        return First(found)
 
     return make
 
@@ -123,14 +126,14 @@ def _cv(name: str, **options: Any) -> Callable[[], nn.Module]:
 
 _SIZES: Mapping[str, tuple[int, ...]] = {
     "resnet26d": (3, 64, 64),
-    "resnetv2_50": (3, 64, 64),
+    "resnetv2_18": (3, 64, 64),
     "seresnext26t_32x4d": (3, 64, 64),
     "skresnet18": (3, 64, 64),
     "densenet121": (3, 64, 64),
     "dla34": (3, 64, 64),
     "hrnet_w18_small": (3, 64, 64),
     "res2net50_26w_4s": (3, 64, 64),
-    "nf_resnet50": (3, 64, 64),
+    "nf_resnet26": (3, 64, 64),
     "cspresnet50": (3, 64, 64),
     "vovnet39a": (3, 64, 64),
     "ghostnet_100": (3, 64, 64),
@@ -143,25 +146,28 @@ _SIZES: Mapping[str, tuple[int, ...]] = {
     "repvgg_a0": (3, 64, 64),
     "convnext_atto": (3, 64, 64),
     "convnextv2_atto": (3, 64, 64),
-    "convmixer_768_32": (3, 56, 56),
     "inception_v4": (3, 128, 128),
     "xception41": (3, 96, 96),
-    "vgg11_bn": (3, 64, 64),
     "vit_tiny_patch16_224": (3, 64, 64),
     "deit_tiny_distilled_patch16_224": (3, 64, 64),
-    "swin_tiny_patch4_window7_224": (3, 224, 224),
+    "swin_tiny_patch4_window7_224": (3, 112, 112),
     "mobilevit_xxs": (3, 64, 64),
-    "mixer_s32_224": (3, 224, 224),
     "poolformer_s12": (3, 64, 64),
     "fastvit_t8": (3, 64, 64),
     "edgenext_xx_small": (3, 64, 64),
-    "cait_xxs24_224": (3, 224, 224),
+    "cait_xxs24_224": (3, 64, 64),
 }
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "vit_tiny_patch16_224": {"img_size": 64},
-    "deit_tiny_distilled_patch16_224": {"img_size": 64},
-    "convmixer_768_32": {},
+    "vit_tiny_patch16_224": {"img_size": 64, "depth": 4},
+    "deit_tiny_distilled_patch16_224": {"img_size": 64, "depth": 4},
+    "cait_xxs24_224": {"img_size": 64, "depth": 3},
+    "swin_tiny_patch4_window7_224": {"img_size": 112, "depths": (1, 1, 2, 1), "embed_dim": 48},
+    "res2net50_26w_4s": {"layers": (1, 1, 1, 1)},
+    "densenet121": {"block_config": (2, 2, 4, 2)},
+    "edgenext_xx_small": {"depths": (1, 1, 2, 1)},
+    "fastvit_t8": {"layers": (1, 1, 2, 1)},
 }
+"""Fewer blocks of a kind than the network of the name has, so that it does not take minutes."""
 _VIT = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 192, "image_size": 64}
 
 OTHERS: dict[str, Entry] = {
@@ -169,6 +175,19 @@ OTHERS: dict[str, Entry] = {
         f"timm {name}": Entry(package="timm", make=_timm(name, **_OPTIONS.get(name, {})), shape=shape)
         for name, shape in _SIZES.items()
     },
+    "timm MlpMixer": Entry(
+        package="timm",
+        make=_call("timm.models.mlp_mixer:MlpMixer", 10, 64, patch_size=16, num_blocks=3, embed_dim=128),
+        shape=(3, 64, 64),
+    ),
+    "timm VGG": Entry(
+        package="timm",
+        make=_call("timm.models.vgg:VGG", [16, "M", 32, 32, "M", 64, 64, "M"], 10, mlp_ratio=1 / 32),
+        shape=(3, 64, 64),
+    ),
+    "timm ConvMixer": Entry(
+        package="timm", make=_call("timm.models.convmixer:ConvMixer", 96, 4, num_classes=10), shape=(3, 64, 64)
+    ),
     **{
         f"ultralytics {name}": Entry(package="ultralytics", make=_yolo(f"{name}.yaml"), shape=(3, 64, 64))
         for name in ("yolov5n", "yolov8n", "yolo11n", "yolov8n-seg", "yolov8n-cls", "yolov3-tiny", "yolov10n")
@@ -184,8 +203,13 @@ OTHERS: dict[str, Entry] = {
                 "SwinForImageClassification", "logits", image_size=64, embed_dim=32, depths=[2, 2], num_heads=[2, 4],
                 window_size=4,
             ),
-            "SegFormer": _hugging("SegformerForSemanticSegmentation", "logits"),
-            "ResNet": _hugging("ResNetForImageClassification", "logits", layer_type="basic", depths=[2, 2, 2, 2]),
+            "SegFormer": _hugging(
+                "SegformerForSemanticSegmentation", "logits", depths=[1, 1, 1, 1], decoder_hidden_size=64
+            ),
+            "ResNet": _hugging(
+                "ResNetForImageClassification", "logits", layer_type="basic", depths=[1, 1, 1, 1],
+                hidden_sizes=[32, 64, 96, 128], embedding_size=32,
+            ),
             "ConvNeXt": _hugging("ConvNextForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
             "MobileViT": _hugging("MobileViTForImageClassification", "logits", image_size=64),
             "RegNet": _hugging("RegNetForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
@@ -208,7 +232,7 @@ OTHERS: dict[str, Entry] = {
             "UNet 3d": (_monai("UNet", 3, 1, 2, (16, 32, 64), (2, 2)), (1, 16, 16, 16)),
             "BasicUNet": (_monai("BasicUNet", 2, 1, 2), (1, 64, 64)),
             "SegResNet": (_monai("SegResNet", 3, 8, 1, 2), (1, 16, 16, 16)),
-            "VNet": (_monai("VNet", 3, 1, 2), (1, 32, 32, 32)),
+            "VNet": (_monai("VNet", 3, 1, 2), (1, 16, 16, 16)),
             "DenseNet121": (_monai("DenseNet121", 2, 1, 5), (1, 64, 64)),
             "AttentionUnet": (_monai("AttentionUnet", 2, 1, 2, (16, 32, 64), (2, 2)), (1, 64, 64)),
             "DynUNet": (_monai("DynUNet", 2, 1, 2, [3, 3, 3], [1, 2, 2], [2, 2]), (1, 64, 64)),

@@ -38,7 +38,11 @@ def by_torch_pruning(model: nn.Module, example: Tensor, ratio: float) -> dict[st
     ways = ("", "dims", "heads")[: 3 if _attention(model) else 1]
     rows = [_pruned(copy.deepcopy(model), model, example, ratio, way) for way in ways]
     order = ("right", "runs", "wrong", "fails")
-    return min(rows, key=lambda row: (order.index(row["verdict"]), row.get("macs", 0)))
+    rounding = 0.1
+    return min(
+        rows,
+        key=lambda row: (order.index(row["verdict"]), row.get("took", 0) > ratio + rounding, row.get("macs", 0)),
+    )
 
 
 def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float, way: str) -> dict[str, Any]:
@@ -51,14 +55,24 @@ def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float,
         macs = count_macs(smaller, example)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         return {"verdict": "wrong", "why": f"does not run: {type(error).__name__}: {first_line(error)}"[:200]}
+    took = {"took": round(_taken(smaller, model), 3)}
     whole = _outputs(model, example)
     if [one.shape for one in found] != [one.shape for one in whole]:
-        return {"verdict": "wrong", "why": "outputs of another shape", "macs": macs}
+        return {"verdict": "wrong", "why": "outputs of another shape", "macs": macs} | took
     expected = _outputs(_masked(copy.deepcopy(model), groups), example)
     worst = max((_far(one, two, three) for one, two, three in zip(found, expected, whole, strict=True)), default=0.0)
     if worst <= _TOLERANCE:
-        return {"verdict": "right", "macs": macs}
-    return {"verdict": "runs" if unlike else "wrong", "why": f"outputs differ by {worst:.2g}", "macs": macs}
+        return {"verdict": "right", "macs": macs} | took
+    return {"verdict": "runs" if unlike else "wrong", "why": f"outputs differ by {worst:.2g}", "macs": macs} | took
+
+
+def _taken(smaller: nn.Module, model: nn.Module) -> float:
+    """The largest share of a layer's filters that went; more than was asked where a group is pruned twice."""
+    before, after = (
+        {name: _width(layer) for name, layer in net.named_modules() if isinstance(layer, _LAYERS)}
+        for net in (model, smaller)
+    )
+    return max((1 - after[name] / width for name, width in before.items() if name in after), default=0.0)
 
 
 def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[list[tuple[str, str, list[int]]], bool]:
@@ -105,8 +119,12 @@ def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[l
 
 def _rounded(layer: Any, ratio: float) -> float:
     """The ratio by which torch-pruning, which rounds widths down, leaves as many as a width rounded up."""
-    width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    width = _width(layer)
     return float(1 - (math.ceil(width * (1 - ratio) - 1e-9) + 0.01) / width)
+
+
+def _width(layer: Any) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
 
 def _inputs(module: Any) -> int:
@@ -133,7 +151,8 @@ def _masked(model: nn.Module, done: list[tuple[str, str, list[int]]]) -> nn.Modu
 
 def _leaving_out(norm: Any, kept: list[int]) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
-        axis = 1 if "2d" in type(norm).__name__ else -1
+        first = "2d" in type(norm).__name__ or getattr(norm, "data_format", "") == "channels_first"
+        axis = 1 if first else -1
         part = x.index_select(axis, torch.tensor(kept)).movedim(axis, -1)
         weight, bias = (None if each is None else each[kept] for each in (norm.weight, norm.bias))
         normed = nn.functional.layer_norm(part, (len(kept),), weight, bias, norm.eps)

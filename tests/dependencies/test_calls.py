@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.helpers.living_nets import (
@@ -51,9 +52,50 @@ def test_what_only_a_mode_or_some_images_call_is_seen(kind, runs):
     assert ways(seeded(kind), example()) == (runs, set(), set())
 
 
-@pytest.mark.parametrize("kind", [OnOneImage, Uncalled])
-def test_layers_that_are_never_called_are_named(kind):
-    assert ways(seeded(kind), example()) == ([EVAL], set(), AUX)
+def test_layers_that_another_image_might_call_are_named():
+    assert ways(seeded(OnOneImage), example()) == ([EVAL], set(), AUX)
+    assert ways(seeded(Uncalled), example()) == ([EVAL], set(), set())
+
+
+def by_numpy(x):
+    return float(x.detach().numpy().mean()) > 100
+
+
+def by_list(x):
+    return x.flatten().tolist()[0] == 7
+
+
+def by_size_of_choice(x):
+    return len(x[x == 7]) > 0
+
+
+class Choosing(Uncalled):
+    """Calls its auxiliary layers where a function says so."""
+
+    def __init__(self, chooses, training=False):
+        super().__init__()
+        self.chooses, self.only_training = chooses, training
+
+    def forward(self, x):
+        chosen = self.training == self.only_training and self.chooses(x)
+        x = F.relu(self.first(x))
+        return self.main(x) + self.aux(x) if chosen else self.main(x)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("chooses", [by_numpy, by_list, by_size_of_choice])
+def test_a_network_that_looks_at_numbers_may_call_anything(chooses, training):
+    assert ways(seeded(Choosing, chooses, training), example()) == ([EVAL], set(), AUX)
+
+
+def test_a_network_that_looks_at_no_numbers_calls_the_same_on_every_image():
+    model = seeded(Choosing, lambda x: x.shape[-1] > 1000)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert ways(model, example()) == ([EVAL], set(), set())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    kept = {group.root: group.protected for group in find_groups(model, example())}
+    assert (kept["first"], kept["second"]) == ("", "")
+    assert kept["aux_conv"] == "not called as a layer of its own when the network runs"
 
 
 def test_layers_that_only_the_example_calls_are_told_from_others():
@@ -66,15 +108,14 @@ def test_layers_that_only_the_example_calls_are_told_from_others():
     assert kept["second"] == ""
 
 
-@pytest.mark.parametrize("kind", [OnOneImage, Uncalled])
-def test_what_an_uncalled_layer_may_read_stays_whole_and_nothing_else(kind):
-    kept = {group.root: group.protected for group in find_groups(seeded(kind), example())}
+def test_what_an_uncalled_layer_may_read_stays_whole_and_nothing_else():
+    kept = {group.root: group.protected for group in find_groups(seeded(OnOneImage), example())}
     assert kept["first"] == "may be read by a layer that was never called when the network was tried: aux_conv"
     assert kept["second"] == ""
 
 
 def test_an_uncalled_linear_layer_may_read_flattened_maps():
-    model = seeded(Uncalled)
+    model = seeded(OnOneImage)
     model.aux_conv, model.aux_head = nn.Identity(), nn.Linear(6 * 4, 5)
     kept = {group.root: group.protected for group in find_groups(model, example())}
     assert kept["first"] == kept["second"] != ""  # 24 are 3 · 8 and 4 · 6

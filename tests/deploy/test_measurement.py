@@ -248,3 +248,15 @@ def test_accuracy_is_the_share_that_is_right():
 def test_a_recurrent_layer_costs_its_weights_at_every_step(layer, reading, own):
     assert step_macs(layer) == (reading, own)
     assert layer_macs(nn.Sequential(layer), torch.randn(2, 7, 4)) == {"0": 7 * (reading + own)}
+
+
+def test_a_parameter_may_be_given_to_a_module():
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.layer = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.layer(self.token) + x
+
+    assert layer_macs(Token(), torch.zeros(1, 5)) == {"layer": 20}

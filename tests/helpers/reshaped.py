@@ -74,6 +74,54 @@ class FlatConcat(nn.Module):
         return self.head(F.relu(self.hidden(F.relu(torch.cat(parts, 1)))))
 
 
+class Parted(nn.Module):
+    """Splits by numbers that the module keeps, as CSP stages and Res2Net do."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.stem, self.inner, self.reader = conv(3, 8), conv(4, 4), conv(8, 6)
+        self.whole, self.one, self.sizes, self.how = 8, 4, [4, 4], how
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        one, two = F.relu(self.stem(x)).split(self.how(self), 1)
+        x = self.reader(torch.cat([one, self.inner(two)], 1))
+        return self.head(F.relu(x).mean((2, 3)))
+
+
+class ScaledBy(nn.Module):
+    """A scale for each channel, seen in a shape that the module keeps, as MetaFormer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.by, self.head = conv(3, 8), ByShape(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.by(F.relu(self.body(x))).mean((2, 3)))
+
+
+class ByShape(nn.Module):
+    """The scale."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.scale, self.shape = nn.Parameter(torch.linspace(1, 2, width)), (width, 1, 1)
+
+    def forward(self, x):
+        return x * self.scale.view(self.shape)
+
+
+class Mixer(nn.Module):
+    """A layer that mixes places."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(4, 4), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(F.relu(self.places(self.embed(x).flatten(2))).mean(2))
+
+
 class Streams(nn.Module):
     """ShuffleNet V2: one half goes on as it is, the other through a branch; then both are shuffled."""
 
@@ -108,6 +156,23 @@ class Fused(nn.Module):
         else:
             x = (q * self.head_dim**-0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
         return self.proj(x.transpose(1, 2).reshape(samples, count, self.num_heads * self.head_dim))
+
+
+class Interleaved(Fused):
+    """ConViT's and Megatron's order: the query, key and value of a head lie beside one another."""
+
+    def forward(self, x):
+        samples, count, _ = x.shape
+        qkv = self.qkv(x).reshape(samples, count, self.num_heads, 3, self.head_dim).permute(3, 0, 2, 1, 4)
+        x = F.scaled_dot_product_attention(*qkv.unbind(0))
+        return self.proj(x.transpose(1, 2).reshape(samples, count, self.num_heads * self.head_dim))
+
+
+class Plain(Fused):
+    """timm's without torch's own attention."""
+
+    def __init__(self, width, heads):
+        super().__init__(width, heads, fused=False)
 
 
 class Separate(nn.Module):

@@ -100,6 +100,7 @@ NORMS = {
     "frozen": FrozenBatchNorm2d,
     "instance": lambda width: nn.InstanceNorm2d(width, affine=True, track_running_stats=True),
     "plain instance": nn.InstanceNorm2d,
+    "overwritten instance": lambda width: nn.Sequential(nn.InstanceNorm2d(width, affine=True), nn.ReLU(inplace=True)),
     "rms": lambda width: Permuted(nn.RMSNorm(width, eps=1e-6)),
     "layer": lambda width: Permuted(nn.LayerNorm(width)),
     "own layer norm": LayerNorm2d,
@@ -232,6 +233,18 @@ def tied():
     model = Chain()
     model.third.weight = model.second.weight
     return model
+
+
+class Features(nn.Module):
+    """Gives its features back beside what is computed from them."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        features = F.relu(self.body(x)).mean((2, 3))
+        return features, self.head(features)
 
 
 class Mirrored(nn.Module):

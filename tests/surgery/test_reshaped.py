@@ -6,7 +6,9 @@ import torch
 import topocompress
 from tests.helpers import reshaped
 from tests.helpers.tiny_nets import seeded
-from topocompress.surgery.trial import prunable_groups
+from topocompress.deploy.measurement import count_macs
+from topocompress.surgery.removal import STOPS
+from topocompress.surgery.trial import _written, prunable_groups
 
 
 def example():
@@ -22,7 +24,12 @@ FREE = [
     ((reshaped.Twice,), {"first": 6, "second": 4}),
     ((reshaped.Twice, True), {"first": 6, "second": 4}),
     ((reshaped.FlatConcat,), {"left": 4, "right": 6}),
+    ((reshaped.Parted, lambda net: net.one), {"stem": 4, "inner": 4, "reader": 6}),
+    ((reshaped.Parted, lambda net: net.whole // 2), {"stem": 4, "inner": 4, "reader": 6}),
+    ((reshaped.Parted, lambda net: net.sizes), {"stem": 8, "inner": 4, "reader": 6}),
+    ((reshaped.ScaledBy,), {"body": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
 
@@ -35,11 +42,39 @@ def test_half_of_every_group_goes(made, units):
     scores = topocompress.score(model, example=example(), criterion="l1")
     plan = topocompress.plan(model, scores, example=example(), ratio=0.5)
     smaller = topocompress.apply(model, plan, example=example())  # which compares the two
+    assert count_macs(smaller, example()) == plan.macs_after  # products of attention too
     for root in units:
         assert len(smaller.get_submodule(root).weight) == len(model.get_submodule(root).weight) // 2
+
+
+def test_a_split_by_numbers_in_the_code_stays_and_they_are_the_reason():
+    groups = prunable_groups(seeded(reshaped.Parted, lambda _: 4), example())
+    (stem,) = (group for group in groups if group.root == "stem")
+    assert stem.protected.startswith("a split of the channels by numbers written in the code in the forward pass")
 
 
 def test_sizes_in_the_code_are_the_reason():
     groups = prunable_groups(seeded(reshaped.Laid, 128, reshaped.hard_coded), example())
     (body,) = (group for group in groups if group.root == "body")
     assert body.protected.startswith("Laid reads it by sizes that are written in its code")
+
+
+def test_heads_whose_queries_keys_and_values_alternate_stay_and_their_module_is_named():
+    groups = prunable_groups(seeded(reshaped.Transformer, reshaped.Interleaved), example())
+    kept = {group.root: group.protected for group in groups}
+    assert kept["attention.qkv"].startswith("attention (Interleaved)")
+    assert kept["embed"] == kept["up"] == ""
+
+
+def test_a_layer_along_another_axis_is_the_reason():
+    groups = {group.root: group.protected for group in prunable_groups(seeded(reshaped.Mixer), example())}
+    assert groups["embed"].startswith(
+        "a linear layer with another number of inputs (places), which goes along another axis"
+    )
+
+
+def test_a_layer_of_torch_that_stops_is_given_something_else():
+    assert _written(f"{STOPS} norm (LayerNorm): why") == (
+        "norm (LayerNorm) would be given another number of channels than it has: the code before it takes a size "
+        "from elsewhere"
+    )

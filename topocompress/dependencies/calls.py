@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
+from topocompress.network.copying import copied
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import run_forward
-from topocompress.network.inputs import made_up
+from topocompress.network.inputs import called, made_up
 from topocompress.network.layers import LAYERS
 from topocompress.network.modes import Run, in_mode
 
@@ -32,7 +35,8 @@ class Explored:
     Attributes:
         runs: The example first; others only where they call what it does not.
         chancy: Layers that are called on the example and on no image that was made up.
-        never: Layers that are never called, and whose weights nothing else uses either.
+        never: Layers that are never called, and whose weights nothing else uses either, of a network that looks at
+            numbers to decide what to call. One that does not calls the same layers on every image.
     """
 
     runs: tuple[Run, ...]
@@ -64,11 +68,11 @@ def explore(model: nn.Module, example: Tensor) -> Explored:
         made_up |= found
         if made_up >= layers:
             break
-    return Explored(
-        runs=tuple(runs),
-        chancy=frozenset(known - made_up),
-        never=frozenset(layers - known),
-    )
+    never = layers - known
+    tried = [Run(example), *([Run(example, training=True)] if trained else [])]
+    if never and not any(looks_at_numbers(model, run) for run in tried):
+        never = set()
+    return Explored(runs=tuple(runs), chancy=frozenset(known - made_up), never=frozenset(never))
 
 
 def _both(example: Tensor, usual: Counter[str], trained: Counter[str]) -> list[Run]:
@@ -85,6 +89,29 @@ def _images(model: nn.Module, example: Tensor) -> Iterator[Tensor]:
     for strength, grey in ((1.0, 0.0), (0.1, 2.0), (0.1, -2.0), (10.0, 0.0)):
         yield made_up(model, strength * noise + grey, example)
     yield made_up(model, torch.cat([noise, -noise]), example)
+
+
+def looks_at_numbers(model: nn.Module, run: Run) -> bool:
+    """Whether what a network calls may depend on the numbers it sees, and not on their shape alone.
+
+    It is run on tensors that have none; asked for one, they raise.
+
+    Args:
+        model: The network; left as it was.
+        run: How it is run.
+    """
+    twin = copied(model)
+    try:
+        with (
+            in_mode(twin, training=run.training),
+            functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False),
+            FakeTensorMode(allow_non_fake_inputs=True) as fake,
+            torch.no_grad(),
+        ):
+            called(twin, fake.from_tensor(run.inputs))
+    except Exception:  # noqa: BLE001 - it does not run without numbers, whatever it does with them
+        return True
+    return False
 
 
 def _tried(model: nn.Module, run: Run) -> Counter[str]:

@@ -55,7 +55,7 @@ class Reached:
     Attributes:
         module: A layer, norm or parameter, or torch-pruning's stand-in for an operation.
         out: Whether its output channels are reached, or its input channels.
-        final: Whether nothing reads what it computes, or it is itself returned.
+        final: Whether what it computes is given back, or nothing reads it.
         sources: Channel of it → the root's channel that came to it first.
         wrong: Whether channels are reached that it does not have: the graph is wrong about the wiring.
     """
@@ -114,7 +114,7 @@ def routes(graph: tp.DependencyGraph, root: nn.Module, joined: Disjoint) -> list
         Reached(
             module=node.module,
             out=graph.is_out_channel_pruning_fn(handler),
-            final=not node.outputs or node in graph.returned,
+            final=not node.outputs or (node.grad_fn in graph.outputs and not getattr(node.module, "couples", False)),
             sources=sources,
             wrong=not 0 <= min(sources) <= max(sources) < width(node, handler),
         )

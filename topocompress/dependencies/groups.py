@@ -16,6 +16,7 @@ from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
+from topocompress.dependencies.products import product_macs
 from topocompress.dependencies.reasons import ends, lost_in
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
@@ -252,6 +253,7 @@ def _describe(
         },
         coupled=tuple(dict.fromkeys(coupled)),
         protected=reasons[0] if reasons else "",
+        products=product_macs(part, members, units),
     )
 
 

@@ -130,8 +130,8 @@ def resize_owners(model: nn.Module, before: Mapping[str, tuple[int, ...]]) -> No
             for attribute, value in list(vars(module).items()):
                 if value == was and type(value) is int:
                     setattr(module, attribute, now)
-                elif isinstance(value, tuple) and tuple(value) == (was,):
-                    setattr(module, attribute, type(value)((now,)))
+                elif isinstance(value, tuple) and [each for each in value if each != 1] == [was]:
+                    setattr(module, attribute, type(value)(now if each == was else each for each in value))
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:

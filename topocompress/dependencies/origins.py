@@ -16,6 +16,7 @@ from torch_pruning.ops import OPTYPE, module2type
 
 from topocompress.dependencies.heads import HeadAttention
 from topocompress.dependencies.layouts import Layout, channel_axes, kind_of, orders
+from topocompress.dependencies.parts import Parts, parts_of
 from topocompress.dependencies.steps import shape_of
 from topocompress.network.hook_points import tensors_in
 
@@ -29,11 +30,15 @@ class Origins(TorchFunctionMode):
 
     Attributes:
         modules: Step in the trace of gradients → name of the innermost module that was running.
+        first: The steps of the first run that was watched.
+        outputs: The steps that the network's outputs come from, in all runs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.modules: dict[Any, str] = {}
+        self.first: set[Any] = set()
+        self.outputs: set[Any] = set()
         self._running = [""]
 
     @contextlib.contextmanager
@@ -69,15 +74,17 @@ class Origins(TorchFunctionMode):
 
 
 class Sizes:
-    """Sizes that views take from attributes of modules: they follow the channels that are removed.
+    """Sizes that views and splits take from attributes of modules: they follow the channels that are removed.
 
     A view to (batch, tokens, heads, d) or to (batch, width) may be written with numbers that a module keeps. They are
-    set where the module that views has attributes of the very size.
+    set where the module that views has attributes of the very size. A split into parts of one size may be written with
+    that size or with the width of all parts, one of several sizes with a list of them.
     """
 
     def __init__(self) -> None:
         self._gone: defaultdict[tuple[str, Any], int] = defaultdict(int)
         self._changes: defaultdict[str, dict[tuple[int, bool], int]] = defaultdict(dict)
+        self._splits: dict[Any, tuple[str, Parts, list[int]]] = {}
 
     def note(self, prefix: str, graph: Any, group: Any) -> None:
         """Take down what is about to be removed.
@@ -89,6 +96,10 @@ class Sizes:
         """
         for dep, idxs in group.items:
             step = dep.target.grad_fn
+            if kind_of(step) in ("Split", "SplitWithSizes") and step in graph.origins:
+                owner, parts = ".".join(filter(None, (prefix, graph.origins[step]))), parts_of(dep.target.module)
+                if parts.sizes:
+                    self._splits.setdefault(step, (owner, parts, list(parts.sizes)))
             layout: Layout | None = graph.layouts.get(dep.target)
             if layout is None or "View" not in kind_of(step) or step not in graph.origins:
                 continue
@@ -104,6 +115,7 @@ class Sizes:
 
     def write(self, model: nn.Module) -> None:
         """Set the attributes, in place."""
+        self._write_splits(model)
         for owner, changes in self._changes.items():
             module = model.get_submodule(owner)
             if isinstance(module, HeadAttention) or module2type(module) != OPTYPE.ELEMENTWISE:
@@ -116,6 +128,20 @@ class Sizes:
                 for key in sorted(same, key=lambda key: bool(_COUNTS.search(key)) != several)[:1] if several else same:
                     if several or not _COUNTS.search(key):
                         setattr(module, key, left)
+
+    def _write_splits(self, model: nn.Module) -> None:
+        done: set[tuple[str, str]] = set()
+        for owner, parts, before in self._splits.values():
+            module = model.get_submodule(owner)
+            for key, value in list(vars(module).items()):
+                new: Any = None
+                if isinstance(value, (list, tuple)) and list(value) == before:
+                    new = type(value)(parts.sizes)
+                elif type(value) is int and not _OTHERWISE.search(key) and not _COUNTS.search(key):
+                    new = {before[0]: parts.sizes[0], sum(before): sum(parts.sizes)}.get(value)
+                if new is not None and (owner, key) not in done:
+                    setattr(module, key, new)
+                    done.add((owner, key))
 
 
 def _shrinking(gone: NDArray[np.bool_], idxs: Collection[int]) -> int | None:

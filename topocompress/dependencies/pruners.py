@@ -20,6 +20,7 @@ from topocompress.dependencies.operations import Operations
 from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.parts import Parted, Within
 from topocompress.network.layers import input_weights, separates
+from topocompress.network.modes import EachAlone
 
 _OPERATIONS = (tp.ops._ConcatOp, tp.ops._SplitOp, tp.ops._ElementWiseOp, tp.ops._ReshapeOp)
 
@@ -31,19 +32,21 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         origins: Notes which module computes what.
 
     Attributes:
+        counted: Steps of the first of the runs that are followed.
+        outputs: Steps whose results are outputs.
         placed: Parameters with several axes of which that of the channels is known.
         layouts: Node → where channels lie in what it computes.
-        returned: Nodes whose result is an end of what was followed, whether others read it or not.
     """
 
     def __init__(self, origins: Origins | None = None) -> None:
         super().__init__()
         self.origins: dict[Any, str] = origins.modules if origins else {}
+        self.counted: set[Any] = origins.first if origins else set()
+        self.outputs: set[Any] = origins.outputs if origins else set()
         self._separate: dict[nn.Module, bool] = {}
         self._steps: dict[Any, Any] = {}
         self.placed: set[nn.Parameter] = set()
         self.layouts: dict[Node, Layout | None] = {}
-        self.returned: set[Node] = set()
         self._channelwise, self._parted = SeparateConvolutions(), Parted()
         self.REGISTERED_PRUNERS |= {
             OPTYPE.CONV: Convolutions(),
@@ -70,8 +73,6 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     ) -> dict[Any, Node]:
         self._steps = gradfn2module
         found: dict[Any, Node] = super()._trace_computational_graph(module2node, output, gradfn2module, reused, visited)
-        if (module := gradfn2module.get(output.grad_fn)) in found:
-            self.returned.add(found[module])
         return found
 
     def get_pruner_of_module(self, module: nn.Module) -> tp.BasePruningFunc:
@@ -96,7 +97,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
             for module in model.modules()
             if isinstance(module, single) and self.get_pruner_of_module(module).get_out_channels(module) is None
         ]
-        with ComputedNorms():
+        with ComputedNorms(), EachAlone():
             self.build_dependency(model, example_inputs=(), forward_fn=forward, verbose=False)
         self._link_separate_channels()
         link_shared(self)

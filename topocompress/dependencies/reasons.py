@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from torch import nn
 
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.layouts import kind_of
@@ -32,7 +34,7 @@ _WORDS = {
 _ADVICE = "write it with chunk, cat or sizes from x.shape, or leave it whole"
 
 
-def ends(part: Part, members: Iterable[Reached]) -> str:
+def ends(part: Part, members: Sequence[Reached]) -> str:
     """The operations where following ends: what comes in has known channels, and what comes out has not; or nothing."""
     graph = part.graph
     found: dict[str, None] = {}
@@ -43,10 +45,16 @@ def ends(part: Part, members: Iterable[Reached]) -> str:
         if not any(graph.layouts.get(source) is not None for source in node.inputs):
             continue
         kind = kind_of(node.grad_fn)
+        if kind in ("Addmm", "Mm"):
+            continue  # inside a linear layer that reads them
         if "ScaledDotProduct" in kind:
             kind = "Bmm"
         where = ".".join(filter(None, (part.name, graph.origins.get(node.grad_fn, ""))))
         found[f"{_WORDS.get(kind, f'{kind} of the channels')} in {where or 'the forward pass'}"] = None
+    names = graph._module2name
+    wrong = [names[each.module] for each in members if each.wrong and isinstance(each.module, nn.Linear)]
+    if not found and wrong:
+        found[f"a linear layer with another number of inputs ({wrong[0]}), which goes along another axis,"] = None
     return "; ".join(list(found)[:2])
 
 

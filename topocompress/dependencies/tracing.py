@@ -28,7 +28,7 @@ from topocompress.errors import ModelError
 from topocompress.network.inference import all_outputs, first_line
 from topocompress.network.inputs import called
 from topocompress.network.layers import LAYERS
-from topocompress.network.modes import GradientsKept, Run, in_mode
+from topocompress.network.modes import GradientsKept, Run, in_mode, nothing_overwritten
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -77,11 +77,17 @@ def trace(model: nn.Module, runs: Sequence[Run], unread: set[nn.Module] | None =
     origins = Origins()
 
     def forward(traced: nn.Module, _: Any) -> list[Tensor]:
+        ends: list[Tensor] = []
         with origins.watching(traced):
-            return [end for run in runs for end in _ends(traced, run, set() if unread is None else unread)]
+            origins.first.clear()
+            for number, run in enumerate(runs):
+                ends += _ends(traced, run, set() if unread is None else unread, origins.outputs)
+                for end in () if number else ends:
+                    origins.first.update(_behind(end.grad_fn, origins.first))
+        return ends
 
     try:
-        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), GradientsKept(), torch.random.fork_rng(devices=[]), nothing_overwritten(model):
             try:
                 return Graph(origins).follow(model, forward)
             except Exception:
@@ -109,7 +115,7 @@ def _remove_tracing_hooks(model: nn.Module) -> None:
                 del module._forward_hooks[key]
 
 
-def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
+def _ends(model: nn.Module, run: Run, unread: set[nn.Module], outputs: set[Any]) -> list[Tensor]:
     """A run's outputs, and those of its layers from which no output can be reached, the last of each chain."""
     computed: list[tuple[nn.Module, Tensor, Any]] = []
 
@@ -124,6 +130,7 @@ def _ends(model: nn.Module, run: Run, unread: set[nn.Module]) -> list[Tensor]:
         stack.enter_context(in_one_step(model))
         stack.enter_context(in_mode(model, training=run.training))
         ends = [each for each in all_outputs(called(model, run.inputs)) if each.grad_fn is not None]
+    outputs.update(each.grad_fn for each in ends)
     reached: set[Any] = set()
     for end in ends:
         reached.update(_behind(end.grad_fn, reached))

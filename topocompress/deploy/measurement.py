@@ -85,11 +85,11 @@ def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     Raises:
         ModelError: The model does not accept the example.
     """
-    counts: dict[str, int] = {}
-    running: list[str] = [""]
-    counted = 0
+    counts, running, counted = dict[str, int](), [""], 0
     with evaluating(model) as device, _fast_path_off(), contextlib.ExitStack() as hooks:
-        counter = FlopCounterMode(display=False)
+        counter: Any = FlopCounterMode(display=False)
+        counter.mod_tracker = contextlib.nullcontext()  # torch's own fails on parameters as inputs
+        counter.mod_tracker.parents = {"Global"}
 
         def settle() -> None:
             """Put what was computed since the last call on the innermost running module's account."""

@@ -97,6 +97,51 @@ class GradientsKept(TorchFunctionMode):
         return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
 
 
+@contextlib.contextmanager
+def nothing_overwritten(model: nn.Module) -> Iterator[None]:
+    """In this block activations compute in new memory.
+
+    What overwrites a view, as the outputs of an instance norm are one, takes the norm out of the trace of gradients.
+    """
+    inplace: list[Any] = [module for module in model.modules() if getattr(module, "inplace", None) is True]
+    for module in inplace:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in inplace:
+            module.inplace = True
+
+
+class EachAlone(TorchFunctionMode):
+    """Local response norms see one channel at a time: none depends on which channels stand beside it.
+
+    Attributes:
+        found: Whether there were any.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.local_response_norm:
+            return func(*args, **(kwargs or {}))
+        self.found = True
+        return _alone(*args, **(kwargs or {}))
+
+
+def _alone(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:  # noqa: ARG001 - torch's names
+    """The norm of Krizhevsky et al., "ImageNet Classification with Deep CNNs", 2012, over a window of one channel."""
+    return input / (k + alpha * input * input) ** beta
+
+
 class _NothingDropped(TorchFunctionMode):
     """Calls of dropout give back what they got."""
 

@@ -153,15 +153,16 @@ def predict_macs(
     """
     outputs = {name: cost.outputs for name, cost in costs.items()}
     inputs = {name: cost.inputs for name, cost in costs.items()}
+    total = 0.0
     for group in groups:
         for unit in removals.get(group.root, ()):
+            total -= group.products[unit] if group.products else 0.0
             for name, channels in group.filters.items():
                 if name in outputs:
                     outputs[name] -= len(channels[unit])
             for name, counts in group.readers.items():
                 if inputs.get(name):
                     inputs[name] -= counts[unit]
-    total = 0.0
     for name, cost in costs.items():
         share = outputs[name] / cost.outputs if cost.outputs else 1.0
         share *= inputs[name] / cost.inputs if cost.inputs else 1.0

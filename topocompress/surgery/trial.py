@@ -27,6 +27,7 @@ from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 
 UNFOLLOWED = "removing some of its channels on trial changed what the others compute: it stays whole"
 UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
+_MISFED = "would be given another number of channels than it has"
 SECONDS = 300.0
 """Time after which what could not be removed together with all else is kept whole."""
 
@@ -149,9 +150,15 @@ def _written(why: str) -> str:
     if not why.startswith(STOPS):
         return UNFOLLOWED
     where = why.removeprefix(STOPS).strip().partition(": ")[0]
+    if not where:  # as it is trained, or on other images
+        return UNFOLLOWED
+    if hasattr(nn, where.rpartition("(")[2].rstrip(")")):  # torch's own knows its width; what comes in has another
+        return f"{where} {_MISFED}: the code before it takes a size from elsewhere"
     return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
 
 
 def found_on_trial(reason: str) -> bool:
     """Whether a group stays for what its trial showed."""
-    return reason in (UNFOLLOWED, UNTRIED) or "by sizes that are written" in reason or "by fixed numbers" in reason
+    return reason in (UNFOLLOWED, UNTRIED) or any(
+        each in reason for each in ("by sizes that are written", "by fixed numbers", _MISFED)
+    )

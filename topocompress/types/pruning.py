@@ -86,6 +86,8 @@ class ChannelGroup:
         part: Name of the part of the network in which the group was found; empty for the whole.
         coupled: Names of all modules that change when the group is pruned, norms included, for the reader.
         protected: Why the group must stay whole; empty if it may be pruned.
+        products: products[u] = multiply-accumulates of products of matrices, as in attention, that go with unit u;
+            empty where its channels go into none.
     """
 
     root: str
@@ -96,6 +98,7 @@ class ChannelGroup:
     part: str = ""
     coupled: tuple[str, ...] = ()
     protected: str = ""
+    products: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
