@@ -191,19 +191,18 @@ def test_a_third_of_the_filters_goes_and_the_rest_runs_and_loads_again(build, si
     groups = prunable_groups(model, example)
     reasons = {group.protected for group in groups}
     assert UNTRIED not in reasons
-    assert any(map(found_on_trial, reasons)) is (
-        side == 32 and hasattr(model, "stage2")
-    )  # ShuffleNet's halves change sides
+    shuffled = side == 32 and hasattr(model, "stage2")  # ShuffleNet's halves change sides
+    assert any(map(found_on_trial, reasons)) is shuffled
     plan = make_plan(score_groups(model, groups, L1(), None), groups, layer_costs(model, example), ratio=0.3)
     smaller = recalibrate_batchnorm(topocompress.apply(model, plan, example=example), [images])
     with torch.no_grad():
         before, after = model(images), smaller(images)
-    layers = dict(explicit(smaller).named_modules())
+    layers, whole = (dict(explicit(each).named_modules()) for each in (smaller, model))
     for group in plan.groups:
         assert width_of(layers[group.root]) == group.kept
-        assert {name: width_of(layers[name]) for name in group.filters} == {
-            name: after for name, (_, after) in group.filters.items()
-        }
+        for name, (width, left) in group.filters.items():
+            if width == width_of(whole[name]):  # else other groups have the rest of it
+                assert width_of(layers[name]) == left
     assert sum(len(group.remove) for group in plan.groups) > 0
     assert count_macs(smaller, example) == plan.macs_after < plan.macs_before
     assert after.shape == before.shape
