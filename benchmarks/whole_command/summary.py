@@ -10,17 +10,19 @@ Rows = Mapping[str, Any]
 
 def table(rows: Rows) -> str:
     """A Markdown table: per case what the command takes beside plain torch-pruning, and beside another checkout."""
+    cases = {case: row for case, row in rows.items() if case != "machine"}
+    beside = any("before" in row for row in cases.values())
+    extra = " of before |" * beside
     lines = [
-        "| case | processor time, of plain torch-pruning's | of before | by the clock, of plain | peak memory |",
-        "|---|---:|---:|---:|---:|",
+        f"| case | processor time, of plain torch-pruning's |{extra} by the clock, of plain | peak memory |",
+        f"|---|---:|{'---:|' * beside}---:|---:|",
     ]
-    for case, row in rows.items():
-        if case != "machine":
-            before = f"{row['ours']['cpu_seconds'] / row['before']['cpu_seconds']:.2f}" if "before" in row else ""
-            lines.append(
-                f"| `{case}` | {_times(row, 'cpu_seconds')} | {before} | {_times(row, 'seconds')} | "
-                f"{row['ours']['peak_bytes'] / 1e9:.2f} GB |"
-            )
+    for case, row in cases.items():
+        before = f" {row['ours']['cpu_seconds'] / row['before']['cpu_seconds']:.2f} |" if "before" in row else " |"
+        lines.append(
+            f"| `{case}` | {_times(row, 'cpu_seconds')} |{before * beside} {_times(row, 'seconds')} | "
+            f"{row['ours']['peak_bytes'] / 1e9:.2f} GB |"
+        )
     return "\n".join(lines)
 
 
