@@ -16,19 +16,9 @@ import psutil
 from benchmarks.hostile.case import Case
 from benchmarks.hostile.commands import ended, living, start
 from benchmarks.hostile.place import EXECUTED, rewritten
+from benchmarks.hostile.summary import OUTCOMES
 
 SECONDS, BYTES = 60.0, 2 * 10**9
-OUTCOMES = (
-    "as expected",
-    "not as expected",
-    "traceback",
-    "hung",
-    "over memory",
-    "half-written",
-    "executed",
-    "lost",
-    "raw",
-)
 _RAW = (b"\x1b[31m", b"\x1b]0;", b"\x07", b"\xe2\x80\xae")
 
 

@@ -31,6 +31,7 @@ _WORDS = {
     "Unfold": "patches of maps (unfold)",
     "Im2Col": "patches of maps (unfold)",
 }
+REARRANGED = "rearranges its channels by fixed numbers"
 _ADVICE = "write it with chunk, cat or sizes from x.shape, or leave it whole"
 
 
@@ -69,4 +70,4 @@ def why_not_followed(part: Part, root_name: str) -> list[tuple[str, str]]:
 
 def lost_in(where: str) -> str:
     """The reason why a layer stays."""
-    return f"{where} rearranges its channels by fixed numbers: {_ADVICE}"
+    return f"{where} {REARRANGED}: {_ADVICE}"

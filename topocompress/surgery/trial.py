@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from topocompress.dependencies.groups import find_groups
 from topocompress.dependencies.lost import lost_places
+from topocompress.dependencies.reasons import REARRANGED
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
 from topocompress.network.inputs import made_up
@@ -28,6 +29,7 @@ from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
 UNFOLLOWED = "removing some of its channels on trial changed what the others compute: it stays whole"
 UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
 _MISFED = "would be given another number of channels than it has"
+_WRITTEN = "reads it by sizes that are written in its code"
 SECONDS = 300.0
 """Time after which what could not be removed together with all else is kept whole."""
 
@@ -154,11 +156,9 @@ def _written(why: str) -> str:
         return UNFOLLOWED
     if hasattr(nn, where.rpartition("(")[2].rstrip(")")):  # torch's own knows its width; what comes in has another
         return f"{where} {_MISFED}: the code before it takes a size from elsewhere"
-    return f"{where} reads it by sizes that are written in its code: take them from x.shape to let channels go"
+    return f"{where} {_WRITTEN}: take them from x.shape to let channels go"
 
 
 def found_on_trial(reason: str) -> bool:
     """Whether a group stays for what its trial showed."""
-    return reason in (UNFOLLOWED, UNTRIED) or any(
-        each in reason for each in ("by sizes that are written", "by fixed numbers", _MISFED)
-    )
+    return any(each in reason for each in (UNFOLLOWED, UNTRIED, REARRANGED, _WRITTEN, _MISFED))

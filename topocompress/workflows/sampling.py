@@ -23,7 +23,7 @@ _WORK, _LEAST = 1e12, 250
 def samples_for(loaded: LoadedModel) -> int:
     """Calibration samples for a network: 1,000, for large ones as many as take 10¹² multiply-accumulates, at least 250.
 
-    By Betti numbers a quarter of 1,000 images choose as many of the same filters as 1,000 other images do
+    By Betti numbers a quarter of 1,000 images choose about as many of the same filters as 1,000 other images do
     (``python -m benchmarks.sampling``), while cost grows with their square.
     """
     example = torch.zeros(1, *loaded.preprocessing.input_shape, device=device_of(loaded.module))
@@ -35,9 +35,11 @@ def taken_by_size(data: Data, samples: int) -> Data:
     """Loaded data with what is to be said where the network's size has decided how many samples it has."""
     if samples == USUAL_SAMPLES:
         return data
+    there = sample_count(data.calibration)
+    fewer = f" of the {samples} that there would be" if there < samples else ""
     said = (
-        f"{samples} calibration samples, by the network's size; a threshold on Betti numbers means its value among "
-        f"{USUAL_SAMPLES:,} and is scaled to them. --samples takes another number, and the threshold as it is."
+        f"{there} calibration samples{fewer}, by the network's size; a threshold on Betti numbers means its value "
+        f"among {USUAL_SAMPLES:,} and is scaled to them. --samples takes another number, and the threshold as it is."
     )
     return replace(data, threshold_samples=USUAL_SAMPLES, warnings=(said, *data.warnings))
 
