@@ -60,6 +60,13 @@ def test_remedies_come_in_order_tuning_then_blocks_then_threshold_then_criterion
     assert commands[0].startswith("topocompress prune 'my model.pt' ")
 
 
+def test_a_threshold_that_was_scaled_is_given_with_its_samples():
+    what, command = next(each for each in advice(scaled=True) if each[0].startswith("Raise the threshold"))
+    assert what == "Raise the threshold: 2 filters are above 325, 4 above 300"
+    given = ["--max-betti", "325", "--samples", str(FOUND.samples), "--force"]
+    assert words(command) == ["prune", "my model.pt", "--data", "digits", "--out", "run", *given]
+
+
 def test_a_network_without_one_class_per_image_is_not_to_be_tuned_on_labelled_images():
     assert [what for what, _ in advice(labelled=False)[:2]] == [BLOCKS, LABELS]
     assert "tune" not in advice(labelled=False, classifies=False)[0][0]

@@ -27,7 +27,8 @@ class Situation:
         classifies: Whether the network gives one class per image, so that labelled images would make it possible.
         teachable: Whether the images are the user's own and the network could learn from the original on them.
         finetune: Epochs of fine-tuning done.
-        max_betti: The threshold, if that was the rule.
+        max_betti: The threshold, if that was the rule, as it was for the samples that were scored.
+        scaled: Whether it had been scaled to them, as another one would be where no number of samples is asked for.
     """
 
     command: Sequence[str]
@@ -36,6 +37,7 @@ class Situation:
     teachable: bool = False
     finetune: int
     max_betti: float | None
+    scaled: bool = False
 
 
 def loss(before: Measurement, after: Measurement) -> float:
@@ -82,7 +84,8 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
             what = (
                 f"Raise the threshold: {count} filters are above {higher}, {len(above)} above {situation.max_betti:g}"
             )
-            found.append((what, _with(situation, {"--max-betti": str(higher)})))
+            samples = {"--samples": str(scores.samples)} if situation.scaled else {}
+            found.append((what, _with(situation, {"--max-betti": str(higher), **samples})))
     share = f"{max(0.01, plan.removed / whole):.2f}"  # two digits, and never the refused 0.00
     other = "persistence" if plan.criterion != "persistence" else "l1"
     own = dict.fromkeys(("--max-betti", "--scale", "--dims", "--orientation", "--backend"))  # of betti alone

@@ -55,6 +55,7 @@ def report_on(
         teachable=before.boxes is None and job.data.source != STAND_IN,
         finetune=recipe.epochs,
         max_betti=job.removal.max_betti,
+        scaled=job.data.threshold_samples is not None,
     )
     judgement = verdict(
         plan.criterion,
