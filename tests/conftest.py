@@ -8,6 +8,7 @@ import sys
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 # Whatever terminal or launcher the tests were started from: a plain terminal of 80 columns, and one process.
 for name in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -132,3 +133,13 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_the_reference_page_is_current() -> None:
     stored = Path(__file__).parents[2] / "docs" / "cli.md"
     assert stored.read_text(encoding="utf-8") == page(), "run: python -m topocompress.cli.reference > docs/cli.md"
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_wait_without_spinning_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, waits: str
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # put back after the test
+    monkeypatch.delenv("OMP_WAIT_POLICY") if asked is None else monkeypatch.setenv("OMP_WAIT_POLICY", asked)
+    assert run(monkeypatch, "--version") == 0
+    assert os.environ["OMP_WAIT_POLICY"] == waits
