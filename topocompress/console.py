@@ -201,8 +201,10 @@ def show_plan(plan: PruningPlan) -> None:
     )
 
 
-def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequence[str]) -> None:
-    """The before/after table (its first row is the head), the steps in between, and what to read.
+def show_report(
+    report: Report, comparison: Sequence[Sequence[str]], lines: Sequence[str], said: Sequence[str] = ()
+) -> None:
+    """The before/after table (its first row is the head), the steps in between, and what to read, but for what is said.
 
     A terminal too narrow for a column in INT8 does without; a sentence says as much.
     """
@@ -217,7 +219,8 @@ def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequ
     for line in lines[1:]:
         _say(line)
     for warning in report.warnings:
-        _say(warning, start="[yellow]Note:[/] ")
+        if warning not in said:
+            _say(warning, start="[yellow]Note:[/] ")
 
 
 def show_bench(found: Bench) -> None:
