@@ -121,6 +121,24 @@ def test_a_grouped_convolution_loses_one_channel_of_each_of_its_groups():
     assert groups["before"].readers == {"grouped": (4, 4)}
 
 
+@pytest.mark.parametrize(
+    ("groups", "units"),
+    {
+        8: tuple((channel,) for channel in range(8)),
+        4: ((0, 1), (2, 3), (4, 5), (6, 7)),
+        1: tuple((channel,) for channel in range(8)),
+    }.items(),
+)
+def test_a_group_norm_loses_whole_groups_where_there_are_more_of_them_than_channels_in_one(groups, units):
+    body = {group.root: group for group in find_groups(seeded(Normed, groups), example())}["body"]
+    assert body.units == units
+
+
+def test_whole_groups_of_a_norm_go_together_where_a_grouped_convolution_must_lose_the_same_places():
+    body = {group.root: group for group in find_groups(seeded(Normed, 4, 2), example())}["body"]
+    assert body.units == ((0, 1, 4, 5), (2, 3, 6, 7))
+
+
 def test_a_group_norm_loses_one_channel_of_each_of_its_groups():
     body = groups_of(Normed)["body"]
     assert body.units == ((0, 4), (1, 5), (2, 6), (3, 7))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from topocompress.dependencies.attention import make_explicit
 from topocompress.dependencies.calls import Explored, explore
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, unit_choices
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
 from topocompress.dependencies.products import product_macs
@@ -24,7 +24,7 @@ from topocompress.network.baking import bake
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
 from topocompress.network.inference import written_buffers
-from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, groups_of, separates, width_of
+from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, separates, width_of
 from topocompress.types import ChannelGroup
 
 _SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
@@ -210,7 +210,6 @@ def _describe(
     reasons: list[str] = []
     for member in members:
         name = names.get(member.module)
-        join_channel_groups(member, joined)
         reasons += _protections(member, name, part.name, ignore, part.graph.placed)
         if name is None:
             continue
@@ -238,7 +237,7 @@ def _describe(
         reasons.append(_LINEAR)
     if any(channels != [source] for source, channels in enumerate(filters[root])):
         return _alone(root, width, reasons[0] if reasons else _LOST, part=part.name, coupled=coupled)
-    units = joined.sets()
+    units = unit_choices(members, joined)[0]
     return ChannelGroup(
         root=root,
         part=part.name,
@@ -277,20 +276,6 @@ def _protections(
         if name.startswith(REGIONS):
             reasons.append(_REGIONS)
     return reasons
-
-
-def join_channel_groups(member: Reached, joined: Disjoint) -> None:
-    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
-    module = member.module
-    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
-        size = width_of(module, out=member.out) // groups_of(module)
-    elif isinstance(module, nn.GroupNorm):
-        size = module.num_channels // module.num_groups
-    else:
-        return
-    places: dict[int, int] = {}
-    for channel, source in member.sources.items():
-        joined.join(places.setdefault(channel % size, source), source)
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -173,6 +174,20 @@ class InstanceNorms(tp.pruner.function.InstanceNormPruner):  # type: ignore[misc
         if layer.running_mean is not None:
             layer.running_mean = layer.running_mean[kept.to(layer.running_mean.device)]
             layer.running_var = layer.running_var[kept.to(layer.running_var.device)]
+        return super().prune_out_channels(layer, idxs)
+
+    prune_in_channels = prune_out_channels
+
+
+class GroupNorms(tp.pruner.function.GroupNormPruner):  # type: ignore[misc]
+    """Group norms: they have fewer groups where whole ones go, and narrower ones otherwise."""
+
+    def prune_out_channels(self, layer: nn.GroupNorm, idxs: list[int]) -> Any:
+        """Remove channels on either side."""
+        size = layer.num_channels // layer.num_groups
+        going = Counter(channel // size for channel in set(idxs))
+        if all(count == size for count in going.values()):
+            layer.num_groups -= len(going)
         return super().prune_out_channels(layer, idxs)
 
     prune_in_channels = prune_out_channels
