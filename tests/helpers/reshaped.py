@@ -193,6 +193,14 @@ class Separate(nn.Module):
         return self.proj(mixed.permute(0, 2, 1, 3).contiguous().view(*x.shape[:-1], self.all))
 
 
+class Windows(Separate):
+    """Attention within two windows, which count as samples."""
+
+    def forward(self, x):
+        one, two = super().forward(torch.cat([x, 2 * x])).chunk(2)
+        return one + two
+
+
 class Transformer(nn.Module):
     """A vision transformer: patches, a class token, positions, one block, a norm and a head."""
 

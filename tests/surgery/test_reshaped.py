@@ -31,6 +31,7 @@ FREE = [
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Windows), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
 
 
