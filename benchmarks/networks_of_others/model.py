@@ -1,6 +1,7 @@
 """What is done with one network, in a process of its own, and then in another that loads what was saved.
 
-It prints JSON, a line for each thing as it is known: ``facts`` of the network, ``ours`` and ``theirs``.
+It prints JSON, a line for each thing as it is known: ``facts`` of the network, ``ours`` and ``theirs``;
+where torch-pruning took more of a layer than was asked, also ``alike``: MACs that ours leaves at its widths.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 import topocompress
 from benchmarks.networks_of_others.setting import SEED, ratio_of
+from benchmarks.networks_of_others.summary import overdone
 from benchmarks.networks_of_others.table import TABLE, build
 from benchmarks.networks_of_others.theirs import by_torch_pruning
 from topocompress.criteria.registry import create
@@ -64,6 +68,28 @@ def by_us(model: nn.Module, name: str, example: Tensor, images: Tensor, folder: 
         why = error.what if isinstance(error, TopocompressError) else f"{type(error).__name__}: {first_line(error)}"
         row["failure"] = {"step": step, "error": why.splitlines()[0][:300]}
     return row
+
+
+def at_widths(model: nn.Module, name: str, example: Tensor, widths: Mapping[str, int]) -> int:
+    """MACs left where every group goes down to the width that torch-pruning left of its root.
+
+    Args:
+        model: The network; left as it was.
+        name: Its name in the table.
+        example: (1, ...) what it is followed with.
+        widths: Layer → filters left.
+    """
+    groups, costs = prunable_groups(model, example, linear=True), layer_costs(model, example)
+    scores, limits = score_groups(model, groups, create("l1"), None), Limits(round_to=1)
+    plan = make_plan(scores, groups, costs, ratio=ratio_of(name), limits=limits)
+    entries = list(plan.groups)
+    for number, group in enumerate(groups):
+        gone = 1 - widths.get(group.root, group.width) / group.width
+        if group.root in widths and not group.protected:
+            whole = replace(entries[number], remove=())
+            narrower = make_plan(scores, [group], costs, ratio=gone, limits=limits).groups[0] if gone else whole
+            entries[number] = narrower
+    return count_macs(topocompress.apply(model, replace(plan, groups=tuple(entries)), example=example), example)
 
 
 def _kept(groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
@@ -114,7 +140,11 @@ def work(name: str, folder: Path) -> None:
     _say(ours=by_us(model, name, images[:1], images, folder))
     started = time.perf_counter()
     found = by_torch_pruning(model, images[:1], ratio_of(name))
-    _say(theirs={**found, "seconds": round(time.perf_counter() - started, 1)})
+    widths = found.pop("widths", {})
+    theirs = {**found, "seconds": round(time.perf_counter() - started, 1)}
+    _say(theirs=theirs)
+    if overdone({"theirs": theirs, "ratio": ratio_of(name)}):
+        _say(alike=at_widths(model, name, images[:1], widths))
 
 
 def _say(**what: Any) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.tiny_nets import (
     example,
     seeded,
 )
-from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.groups import explicit, find_groups
 from topocompress.errors import ModelError, PlanError
 
 OUTPUT = "feeds the model's output"
@@ -227,3 +227,17 @@ def test_a_model_with_weights_frozen_throughout_is_traced():
     model = seeded(Chain).requires_grad_(False)
     assert [g.root for g in find_groups(model, example())] == ["first", "second", "hidden", "head"]
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_network_is_copied_only_where_something_is_to_be_written_out(monkeypatch):
+    copies = []
+    for place in ("topocompress.dependencies.groups.copied", "topocompress.network.baking.copied"):
+        monkeypatch.setattr(place, lambda model: copies.append(model) or copy.deepcopy(model))
+    plain = seeded(Chain)
+    assert explicit(plain) is plain
+    assert copies == []
+    normed, attending = seeded(Chain), nn.Sequential(nn.MultiheadAttention(4, 2))
+    nn.utils.parametrizations.weight_norm(normed.first)
+    for model in (normed, attending):
+        assert explicit(model) is not model
+    assert copies == [normed, attending]

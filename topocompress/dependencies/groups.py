@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from topocompress.dependencies.attention import make_explicit
+from topocompress.dependencies.attention import has_implicit, make_explicit
 from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, unit_choices
 from topocompress.dependencies.heads import HeadAttention, attention_heads
@@ -20,7 +20,7 @@ from topocompress.dependencies.products import product_macs
 from topocompress.dependencies.reasons import ends, lost_in
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
-from topocompress.network.baking import bake
+from topocompress.network.baking import bake, baked
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
 from topocompress.network.inference import written_buffers
@@ -115,14 +115,13 @@ def find_groups(
 
 
 def explicit(model: nn.Module) -> nn.Module:
-    """A copy of the model of plain weights, whose attention layers have heads that can be scored.
-
-    It is the model itself if it has no attention, and no weights that are computed whenever they are used.
-    """
+    """The model of plain weights, with attention layers whose heads can be scored: a copy only where it is another."""
+    if not has_implicit(model):
+        return baked(model)
     twin = copied(model)
-    changed = bake(twin)
+    bake(twin)
     make_explicit(twin)
-    return twin if changed or attention_heads(twin) else model
+    return twin
 
 
 def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
-from torch.overrides import TorchFunctionMode
 from torch_pruning.dependency import Dependency
 from torch_pruning.ops import OPTYPE, module2type
 
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.layers import LAYERS, groups_of
 
 
@@ -76,17 +76,10 @@ def _traced(buffer: Tensor, persistent: bool) -> TracedBuffer:
     return traced
 
 
-class ComputedNorms(TorchFunctionMode):
+class ComputedNorms(FunctionCalls):
     """Computes norms of traced statistics step by step; torch's own functions leave no trace of these."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is F.batch_norm:
             names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
             given = {**dict(zip(names, args, strict=False)), **kwargs}
