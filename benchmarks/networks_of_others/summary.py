@@ -37,13 +37,11 @@ def worse(row: Mapping[str, Any]) -> bool:
     return usable(row) and theirs is not None and (ours is None or ours > theirs + _MARGIN)
 
 
-def _excused(row: Mapping[str, Any]) -> str:
-    """What is to be said where torch-pruning took more than asked."""
-    if not overdone(row):
-        return ""
-    alike = f"; at its widths ours leaves {row['alike'] / row['facts']['macs']:.2f}" if "alike" in row else ""
+def _compared(row: Mapping[str, Any]) -> str:
+    """What torch-pruning leaves where that is less, how much of a layer it took, what ours leaves at its widths."""
     took, left = row["theirs"]["took"], share(row, "theirs")
-    return f" (there torch-pruning took up to {took:.2f} of a layer and leaves {left:.2f}{alike})"
+    alike = f"; ours leaves {row['alike'] / row['facts']['macs']:.2f} at its widths" if "alike" in row else ""
+    return f" (torch-pruning {left:.2f}, by taking up to {took:.2f} of a layer{alike})"
 
 
 def failure(row: Mapping[str, Any]) -> str:
@@ -67,7 +65,7 @@ def summary(found: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     failed = [name for name, row in rows.items() if failure(row)]
-    more = [f"{name}{_excused(row)}" for name, row in rows.items() if worse(row) and name not in failed]
+    more = [f"{name}{_compared(row)}" for name, row in rows.items() if worse(row) and name not in failed]
     wrong = sum(not usable(row) for row in rows.values())
     text = (
         f"{len(rows)} networks, {len(rows) - len(failed)} pruned, exported and loaded again; torch-pruning fails on or "

@@ -9,6 +9,7 @@ from tests.helpers.tiny_nets import seeded
 from topocompress.deploy.measurement import count_macs
 from topocompress.surgery.removal import STOPS
 from topocompress.surgery.trial import _written, prunable_groups
+from topocompress.types.reasons import Kind, Reason
 
 
 def example():
@@ -60,10 +61,10 @@ def test_sizes_in_the_code_are_the_reason():
     assert body.protected.startswith("Laid reads it by sizes that are written in its code")
 
 
-def test_heads_whose_queries_keys_and_values_alternate_stay_and_their_module_is_named():
+def test_heads_whose_queries_keys_and_values_alternate_stay_and_operation_and_module_are_named():
     groups = prunable_groups(seeded(reshaped.Transformer, reshaped.Interleaved), example())
     kept = {group.root: group.protected for group in groups}
-    assert kept["attention.qkv"].startswith("attention (Interleaved)")
+    assert kept["attention.qkv"] == Reason(Kind.REARRANGED, "parts that lie between one another (unbind) in attention")
     assert kept["embed"] == kept["up"] == ""
 
 

@@ -20,6 +20,7 @@ from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.baking import baked
 from topocompress.network.batchnorm import named_statistics
+from topocompress.network.carrying import takes_several
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line, written_buffers
@@ -37,6 +38,7 @@ STOPS = "the model runs no more after removal; it stops in"
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 
 
+@takes_several
 def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
     """Remove a plan's channels from a copy of the model.
 
@@ -48,7 +50,8 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     Args:
         model: The network; left as it was.
         plan: A plan made for it.
-        example: (1, C, H, W) input on the model's device.
+        example: (1, C, H, W) input on the model's device, or a tuple or dict of tensors (1, ...) where ``forward``
+            takes several.
         any_weights: Accept a plan made for other weights of the same architecture.
 
     Returns:
