@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 import topocompress
+from benchmarks.networks_of_others.building import build
 from benchmarks.networks_of_others.setting import SEED, ratio_of
 from benchmarks.networks_of_others.summary import worse
-from benchmarks.networks_of_others.table import TABLE, build
+from benchmarks.networks_of_others.table import TABLE
 from benchmarks.networks_of_others.theirs import by_torch_pruning
 from topocompress.criteria.registry import create
 from topocompress.deploy.export import export_onnx
@@ -34,7 +35,7 @@ from topocompress.surgery.trial import prunable_groups
 from topocompress.types import Architecture, ChannelGroup, GroupPlan, Preprocessing
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
-BUILDER = "benchmarks.networks_of_others.table:build"
+BUILDER = "benchmarks.networks_of_others.building:build"
 
 
 def by_us(model: nn.Module, name: str, example: Tensor, images: Tensor, folder: Path) -> dict[str, Any]:
