@@ -234,8 +234,8 @@ def test_misread_wiring_is_noticed_and_the_rest_can_be_pruned(kind):
     [
         (Halves, (0, 3), "runs no more after removal"),
         (Halves, (0, 5), "runs no more after removal"),
-        (Split, (0, 1), "has 4 channels after removal, planned were 6"),
-        (Split, (1, 6), "has 4 channels after removal, planned were 6"),
+        (Split, (0, 1), "has 4 channels after removal, not 6"),
+        (Split, (1, 6), "has 4 channels after removal, not 6"),
     ],
 )
 def test_a_cut_that_no_longer_fits_is_refused(kind, remove, what):
