@@ -12,6 +12,7 @@ from topocompress.planning.allocation import check_allocation, least_loss
 from topocompress.planning.ranking import RankedGroup, rank
 from topocompress.planning.rules import Allocation, Limits, check_rule, check_samples
 from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
+from topocompress.types.reasons import Kind, Reason
 
 DEFAULT_MAX_RATIO = 0.5
 _BISECTIONS = 40
@@ -181,9 +182,9 @@ def _reason(group: ChannelGroup, scores: Scores) -> str:
     if group.protected:
         return group.protected
     if not any(layer in scores.layers for layer in group.filters):
-        return "not scored"
+        return Reason(Kind.UNSCORED)
     if len(group.units) < 2:
-        return "its channels can only be removed all together"
+        return Reason(Kind.TOGETHER)
     return ""
 
 
