@@ -53,8 +53,7 @@ def make_plan(
     check_allocation(allocation, scores, target_macs)
     chosen = None
     reasons = {group.root: _reason(group, scores) for group in groups}
-    ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
-    if not ranked:
+    if not (ranked := [rank(group, scores) for group in groups if not reasons[group.root]]):
         raise nothing_to_prune(reasons)
     besides = f"; besides, these stay whole: {why}" if (why := kept_whole(reasons)) else ""
     if max_betti is not None:
