@@ -61,10 +61,9 @@ def make_plan(
     elif ratio is not None:
         removals = _by_ratio(ranked, ratio, bounds)
     else:
-        target = float(target_macs or 0)
+        whole, target = sum(cost.macs for cost in costs.values()), float(target_macs or 0)
         if allocation == "global" or (allocation == "auto" and scores.comparable):
-            goal = int(target * sum(cost.macs for cost in costs.values()))
-            chosen = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), goal, bounds)
+            chosen = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), int(target * whole), bounds)
         removals = chosen or _by_macs(ranked, groups, costs, target, bounds, besides, reachable=allocation != "global")
     if not any(removals.values()):
         raise _nothing_removed(ranked, scores, max_betti, bounds, besides)
