@@ -17,7 +17,7 @@ CASES = {
     "missing file": (["nothing.pt", "--ratio", "0.5"], "nothing.pt"),
     "unknown data": (["tiny.safetensors", "--arch", "tinynet:Tiny", "--data", "nowhere", "--ratio", "0.5"], "nowhere"),
     "no images": (["tiny.safetensors", *BASE[:2], "--data", "imagefolder:empty", "--ratio", "0.5"], "empty"),
-    "no rule": (["tiny.safetensors", *BASE], "exactly one"),
+    "no rule, too few to judge the usual one": (["tiny.safetensors", *BASE], "it takes 268 at least"),
     "two rules": (["tiny.safetensors", *BASE, "--ratio", "0.5", "--max-betti", "3"], "exactly one"),
     "bad share": (["tiny.safetensors", *BASE, "--ratio", "1.5"], "between 0 and 1"),
     "N below the threshold": (["tiny.safetensors", *BASE, "--max-betti", "300"], "cannot give a Betti number above"),

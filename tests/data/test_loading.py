@@ -225,15 +225,3 @@ def test_unknown_source_lists_the_forms(source):
     with pytest.raises(DataError, match="unknown data source") as caught:
         load_data(source, preprocessing=GREY)
     assert "imagefolder:PATH" in caught.value.hint
-
-
-def test_a_bare_folder_is_told_how_to_be_written(two_classes):
-    with pytest.raises(DataError) as caught:
-        load_data(str(two_classes), preprocessing=COLOUR)
-    assert f"imagefolder:{two_classes}" in caught.value.hint
-
-
-def test_a_path_is_told_how_to_be_written(tmp_path):
-    with pytest.raises(DataError, match="unknown data source") as caught:
-        load_data(tmp_path, preprocessing=GREY)
-    assert f"imagefolder:{tmp_path}" in caught.value.hint

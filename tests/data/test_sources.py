@@ -338,3 +338,62 @@ def test_bad_factories(factory, name, message):
     with pytest.raises(DataError, match=message) as caught:
         load_data(f"{factory}:{name}", preprocessing=GREY, samples=4)
     assert caught.value.hint
+
+
+def test_a_folder_is_one_of_images(two_classes):
+    plain, named = (
+        load_data(source, preprocessing=COLOUR, samples=16)
+        for source in (str(two_classes), f"imagefolder:{two_classes}")
+    )
+    assert plain.source == named.source == f"imagefolder:{two_classes}"
+    assert plain.fingerprint == named.fingerprint
+
+
+def folders(tmp_path, *, first=("cat", "dog"), other=("Dog", "cat")):
+    for number, (part, names) in enumerate({"photos": first, "other": other}.items()):
+        for name in names:
+            write_images(tmp_path / part / name, 6, seed=10 * number + len(name))
+    return tmp_path / "photos", tmp_path / "other"
+
+
+def test_all_that_is_held_out_is_from_another_folder_whose_classes_are_matched_by_name(tmp_path):
+    photos, other = folders(tmp_path)
+    data = load_data(photos, preprocessing=COLOUR, samples=8, validation=other)
+    assert (len(data.calibration), len(data.train), len(data.evaluation)) == (8, 4, 12)
+    paths = data.evaluation.source.paths
+    for index, label in zip(data.evaluation.indices, data.evaluation.targets, strict=True):
+        assert paths[index].is_relative_to(other)
+        assert paths[index].parent.name.lower() == data.classes[label]
+    assert all(paths[index].is_relative_to(photos) for index in data.calibration.indices)
+    assert f"evaluated on {other}" in data.note
+    assert not any("--val-data" in warning for warning in data.warnings)
+
+
+def test_a_part_of_images_of_ones_own_may_have_been_trained_on(tmp_path):
+    photos, _ = folders(tmp_path)
+    assert any("--val-data" in said for said in load_data(photos, preprocessing=COLOUR, samples=4).warnings)
+    unlabelled = load_data(photos, preprocessing=COLOUR, samples=4, unlabelled=True)
+    assert not any("--val-data" in said for said in unlabelled.warnings)
+    (tmp_path / "parts").mkdir()
+    photos.rename(tmp_path / "parts" / "train")
+    (tmp_path / "other").rename(tmp_path / "parts" / "val")
+    divided = load_data(tmp_path / "parts", preprocessing=COLOUR, samples=4)
+    assert not any("--val-data" in said for said in divided.warnings)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [(("cat", "bird"), "the class 'bird'"), (("",), "has no class folders, and the other images have")],
+)
+def test_another_folder_must_have_the_same_classes(tmp_path, other, said):
+    photos, validation = folders(tmp_path, other=other)
+    with pytest.raises(DataError, match=said):
+        load_data(photos, preprocessing=COLOUR, samples=4, validation=validation)
+
+
+@pytest.mark.parametrize("source", [None, "digits"])
+def test_another_folder_goes_with_a_folder(tmp_path, source):
+    with pytest.raises(DataError, match="val_data"):
+        load_data(source, preprocessing=GREY, samples=4, validation=tmp_path)
+    with pytest.raises(DataError, match="no directory"):
+        load_data(tmp_path, preprocessing=GREY, samples=4, validation=tmp_path / "gone")

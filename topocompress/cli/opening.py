@@ -59,6 +59,12 @@ Range = Annotated[
         metavar="LOW,HIGH",
     ),
 ]
+ValData = Annotated[
+    str | None,
+    typer.Option(
+        "--val-data", metavar="FOLDER", help="Images of the same classes to measure on, in place of some of --data."
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
 Classes = Annotated[
@@ -91,6 +97,7 @@ class Opening:
     mean: Mean = None
     std: Std = None
     pixel_range: Range = None
+    val_data: ValData = None
     download: Download = False
     strict: Strict = False
     classes: Classes = None
@@ -109,7 +116,7 @@ class Opening:
 
         self._read()
         check_model(model, arch=self.arch, weights=self.weights)
-        check_data(data, download=self.download)
+        check_data(data, download=self.download, validation=self.val_data)
         if self.classes is not None:
             given_classes(self.classes, WORDS)
 
@@ -118,7 +125,7 @@ class Opening:
         from topocompress.data import checks
         from topocompress.models import sources
 
-        more = () if self.classes is None else (Path(self.classes),)
+        more = [Path(given) for given in (self.classes, self.val_data) if given is not None]
         return [*sources.paths_of(model, arch=self.arch, weights=self.weights), *checks.paths_of(data), *more]
 
     def _read(self) -> dict[str, Any]:
@@ -171,6 +178,7 @@ class Opening:
             seed=seed,
             eval_samples=eval_samples,
             download=self.download,
+            **({} if self.val_data is None else {"validation": Path(self.val_data).expanduser()}),
             strict=self.strict,
             targets=targets,
             judging=judging,

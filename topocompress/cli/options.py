@@ -57,7 +57,7 @@ AnyCriterion = Annotated[
     typer.Option(
         "--criterion",
         help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4.",
-        show_default="betti with --max-betti, else persistence",
+        show_default="betti with --max-betti or options of betti, else persistence",
     ),
 ]
 Orientation = Annotated[
@@ -141,13 +141,18 @@ def make_criterion(
             per_class=per_class,
             backend=backend,
         )
-    given = (scale, dims, backend, orientation, per_class)
-    if given != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None, DEFAULT_ORIENTATION, False):
+    if betti_asked(scale, dims, backend, orientation, per_class):
         raise CriterionError(
             f"--scale, --dims, --orientation, --per-class and --backend are for betti, not for {name!r}",
-            hint="Leave them out, or add --criterion betti.",
+            hint="Leave them out.",
         )
     return create(name)
+
+
+def betti_asked(scale: str, dims: str, backend: str | None, orientation: str, per_class: bool) -> bool:
+    """Whether something was said that is of the criterion betti alone."""
+    given = (scale, dims, backend, orientation, per_class)
+    return given != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None, DEFAULT_ORIENTATION, False)
 
 
 def make_resources(memory: str | None, workers: int | None, cluster: str | None) -> Resources:

@@ -14,7 +14,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("max_metric_drop", "macs", "criteria", "ratios", "criterion", "layer", "filter_index"),
     ),
     "Model and data": (
-        *("data", "arch", "weights", "weights_key", "arch_args", "trust_pickle", "samples", "eval_samples"),
+        *("data", "val_data", "arch", "weights", "weights_key", "arch_args", "trust_pickle", "samples", "eval_samples"),
         *("classes", "unlabelled", "input_size", "resize", "mean", "std", "pixel_range", "download", "strict"),
     ),
     "Limits": ("allocation", "min_channels", "max_ratio", "round_to", "ignore", "linear"),

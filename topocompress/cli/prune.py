@@ -132,7 +132,8 @@ def prune(
         rounds=steps,
     )
     removal, taken = settled_rule(removal, model, data)
-    name = str(criterion_for(criterion or "auto", removal))
+    of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
+    name = criterion or ("betti" if of_betti else str(criterion_for("auto", removal)))
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),

@@ -12,20 +12,27 @@ FORMS = "a folder of images, digits, fashion-mnist:ROOT, cifar10:ROOT, imagefold
 BY_ORDER, BY_NUMBER, IMAGENET = "by-order", "by-number", "imagenet"
 WORDS = (BY_ORDER, BY_NUMBER, IMAGENET)
 """What ``--classes`` takes in place of names."""
+NO_VALIDATION = "A factory returns (train, test) instead; other data sets come divided."
 _ROOTED = {"fashion-mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py", "imagefolder": ""}
 """Sources that are folders, and what below the folder is theirs."""
 
 
-def check_source(source: str | None, *, download: bool = False) -> None:
+def check_source(source: str | Path | None, *, download: bool = False, validation: str | Path | None = None) -> None:
     """Refuse unknown sources and folders that are missing.
 
     Args:
         source: What the user wrote, see :func:`topocompress.data.load_data`; ``None`` for photographs.
         download: Whether a missing folder may be filled.
+        validation: Another folder of images, whose all are held out.
 
     Raises:
         DataError: It cannot be loaded; says why and what to do.
     """
+    if validation is not None:
+        if source is None or not written(source).lower().startswith("imagefolder:"):
+            raise DataError("--val-data goes with --data and a folder of images", hint=NO_VALIDATION)
+        if not Path(validation).expanduser().is_dir():
+            raise DataError(f"{validation} is no directory", hint="Give --val-data a folder of images.")
     if source is None or source == "digits":
         return
     source = written(source)
@@ -42,8 +49,9 @@ def check_source(source: str | None, *, download: bool = False) -> None:
         raise DataError(f"unknown data source {source!r}", hint=advice())
 
 
-def written(source: str) -> str:
+def written(given: str | Path) -> str:
     """A source as it is written in full: a folder is one of images."""
+    source = str(given)
     known = source == "digits" or source.partition(":")[0].lower() in _ROOTED or is_factory(source)
     there = os.path.isdir(source)  # noqa: PTH112 - of a name too long for a file, a Path raises
     return f"imagefolder:{source}" if there and not known else source

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.data.datasets import FileImages, SampleSet
+from topocompress.data.datasets import FileImages, ForeignSet, SampleSet
 from topocompress.data.sources import Pool
 from topocompress.data.splits import Split, split
 from topocompress.errors import DataError
@@ -78,6 +78,17 @@ def partly_labelled(samples: SampleSet, parts: Split) -> tuple[str, ...]:
     return (
         f"{without} of {len(targets)} samples used have no label, or one below 0, which means none: labels are not "
         "used, and accuracy is not measured.",
+    )
+
+
+def perhaps_seen(pool: Pool) -> tuple[str, ...]:
+    """A sentence where a network may have been trained on what is held out."""
+    own = isinstance(pool.samples, FileImages | ForeignSet)
+    if not own or pool.held_out is not None or not (pool.samples.targets >= 0).any():
+        return ()
+    return (
+        "Held out is a part of the images given. If the network was trained on them, its accuracy here is higher than "
+        "on new images, and pruning seems to cost more than it does: --val-data FOLDER measures on others.",
     )
 
 

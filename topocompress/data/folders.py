@@ -48,6 +48,37 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
+def beside(images: Found, others: Found, source: str) -> Found:
+    """What two folders hold, of which all images of the other are held out, and those of the first are not.
+
+    Classes are matched by name; ``source`` is the other, for messages.
+
+    Raises:
+        DataError: Only one of them has class folders, or the other has a class that the first has not.
+    """
+    if bool(images.classes) != bool(others.classes):
+        raise DataError(
+            f"{source} {'has' if others.classes else 'has no'} class folders, and the other images "
+            f"{'have none' if others.classes else 'have'}",
+            hint="Give both one folder for each class, or none.",
+        )
+    numbers = {plain(name): number for number, name in enumerate(images.classes)}
+    if unknown := [name for name in others.classes if plain(name) not in numbers]:
+        raise DataError(
+            f"{source} has the class {unknown[0]!r}, which the other images do not have",
+            hint="Call class folders alike in both.",
+        )
+    labels = [numbers[plain(others.classes[label])] if label >= 0 else -1 for label in others.labels]
+    return Found(
+        paths=(*images.paths, *others.paths),
+        labels=(*images.labels, *labels),
+        classes=images.classes,
+        held_out=len(others.paths),
+        notes=(*images.notes, f"evaluated on {source}"),
+        warnings=(*images.warnings, *others.warnings),
+    )
+
+
 def read_folder(root: Path, known: Sequence[str] = ()) -> Found:
     """Find the images of a folder of class folders, of parts (``train/``, ``val/``) with class folders, or of images.
 

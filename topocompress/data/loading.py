@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
-from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice, written
+from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice, check_source, written
 from topocompress.data.crops import PhotoCrops
 from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
-from topocompress.data.division import divide, fingerprint, overlap, partly_labelled, shortage
+from topocompress.data.division import divide, fingerprint, overlap, partly_labelled, perhaps_seen, shortage
 from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
@@ -86,7 +86,7 @@ class Data:
 
 
 def load_data(
-    source: str | None,
+    source: str | Path | None,
     *,
     preprocessing: Preprocessing,
     samples: int = 1000,
@@ -98,6 +98,7 @@ def load_data(
     unlabelled: bool = False,
     targets: bool = False,
     judging: int = 0,
+    validation: str | Path | None = None,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -121,6 +122,7 @@ def load_data(
         unlabelled: Leave out all labels.
         targets: What a factory's datasets yield behind an input is for a metric or a loss of the user's own, and may be
             anything: masks, boxes, numbers.
+        validation: Another folder of images, with the classes of the first: all held-out samples are from there.
         judging: Samples wanted besides to judge a choice by trying; see :func:`topocompress.data.splits.split`.
 
     Raises:
@@ -131,11 +133,13 @@ def load_data(
         raise DataError(f"{samples} calibration samples are too few for any topology", hint="Use --samples 1000.")
     if eval_samples is not None and eval_samples < 1:
         raise DataError(f"{eval_samples} evaluation samples are too few", hint="At least 1.")
+    if validation is not None:
+        check_source(source, validation=validation)
     if source is None:
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
     said = None if classes is None else given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
-    source = written(str(source))
+    source = written(source)
     name, _, rest = source.partition(":")
     name = name.lower()
     where = Path(rest).expanduser()
@@ -146,7 +150,8 @@ def load_data(
     elif name == "cifar10" and rest:
         pool = sources.cifar10(where, preprocessing, download=download)
     elif name == "imagefolder" and rest:
-        pool = sources.image_folder(where, preprocessing, said if isinstance(said, tuple) else ())
+        names = said if isinstance(said, tuple) else ()
+        pool = sources.image_folder(where, preprocessing, names, None if validation is None else Path(validation))
     elif is_factory(source):
         made = call_factory(source, DataError)
         if isinstance(made, Data):
@@ -162,7 +167,7 @@ def load_data(
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
-    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
+    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source) + perhaps_seen(pool)
     pool = replace(pool, warnings=pool.warnings + few + doubts)
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares

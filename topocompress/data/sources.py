@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from topocompress.data.datasets import ArrayImages, FileImages, ForeignSet, SampleSet
-from topocompress.data.folders import read_folder
+from topocompress.data.folders import Found, beside, read_folder
 from topocompress.data.images import finished
 from topocompress.data.splits import Indices
 from topocompress.errors import DataError
@@ -112,16 +112,23 @@ def _divided(
     )
 
 
-def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] = ()) -> Pool:
+def image_folder(
+    root: Path, preprocessing: Preprocessing, known: Sequence[str] = (), validation: Path | None = None
+) -> Pool:
     """A folder of class folders, of parts such as ``train/`` and ``test/``, or of images.
+
+    Args:
+        root: The folder.
+        preprocessing: What the model expects.
+        known: Names of the classes, where they are known.
+        validation: Another folder, all of whose images are held out, and no others.
 
     Raises:
         DataError: Missing, without images, or what is a class and what is not cannot be told.
     """
-    try:
-        found = read_folder(root, known)
-    except OSError as error:
-        raise DataError(f"cannot read {root}: {error}", hint="Check its permissions.") from error
+    found = _read(root, known)
+    if validation is not None:
+        found = beside(found, _read(validation, known or found.classes), str(validation))
     total = len(found.paths)
     return Pool(
         samples=FileImages(found.paths, found.labels, preprocessing),
@@ -131,6 +138,13 @@ def image_folder(root: Path, preprocessing: Preprocessing, known: Sequence[str] 
         warnings=found.warnings,
         augmentation="natural",
     )
+
+
+def _read(root: Path, known: Sequence[str]) -> Found:
+    try:
+        return read_folder(root, known)
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error}", hint="Check its permissions.") from error
 
 
 def foreign(

@@ -13,12 +13,12 @@ from torch import nn
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
 from topocompress.deploy.measurement import Predictions
-from topocompress.errors import DataError, PlanError
-from topocompress.network.inference import sample_count
-from topocompress.planning.confidence import least_samples, upper_loss
+from topocompress.errors import PlanError
+from topocompress.planning.confidence import upper_loss
 from topocompress.planning.selection import Reached
 from topocompress.types import PruningPlan
 from topocompress.workflows.job import Job, no_accuracy
+from topocompress.workflows.sampling import check_judges, judges
 
 Judge = Callable[[PruningPlan], float | Reached]
 Finish = Callable[[PruningPlan], nn.Module]
@@ -49,15 +49,10 @@ def judge_of(job: Job, name: str, limit: float, finish: Finish, folder: Path) ->
         PlanError: The original has no more than the size already.
     """
     if name == "max_metric_drop":
-        return _metric_drop(job, finish), judges(job)
+        return _metric_drop(job, finish), judges(job.data)
     if name == "max_accuracy_drop":
-        return _accuracy_drop(job, limit, finish), judges(job)
+        return _accuracy_drop(job, limit, finish), judges(job.data)
     return (_latency(job, limit, finish, folder) if name == "target_latency" else _size(job, finish, folder, limit)), 0
-
-
-def judges(job: Job) -> int:
-    """How many samples judge a quality."""
-    return sample_count(job.data.evaluation if job.data.judging is None else job.data.judging)
 
 
 def _said(job: Job, model: nn.Module) -> Predictions:
@@ -69,12 +64,7 @@ def _accuracy_drop(job: Job, limit: float, finish: Finish) -> Judge:
     """Points of top-1 accuracy lost."""
     if not job.data.labelled:
         raise no_accuracy(job.data)
-    count, needed = judges(job), least_samples(limit / 100)
-    if count < needed:
-        raise DataError(
-            f"{count} labelled images cannot tell whether {limit:g} points are lost: it takes {needed} at least",
-            hint=f"Give more images with --data, or allow more: --max-accuracy-drop {math.ceil(_least_limit(count))}.",
-        )
+    check_judges(job.data, limit)
     before = _said(job, job.loaded.module)
     if before.labels is None:
         raise no_accuracy(job.data)
@@ -88,11 +78,6 @@ def _accuracy_drop(job: Job, limit: float, finish: Finish) -> Judge:
         return Reached(value=100 * (only - gained) / total, upper=100 * upper_loss(only, gained, total))
 
     return lost
-
-
-def _least_limit(count: int) -> float:
-    """Points that so many samples can tell from none where the networks agree on all."""
-    return 100 * upper_loss(0, 0, count)
 
 
 def _metric_drop(job: Job, finish: Finish) -> Judge:

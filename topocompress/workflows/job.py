@@ -41,7 +41,7 @@ from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
-from topocompress.workflows.sampling import scaled
+from topocompress.workflows.sampling import check_judges, scaled
 
 
 @dataclass(kw_only=True)
@@ -228,6 +228,8 @@ def open_job(
     _ = job.metric, job.loss  # what cannot be imported is refused here
     if job.removal.max_accuracy_drop is not None and not job.data.labelled:
         raise no_accuracy(job.data)
+    if job.removal.max_accuracy_drop is not None:
+        check_judges(job.data, job.removal.max_accuracy_drop)
     job.recovery = replace(
         recovery, finetune=fitted(recovery.finetune, job.model, job.data, own_loss=job.loss is not None)
     )

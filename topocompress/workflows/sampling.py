@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from topocompress.deploy.measurement import count_macs
+from topocompress.errors import DataError
 from topocompress.network.inference import device_of, sample_count
+from topocompress.planning.confidence import least_samples, upper_loss
 from topocompress.planning.rules import USUAL_SAMPLES
 from topocompress.workflows.options import Removal
 
@@ -57,3 +60,27 @@ def scaled(removal: Removal, data: Data) -> Removal:
     if removal.max_betti is None or data.threshold_samples is None:
         return removal
     return replace(removal, max_betti=round(removal.max_betti * threshold_share(data), 2))
+
+
+def judges(data: Data) -> int:
+    """How many samples judge a quality within a budget."""
+    return sample_count(data.evaluation if data.judging is None else data.judging)
+
+
+def check_judges(data: Data, limit: float) -> None:
+    """Refuse a budget that so few samples can never show to be kept.
+
+    Args:
+        data: Its samples.
+        limit: Points of accuracy that may be lost.
+
+    Raises:
+        DataError: Not even a network that is right wherever the original is would be within it with confidence.
+    """
+    count, needed = judges(data), least_samples(limit / 100)
+    if count < needed:
+        raise DataError(
+            f"{count} labelled images cannot tell whether {limit:g} points are lost: it takes {needed} at least",
+            hint="Give more images with --data or --val-data, or allow more: --max-accuracy-drop "
+            f"{math.ceil(100 * upper_loss(0, 0, count))}.",
+        )
