@@ -44,3 +44,5 @@ def test_every_page_can_be_searched(site):
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
     pages = {page.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for page in (ROOT / "docs").rglob("*.md")}
     assert pages <= found
+    boosts = {entry["location"].partition("#")[0]: entry.get("boost", 1) for entry in index["docs"]}
+    assert boosts["research/criteria.html"] < boosts["criteria.html"]
