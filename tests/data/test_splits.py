@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topocompress.data import splits
 from topocompress.data.splits import HELD_OUT, split
 
 
@@ -125,3 +126,49 @@ def test_by_hand(seed):
 def test_a_tiny_pool_still_evaluates_on_something():
     parts = split(np.array([0, 1]), samples=5, eval_samples=None, seed=0)
     assert (len(parts.calibration), len(parts.evaluation)) == (1, 1)
+
+
+@laws
+@given(cases(), wanted, limits, st.integers(1, 40))
+def test_samples_that_judge_have_no_other_use_and_the_choice_of_calibration_does_not_depend_on_them(
+    case, samples, eval_samples, judging
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "LEAST_JUDGES", 1)
+        parts, without = (case.split(samples, eval_samples, judging=count) for count in (judging, 0))
+    uses = (parts.calibration, parts.train, parts.evaluation, parts.judging)
+    together = np.concatenate(uses).tolist()
+    assert len(set(together)) == len(together)
+    assert len(parts.judging) <= judging
+    assert len(without.judging) == 0
+    np.testing.assert_array_equal(parts.calibration, without.calibration)
+    if case.held_out is None:  # they come from what is left for fine-tuning, which keeps half
+        np.testing.assert_array_equal(parts.evaluation, without.evaluation)
+        assert len(parts.train) >= len(without.train) / 2
+    else:
+        assert set(parts.judging.tolist()) <= set(case.held_out.tolist())
+        np.testing.assert_array_equal(parts.train, without.train)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "evaluation", "judging"), [(5000, 2000, 2000), (3000, 1500, 1500), (600, 300, 300), (500, 500, 0)]
+)
+def test_judges_of_a_divided_set_are_others_of_those_held_out_or_half_of_them(held_out, evaluation, judging):
+    parts = split(
+        np.zeros(held_out + 100, dtype=np.int64),
+        samples=50,
+        eval_samples=2000,
+        seed=0,
+        held_out=np.arange(100, held_out + 100),
+        judging=2000,
+    )
+    assert (len(parts.evaluation), len(parts.judging)) == (evaluation, judging)
+    assert (len(parts.calibration), len(parts.train)) == (50, 50)
+
+
+@pytest.mark.parametrize(("left", "judging"), [(599, 0), (600, 300), (10_000, 2000)])
+def test_judges_of_a_set_that_is_not_divided_are_at_most_half_of_what_is_left(left, judging):
+    count = round((left + 400) / (1 - HELD_OUT))
+    labels = np.zeros(count, dtype=np.int64)
+    parts = split(labels, samples=count - round(HELD_OUT * count) - left, eval_samples=None, seed=0, judging=2000)
+    assert (len(parts.judging), len(parts.train)) == (judging, left - judging)

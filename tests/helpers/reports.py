@@ -143,7 +143,6 @@ def full_report(**changes):
                 Probe(macs=0.25, value=0.55, met=True),
                 Probe(macs=0.38, value=0.66, met=True),
             ),
-            samples=500,
         ),
         "controls": (
             Control(criterion="random", accuracies=(0.55, 0.58, 0.52)),

@@ -11,7 +11,7 @@ import topocompress
 from tests.helpers import checkpoints as made
 from tests.helpers.run_directories import edited, pruned
 from tests.helpers.weights import same_state
-from topocompress.cli.options import arguments
+from topocompress.cli.values import arguments
 from topocompress.errors import ArtifactError, ModelError
 from topocompress.models.architectures import build
 from topocompress.models.loading import load_model

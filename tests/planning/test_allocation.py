@@ -40,8 +40,25 @@ def test_the_least_loss_goes_wherever_it_is():
     assert gone(plan) == {"a": (), "b": (0, 1, 2)}
     assert plan.macs_after == 500
     assert plan.rule["allocation"] == "global"
-    uniform = make_plan(found, groups, costs, target_macs=0.65, limits=FREE)
+    uniform = make_plan(found, groups, costs, target_macs=0.65, limits=FREE, allocation="uniform")
     assert gone(uniform) == {"a": (3,), "b": (0, 1)}
+    assert "allocation" not in uniform.rule
+
+
+def test_by_itself_the_least_loss_goes_as_far_as_it_reaches_where_layers_can_be_compared():
+    found, groups, costs = two_layers([9, 8, 7, 6], [1, 2, 3, 10])
+
+    def planned(scores, share, **allocation):
+        return make_plan(scores, groups, costs, target_macs=share, limits=FREE, **allocation)
+
+    assert planned(found, 0.65) == planned(found, 0.65, allocation="global")
+    apart = replace(found, comparable=False)
+    assert planned(apart, 0.65) == planned(apart, 0.65, allocation="uniform")
+    wide = replace(scores({"conv": layer(range(100))}), comparable=True)
+    groups, costs = [chain(100, readers={})], {"conv": LayerCost(macs=100, outputs=100, inputs=0)}
+    with pytest.raises(PlanError, match="out of reach"):
+        planned(wide, 0.1, allocation="global")
+    assert planned(wide, 0.1) == planned(wide, 0.1, allocation="uniform")
 
 
 def test_loss_is_weighed_against_what_is_saved():

@@ -24,9 +24,9 @@ BLOCKS = "Let blocks learn from the original for a few minutes, which takes no l
 LABELS = "Fine-tune on your own labelled images (one folder per class)"
 
 
-def advice(command=COMMAND, *, plan=PLAN, found=FOUND, **changes):
+def advice(command=COMMAND, *, plan=PLAN, found=FOUND, controls=(), **changes):
     situation = Situation(**{"command": command, "labelled": True, "finetune": 0, "max_betti": 300.0, **changes})
-    return advise(situation, found, plan)
+    return advise(situation, found, plan, controls)
 
 
 def test_a_run_without_reconstruction_is_told_of_it_first():
@@ -115,10 +115,19 @@ def test_a_threshold_is_proposed_only_where_it_was_the_rule_and_more_than_one_fi
     assert [text.split()[0] for text, _ in advice(found=one)] == ["Fine-tune", "Let", "Choose"]
 
 
-def test_after_persistence_the_proposed_criterion_is_l1():
+def test_after_persistence_a_criterion_is_proposed_only_if_it_kept_more_in_this_run():
     plan = PruningPlan(**{**vars(PLAN), "criterion": "persistence"})
     command = ("prune", "model.pt", "--criterion=persistence", "--ratio", "0.3")
-    what, last = advice(command, plan=plan, max_betti=None)[-1]
+
+    def proposed(*controls, left=0.8):
+        found = advice(command, plan=plan, max_betti=None, left=left, controls=controls)
+        return [each for each in found if "criterion" in each[0]]
+
+    worse, better, chance = (
+        Control(criterion=name, accuracies=(kept,)) for name, kept in (("l1", 0.7), ("l1", 0.9), ("random", 0.95))
+    )
+    assert proposed() == proposed(worse) == proposed(chance) == proposed(better, left=None) == []
+    ((what, last),) = proposed(better, chance)
     assert "(l1)" in what
     assert words(last) == ["prune", "model.pt", "--ratio", "0.3", "--criterion", "l1", "--force"]
 

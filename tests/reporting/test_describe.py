@@ -14,7 +14,6 @@ from topocompress.reporting.describe import FinetuneResult
 from topocompress.training.finetuning import Epoch
 from topocompress.training.recipe import Recipe
 from topocompress.types import (
-    Budget,
     GroupPlan,
 )
 
@@ -176,9 +175,6 @@ def test_samples_that_were_not_meant_for_tuning_are_told_of():
     assert describe.tuning_warnings(data(train=None), recipe) == (
         "Fine-tuned on the calibration samples, for want of others.",
     )
-    budget = Budget(option="--max-accuracy-drop", limit=1.0, probes=())
-    (judged,) = describe.tuning_warnings(data(train=None), recipe, budget)
-    assert "They chose the size as well" in judged
     (sentence,) = describe.tuning_warnings(data(source=STAND_IN), recipe)
     assert sentence.startswith("Fine-tuned on crops of two photographs, without labels")
     assert describe.tuning_warnings(data(source=STAND_IN), Recipe(epochs=0)) == ()

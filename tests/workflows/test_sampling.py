@@ -12,7 +12,7 @@ from topocompress.models.loading import LoadedModel
 from topocompress.models.preprocessing import imagenet_preprocessing
 from topocompress.types import Architecture
 from topocompress.workflows.job import open_job
-from topocompress.workflows.options import Recovery, Removal, Scoring, asked_samples
+from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.samples import open_data
 from topocompress.workflows.sampling import samples_for, scaled, taken_by_size, threshold_share
 
@@ -65,12 +65,6 @@ def test_a_job_takes_the_scaled_threshold_only_where_no_number_was_asked_for(mon
 
     assert job("auto").removal.max_betti == 12  # type: ignore[attr-defined]
     assert job(50).removal.max_betti == 300  # type: ignore[attr-defined]
-
-
-def test_a_budget_of_accuracy_is_judged_on_the_usual_number() -> None:
-    assert asked_samples(Scoring(), Removal(max_accuracy_drop=1)) == 1000
-    assert asked_samples(Scoring(), Removal(ratio=0.5)) == "auto"
-    assert asked_samples(Scoring(samples=70), Removal(max_accuracy_drop=1)) == 70
 
 
 def test_data_that_is_loaded_keeps_its_samples() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from topocompress import console
-from topocompress.cli import options
+from topocompress.cli import options, values
 from topocompress.cli.opening import InputSize
 
 
@@ -32,14 +32,14 @@ def bench(
     check_there(files)
     if out is not None:
         check_outputs([Place(out, "file", option="--json")], inputs=files)
-    size = options.pixels(input_size)
+    size = values.pixels(input_size)
     from topocompress.deploy.bench import bench as measure
     from topocompress.reporting.write import write_bench
 
     with console.progress() as progress:
         found = measure(
             files,
-            batch_sizes=options.whole_numbers("--batch", batch, 65_536),
+            batch_sizes=values.whole_numbers("--batch", batch, 65_536),
             runs=runs,
             warmup=warmup,
             threads=threads,

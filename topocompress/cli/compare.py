@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from topocompress import console
-from topocompress.cli import options
+from topocompress.cli import options, values
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
@@ -46,7 +46,7 @@ def compare(
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
     from topocompress.runtime.outputs import check_outputs, folder_of
 
-    shares, recipe = options.shares("--ratios", ratios), tuning.recipe()
+    shares, recipe = values.shares("--ratios", ratios), tuning.recipe()
     check_outputs(folder_of(out, "compare", "cells"), inputs=opening.inputs(model, data))
     rounding = options.whole_or_auto("--round-to", round_to)
     from topocompress.criteria.registry import check_name, split_names

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from topocompress.cli.options import arguments, pixels
+from topocompress.cli.values import arguments, pixels
 from topocompress.errors import DataError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class Opening:
         seed: int,
         outputs_matter: bool = True,
         targets: bool = False,
+        judging: int = 0,
     ) -> tuple[LoadedModel, Data]:
         """The model and its samples; whether the labels of these must mean the outputs of that.
 
@@ -172,6 +173,7 @@ class Opening:
             download=self.download,
             strict=self.strict,
             targets=targets,
+            judging=judging,
         )
 
 

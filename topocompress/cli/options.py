@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from topocompress.errors import CriterionError, DataError, ModelError, PlanError, TopologyError
-from topocompress.runtime.json_files import parse_json
+from topocompress.errors import CriterionError, DataError, PlanError, TopologyError
 from topocompress.topology.scale import DEFAULT_SCALE as _SCALE
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
 MOST_SAMPLES, MOST_EPOCHS, MOST_ROUNDS, MOST_THREADS = 10_000_000, 100_000, 1_000_000, 1024
 """What an option takes at most: more is a slip of the keyboard, and would run for ever."""
-_MOST_VALUES = 100
-"""Numbers in one list."""
 _SHOWN = 80
 """Characters of what cannot be read that a message shows."""
 
@@ -54,6 +50,14 @@ EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out sampl
 CriterionName = Annotated[
     str,
     typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
+]
+AnyCriterion = Annotated[
+    str | None,
+    typer.Option(
+        "--criterion",
+        help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4.",
+        show_default="betti with --max-betti, else persistence",
+    ),
 ]
 Orientation = Annotated[
     str, typer.Option("--orientation", help="Whether betti removes high numbers (paper) or low ones (inverse).")
@@ -108,8 +112,6 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", 
 DEFAULT_SCALE = _SCALE
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
-_PYTHON = {"True": True, "False": False, "None": None}
-"""What people write who know Python better than JSON; taken for texts, all three would be true."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -142,7 +144,7 @@ def make_criterion(
     if given != (DEFAULT_SCALE, DEFAULT_DIMENSIONS, None, DEFAULT_ORIENTATION, False):
         raise CriterionError(
             f"--scale, --dims, --orientation, --per-class and --backend are for betti, not for {name!r}",
-            hint="Leave them out.",
+            hint="Leave them out, or add --criterion betti.",
         )
     return create(name)
 
@@ -228,72 +230,3 @@ def _dimensions(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError as error:
         raise TopologyError(f"cannot read the dimensions {text!r}", hint="For example: --dims 0,1") from error
-
-
-def pixels(text: str | None) -> int | tuple[int, int] | None:
-    """What ``--input-size`` says: one number for both sides, or height and width."""
-    if text is None:
-        return None
-    try:
-        sizes = [int(word) for word in text.lower().split("x")]
-    except ValueError:
-        sizes = []
-    if len(sizes) not in (1, 2) or min(sizes, default=0) < 1:
-        raise DataError(f"cannot read the input size {text!r}", hint="For example: --input-size 224 or 224x320")
-    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
-
-
-def arguments(words: Sequence[str]) -> dict[str, Any]:
-    """What ``--arch-args`` says: names and values, these as JSON has them, or else as text.
-
-    Raises:
-        ModelError: Not of this form, or a name that stands there twice.
-    """
-    found: dict[str, Any] = {}
-    for word in " ".join(words).split():
-        name, equals, text = word.partition("=")
-        if not equals or not name.isidentifier():
-            raise ModelError(f"cannot read --arch-args {word!r}", hint="For example: --arch-args num_classes=5")
-        if name in found:
-            raise ModelError(f"--arch-args names {name} twice", hint="Give each argument once.")
-        if text in _PYTHON:
-            found[name] = _PYTHON[text]
-            continue
-        try:
-            found[name] = parse_json(text)
-        except ValueError:
-            found[name] = text
-    return found
-
-
-def whole_numbers(option: str, text: str, most: int) -> list[int]:
-    """Whole numbers from 1 to ``most``, separated by commas.
-
-    Raises:
-        DataError: They are not.
-    """
-    try:
-        found = [int(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not 0 < len(found) <= _MOST_VALUES or not all(1 <= number <= most for number in found):
-        hint = f"Whole numbers from 1 to {most}, for example: {option} 1,8"
-        raise DataError(f"cannot read {option} {text[:_SHOWN]!r}", hint=hint)
-    return found
-
-
-def shares(option: str, text: str) -> list[float]:
-    """Read an option that is several shares.
-
-    Raises:
-        PlanError: Not comma-separated numbers between 0 and 1.
-    """
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not 0 < len(found) <= _MOST_VALUES or not all(0 < share < 1 for share in found):
-        raise PlanError(
-            f"cannot read {option} {text[:_SHOWN]!r}", hint=f"Numbers between 0 and 1, such as {option} 0.75,0.5,0.25"
-        )
-    return found

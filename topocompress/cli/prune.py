@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from topocompress import console
 from topocompress.cli import options
 from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
@@ -47,8 +48,12 @@ def prune(
     ] = None,
     allocation: Annotated[
         str,
-        typer.Option("--allocation", help="With --target-macs: uniform, or global to cut where least is lost for it."),
-    ] = "uniform",
+        typer.Option(
+            "--allocation",
+            help="Where a share of the multiply-accumulates goes: uniform, or global to cut where least is lost for "
+            "it; auto is global where scores of different layers can be compared.",
+        ),
+    ] = "auto",
     data: options.DataSource = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory to write.", show_default="MODEL-pruned beside the model")
@@ -66,7 +71,7 @@ def prune(
         str | None,
         typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
     ] = None,
-    criterion: options.CriterionName = "betti",
+    criterion: options.AnyCriterion = None,
     scale: options.ScaleText = options.DEFAULT_SCALE,
     dims: options.Dims = options.DEFAULT_DIMENSIONS,
     orientation: options.Orientation = options.DEFAULT_ORIENTATION,
@@ -102,7 +107,8 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
     from topocompress.runtime.outputs import Place, check_outputs
-    from topocompress.workflows.options import Output, Recovery, Removal, Scoring, asked_samples, check
+    from topocompress.workflows.defaults import criterion_for, judges_for, settled_rule
+    from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
     if not dry_run:
@@ -123,7 +129,9 @@ def prune(
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one
         rounds=steps,
     )
-    scoring = Scoring(criterion=criterion, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
+    removal, taken = settled_rule(removal, model, data)
+    name = str(criterion_for(criterion or "auto", removal))
+    scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),
         activation=activation,
@@ -137,17 +145,24 @@ def prune(
     )
     check(removal, scoring, recovery, output)  # what can be refused without torch is refused first
     opening.check(model, data)
-    check_name(criterion)
+    if taken:
+        console.note(taken)
+    check_name(name)
     scoring = replace(
         scoring,
-        criterion=options.make_criterion(criterion, scale, dims, backend, orientation, per_class),
+        criterion=options.make_criterion(name, scale, dims, backend, orientation, per_class),
         resources=options.make_resources(memory, workers, cluster),
     )
     check(removal, scoring, recovery, output)
 
-    asked = asked_samples(scoring, removal)
     loaded, found = opening.load(
-        model, data, samples=asked, eval_samples=eval_samples, seed=seed, targets=tuning.own_task
+        model,
+        data,
+        samples=scoring.samples,
+        eval_samples=eval_samples,
+        seed=seed,
+        targets=tuning.own_task,
+        judging=judges_for(removal),
     )
     run(
         loaded,

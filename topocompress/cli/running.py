@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from topocompress import console
 from topocompress.cli.opening import opened
 from topocompress.training import processes
@@ -13,15 +15,19 @@ if TYPE_CHECKING:
     from topocompress.models.loading import LoadedModel
     from topocompress.workflows.options import Output
 
+OVER_BUDGET = 3
+"""Exit code where files were written, but nothing kept to the budget."""
+
 
 def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> None:
-    """Compress, then print the plan (dry run) or the report.
+    """Compress, then print the plan (dry run) or the report; exit code 3 where that is outside its budget.
 
     Raises:
         TopocompressError: As :func:`topocompress.compress`.
     """
+    from topocompress.reporting import budgets
     from topocompress.reporting.quantities import comparison_table
-    from topocompress.reporting.wording import budget_line, headline, stage_lines
+    from topocompress.reporting.wording import headline, stage_lines
     from topocompress.workflows.compress import compress
 
     with console.progress() as progress:
@@ -34,12 +40,16 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
         console.show_plan(result.plan)
         return
     report = result.report
+    if over := budgets.missed(report.budget, (report.before, report.after)):
+        console.show_warning(over)
     lines = [headline(report), *stage_lines(report)]
     if report.quantized is not None and report.quantized.kept:  # if not, a warning says so
         lines.append(report.quantized.message)
     if report.budget is not None:
-        lines.append(budget_line(report.budget))
+        lines.append(budgets.line(report.budget))
     console.show_report(report, comparison_table(report), lines)
     int8 = "" if report.quantized is None else "model.int8.onnx, "
     console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
     console.show_advice(report)
+    if report.budget is not None and not report.budget.kept:
+        raise typer.Exit(OVER_BUDGET)

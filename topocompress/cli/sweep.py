@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from topocompress import console
-from topocompress.cli import options
+from topocompress.cli import options, values
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
@@ -27,8 +27,13 @@ def sweep(
     ] = "0.9,0.8,0.7,0.6,0.5,0.4,0.3",
     criterion: options.CriterionName = "persistence",
     allocation: Annotated[
-        str, typer.Option("--allocation", help="uniform, or global to cut where least is lost for what is saved.")
-    ] = "uniform",
+        str,
+        typer.Option(
+            "--allocation",
+            help="uniform, or global to cut where least is lost for what is saved; auto is global where scores of "
+            "different layers can be compared.",
+        ),
+    ] = "auto",
     tuning: Tuning,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the results; those that are there are used again.")
@@ -48,7 +53,7 @@ def sweep(
     from topocompress.runtime.outputs import check_outputs, folder_of
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
-    shares, recipe = options.shares("--macs", macs), tuning.recipe()
+    shares, recipe = values.shares("--macs", macs), tuning.recipe()
     check_outputs(folder_of(out, "sweep", "points"), inputs=opening.inputs(model, data))
     opening.check(model, data)
     check_name(criterion)

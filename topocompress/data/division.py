@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topocompress.data.datasets import FileImages, SampleSet
 from topocompress.data.sources import Pool
 from topocompress.data.splits import Split, split
 from topocompress.errors import DataError
+from topocompress.types import Preprocessing
 
 CHECK_ALL = 5_000
 """Image folders up to this many files are checked whole, larger ones only where used for calibration or evaluation."""
@@ -21,7 +23,7 @@ MANY = 0.01
 
 
 def divide(
-    pool: Pool, *, samples: int, eval_samples: int | None, seed: int, strict: bool
+    pool: Pool, *, samples: int, eval_samples: int | None, judging: int, seed: int, strict: bool
 ) -> tuple[Split, tuple[str, ...]]:
     """Divide the readable samples; those chosen are checked, and the choice repeated without the unreadable ones.
 
@@ -43,10 +45,11 @@ def divide(
             usable=usable,
             held_out=pool.held_out,
             split_seed=pool.split_seed,
+            judging=judging,
         )
         if files is None:
             return parts, ()
-        chosen = np.concatenate([parts.calibration, parts.evaluation])
+        chosen = np.concatenate([parts.calibration, parts.evaluation, parts.judging])
         unchecked = np.flatnonzero(~checked) if len(files) <= CHECK_ALL else chosen[~checked[chosen]]
         bad = [int(index) for index in unchecked if not files.readable(int(index))]
         checked[unchecked] = True
@@ -68,7 +71,7 @@ def _listed(names: Sequence[str], limit: int = 3) -> str:
 
 def partly_labelled(samples: SampleSet, parts: Split) -> tuple[str, ...]:
     """A sentence where labels go unused because some samples have none."""
-    targets = samples.targets[np.concatenate([parts.calibration, parts.evaluation])]
+    targets = samples.targets[np.concatenate([parts.calibration, parts.evaluation, parts.judging])]
     without = int((targets < 0).sum())
     if without in (0, len(targets)):
         return ()
@@ -127,3 +130,15 @@ def shortage(
             f"and agreement, one is {100 / held_out:.3g} points."
         )
     return tuple(found)
+
+
+def fingerprint(samples: SampleSet, calibration: NDArray[np.intp], preprocessing: Preprocessing) -> str:
+    """The hash of the calibration samples' content, order and preparation."""
+    digest = hashlib.sha256(repr(preprocessing).encode())
+    if preprocessing.pixel_range is not None:
+        digest.update(repr(preprocessing.pixel_range).encode())
+    for index in calibration:
+        content = samples.identity(int(index))
+        digest.update(f"|{samples.targets[index]}|{len(content)}|".encode())
+        digest.update(content)
+    return f"sha256:{digest.hexdigest()}"

@@ -57,6 +57,7 @@ def with_packed(data: Data, parts: Sequence[InputPart], preprocessing: Preproces
         calibration=Packed(data.calibration, parts),
         train=None if data.train is None else Packed(data.train, parts),
         evaluation=Packed(data.evaluation, parts),
+        judging=None if data.judging is None else Packed(data.judging, parts),
         preprocessing=preprocessing,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +16,7 @@ from topocompress.data import labels, sources
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
 from topocompress.data.crops import PhotoCrops
 from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
-from topocompress.data.division import divide, overlap, partly_labelled, shortage
+from topocompress.data.division import divide, fingerprint, overlap, partly_labelled, shortage
 from topocompress.data.looking import check_seen, settle_range
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
@@ -66,6 +64,7 @@ class Data:
         warnings: Sentences on what a user may not expect, such as fewer samples than were asked for.
         pixels: What their pixels were taken for where that is not plain, and what is odd about them.
         preprocessing: How images were prepared; ``None`` where nobody knows.
+        judging: Held out too, to judge what is chosen by trying; ``None`` where none were wanted, or there are too few.
         threshold_samples: How many calibration samples a threshold on Betti numbers is stated for, where it is to be
             scaled to those that are there.
     """
@@ -82,6 +81,7 @@ class Data:
     warnings: tuple[str, ...] = ()
     pixels: str = ""
     preprocessing: Preprocessing | None = None
+    judging: Dataset[tuple[Tensor, int]] | None = None
     threshold_samples: int | None = None
 
 
@@ -97,6 +97,7 @@ def load_data(
     classes: Sequence[str] | str | Path | None = None,
     unlabelled: bool = False,
     targets: bool = False,
+    judging: int = 0,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -120,6 +121,7 @@ def load_data(
         unlabelled: Leave out all labels.
         targets: What a factory's datasets yield behind an input is for a metric or a loss of the user's own, and may be
             anything: masks, boxes, numbers.
+        judging: Samples wanted besides to judge a choice by trying; see :func:`topocompress.data.splits.split`.
 
     Raises:
         DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model or
@@ -157,7 +159,7 @@ def load_data(
     else:
         raise DataError(f"unknown data source {source!r}", hint=advice(source))
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
-    parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, seed=seed, strict=strict)
+    parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
     doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
@@ -230,8 +232,8 @@ def check_classes(data: Data, outputs: int) -> None:
     """
     if not data.labelled:
         return
-    parts = [part for part in (data.calibration, data.train, data.evaluation) if isinstance(part, SampleSet)]
-    highest = max((int(part.targets.max(initial=-1)) for part in parts), default=-1)
+    parts = (data.calibration, data.train, data.judging, data.evaluation)
+    highest = max((int(part.targets.max(initial=-1)) for part in parts if isinstance(part, SampleSet)), default=-1)
     labels.check_width(data.classes, highest, outputs, data.note)
 
 
@@ -263,17 +265,18 @@ def _data(
     train = Part(pool.samples, parts.train, augmentation=pool.augmentation) if len(parts.train) else None
     unread = f"{len(skipped)} unreadable images skipped{pool.samples.first_problem}" if skipped else ""
     note = _joined(pool.note, unread)
-    used = np.concatenate([parts.calibration, parts.evaluation])
+    used = np.concatenate([parts.calibration, parts.evaluation, parts.judging])
     return Data(
         calibration=Part(pool.samples, parts.calibration, augmentation=pool.augmentation),
         train=train,
         evaluation=Part(pool.samples, parts.evaluation),
+        judging=Part(pool.samples, parts.judging) if len(parts.judging) else None,
         labelled=bool((pool.samples.targets[used] >= 0).all()),
         classes=pool.classes,
         source=source,
         note=note,
         skipped=skipped,
-        fingerprint=_fingerprint(pool.samples, parts.calibration, preprocessing),
+        fingerprint=fingerprint(pool.samples, parts.calibration, preprocessing),
         warnings=pool.warnings,
         preprocessing=preprocessing,
     )
@@ -282,14 +285,3 @@ def _data(
 def _noted(data: Data, pixels: str) -> Data:
     """The data with one thing more that was found out about its pixels."""
     return replace(data, pixels="; ".join(filter(None, (data.pixels, pixels)))) if pixels else data
-
-
-def _fingerprint(samples: SampleSet, calibration: NDArray[np.intp], preprocessing: Preprocessing) -> str:
-    digest = hashlib.sha256(repr(preprocessing).encode())
-    if preprocessing.pixel_range is not None:
-        digest.update(repr(preprocessing.pixel_range).encode())
-    for index in calibration:
-        content = samples.identity(int(index))
-        digest.update(f"|{samples.targets[index]}|{len(content)}|".encode())
-        digest.update(content)
-    return f"sha256:{digest.hexdigest()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ Indices = NDArray[np.intp]
 
 HELD_OUT = 0.2
 """Share of each class kept for evaluation where a source does not come divided."""
+LEAST_JUDGES = 300
+"""So many samples at least judge what is chosen by trying: some 270 can tell nothing lost from a point lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,13 @@ class Split:
         calibration: (samples,) as near to the same number from each class as there are samples for.
         train: (n,) what is left.
         evaluation: (m,)
+        judging: (k,) what a choice by trying is judged on; empty where none are wanted, or there are too few.
     """
 
     calibration: Indices
     train: Indices
     evaluation: Indices
+    judging: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
 
 def split(
@@ -37,6 +41,7 @@ def split(
     usable: NDArray[np.bool_] | None = None,
     held_out: Indices | None = None,
     split_seed: int | None = None,
+    judging: int = 0,
 ) -> Split:
     """Divide; where fewer than ``samples`` are left for calibration, all of those are taken.
 
@@ -48,6 +53,8 @@ def split(
         usable: (total,) False for samples to leave out.
         held_out: The evaluation samples, where the source says which; else a fifth of each class.
         split_seed: Seed of the choice of evaluation samples, if not ``seed``.
+        judging: Samples wanted to judge a choice by trying. They come from what else is held out, where the source
+            says what is, or of that half; else of what is left for fine-tuning at most half.
     """
     total = len(labels)
     alive = np.ones(total, dtype=np.bool_) if usable is None else usable
@@ -65,13 +72,24 @@ def split(
     else:
         evaluation = held_out[alive[held_out]]
         pool = np.setdiff1d(candidates, held_out)
-    if eval_samples is not None:
-        evaluation = evaluation[np.argsort(keys[evaluation])][:eval_samples]
+    evaluation, judges = _parted(evaluation[np.argsort(keys[evaluation])], eval_samples, judging, held_out is not None)
     rank, _ = _rank_in_class(labels[pool], keys[pool])
     order = np.lexsort((keys[pool], rank))
-    return Split(
-        calibration=pool[order[:samples]], train=np.sort(pool[order[samples:]]), evaluation=np.sort(evaluation)
-    )
+    calibration, train = pool[order[:samples]], pool[order[samples:]]
+    if judging and held_out is None and len(train) // 2 >= LEAST_JUDGES:
+        judges, train = np.split(train, [min(judging, len(train) // 2)])
+    return Split(calibration=calibration, train=np.sort(train), evaluation=np.sort(evaluation), judging=np.sort(judges))
+
+
+def _parted(held_out: Indices, wanted: int | None, judging: int, divided: bool) -> tuple[Indices, Indices]:
+    """Held-out samples in random order, as those for evaluation and those for judging."""
+    whole = held_out[:wanted]
+    if judging and divided:
+        half = whole if len(held_out) - len(whole) >= judging else whole[: (len(held_out) + 1) // 2]
+        rest = held_out[len(half) :][:judging]
+        if len(rest) >= LEAST_JUDGES:
+            return half, rest
+    return whole, held_out[:0]
 
 
 def _rank_in_class(labels: NDArray[np.int64], keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

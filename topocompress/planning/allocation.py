@@ -25,10 +25,10 @@ def check_allocation(allocation: Allocation, scores: Scores, target_macs: float 
     Raises:
         PlanError: Without a MACs target, or for scores that cannot be compared between layers.
     """
-    if allocation == "uniform":
+    if allocation in ("auto", "uniform"):
         return
     if allocation != "global":
-        raise PlanError(f"--allocation {allocation}", hint="Choose uniform or global.")
+        raise PlanError(f"--allocation {allocation}", hint="Choose auto, uniform or global.")
     if target_macs is None:
         raise PlanError("--allocation global needs a target", hint="Give --target-macs, for example 0.5.")
     if not scores.comparable:

@@ -26,7 +26,7 @@ def make_plan(
     ratio: float | None = None,
     target_macs: float | None = None,
     limits: Limits | None = None,
-    allocation: Allocation = "uniform",
+    allocation: Allocation = "auto",
 ) -> PruningPlan:
     """Decide which channels go. Exactly one rule must be given.
 
@@ -41,7 +41,8 @@ def make_plan(
         target_macs: Remove the same share of every group's channels, as small as leaves this share of the MACs, 0..1.
         limits: Floor, ceiling and alignment.
         allocation: With ``target_macs``: ``global`` takes not the same share of every group but cuts where the scores
-            say that least is lost for what is saved; see :mod:`topocompress.planning.allocation`.
+            say that least is lost for what is saved; see :mod:`topocompress.planning.allocation`. ``auto`` does so
+            where scores of different layers can be compared, as far as it reaches.
 
     Raises:
         PlanError: The rule is not usable, removes nothing or everything, or cannot reach its target.
@@ -49,6 +50,7 @@ def make_plan(
     bounds = limits or Limits()
     rule = check_rule(scores.criterion, scores.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
     check_allocation(allocation, scores, target_macs)
+    chosen = None
     reasons = {group.root: _reason(group, scores) for group in groups}
     ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
     if not ranked:
@@ -59,7 +61,11 @@ def make_plan(
     elif ratio is not None:
         removals = _by_ratio(ranked, ratio, bounds)
     else:
-        removals = _by_macs(ranked, groups, costs, float(target_macs or 0), bounds, allocation, besides)
+        target = float(target_macs or 0)
+        if allocation == "global" or (allocation == "auto" and scores.comparable):
+            goal = int(target * sum(cost.macs for cost in costs.values()))
+            chosen = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), goal, bounds)
+        removals = chosen or _by_macs(ranked, groups, costs, target, bounds, besides, reachable=allocation != "global")
     if not any(removals.values()):
         raise _nothing_removed(ranked, scores, max_betti, bounds, besides)
     entries = {entry.group.root: entry for entry in ranked}
@@ -70,7 +76,7 @@ def make_plan(
             "min_channels": bounds.min_channels,
             "max_ratio": _ceiling(bounds, max_betti),
             "round_to": bounds.round_to,
-            **({"allocation": allocation} if allocation != "uniform" else {}),
+            **({"allocation": "global"} if chosen else {}),
         },
         criterion=scores.criterion,
         groups=tuple(
@@ -221,19 +227,16 @@ def _by_macs(
     costs: Mapping[str, LayerCost],
     target: float,
     limits: Limits,
-    allocation: Allocation,
     besides: str,
+    *,
+    reachable: bool,
 ) -> dict[str, tuple[int, ...]]:
     whole = sum(cost.macs for cost in costs.values())
-    if allocation == "global":
-        best = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), int(target * whole), limits)
-        if best is not None:
-            return best
 
     def macs(ratio: float) -> int:
         return predict_macs(costs, groups, _by_ratio(ranked, ratio, limits))
 
-    if macs(1.0) > target * whole or allocation == "global":
+    if macs(1.0) > target * whole or not reachable:
         raise PlanError(
             f"--target-macs {target:g} is out of reach: {macs(1.0) / whole:.3f} of the MACs stay at the least{besides}",
             hint="Raise it, or relax --min-channels, --max-ratio, --round-to or --ignore.",

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from topocompress.types import Direction
 
 
-Allocation = Literal["uniform", "global"]
-"""``uniform`` takes the same share of every group, ``global`` cuts where least is lost for what is saved."""
+Allocation = Literal["auto", "uniform", "global"]
+"""``uniform`` takes the same share of every group, ``global`` cuts where least is lost for what is saved.
+
+``auto`` is ``global`` for scores that can be compared between layers, as far as that reaches, and else ``uniform``.
+"""
 
 _MOST_ALIGNED = 65_536
 

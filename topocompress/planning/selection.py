@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from topocompress.errors import PlanError
 from topocompress.planning.plan import make_plan
@@ -34,7 +34,7 @@ class Selection:
     groups: Sequence[ChannelGroup]
     costs: Mapping[str, LayerCost]
     limits: Limits
-    allocation: Allocation = "uniform"
+    allocation: Allocation = "auto"
 
     def plan(self, rule: Mapping[str, float]) -> PruningPlan:
         """The plan by a rule, ``max_betti``, ``ratio`` or ``target_macs``, as {name: value}.
@@ -49,10 +49,23 @@ class Selection:
         return make_plan(self.scores, self.groups, self.costs, limits=self.limits, ratio=_EVERYTHING)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What a plan reaches, measured on samples.
+
+    Attributes:
+        value: In the unit of the limit.
+        upper: Upper end of its confidence interval, which must be within the limit.
+    """
+
+    value: float
+    upper: float
+
+
 def find_within(
     selection: Selection,
     rule: Mapping[str, float],
-    measure: Callable[[PruningPlan], float],
+    measure: Callable[[PruningPlan], float | Reached],
     *,
     samples: int = 0,
 ) -> tuple[PruningPlan, Budget]:
@@ -80,8 +93,8 @@ def find_within(
         middle = (low + high) / 2
         try:
             plan = selection.plan({"target_macs": middle})
-        except PlanError:  # nothing can be removed that leaves so much
-            high = middle
+        except PlanError:  # more than is ever left, or less than --allocation global reaches
+            low, high = (middle, high) if _reached(selection, middle) else (low, middle)
             continue
         probe = tries.probe(plan)
         if probe.met and largest_wanted and probe.value >= limit * (1 - _CLOSE):
@@ -93,9 +106,20 @@ def find_within(
     return found, Budget(option=option(name), limit=limit, probes=tuple(tries.probes), samples=samples)
 
 
+def _reached(selection: Selection, share: float) -> bool:
+    """Whether the same share of every group would leave so many multiply-accumulates."""
+    if selection.allocation != "global":
+        return False
+    try:
+        replace(selection, allocation="uniform").plan({"target_macs": share})
+    except PlanError:
+        return False
+    return True
+
+
 @dataclass(kw_only=True)
 class _Tries:
-    measure: Callable[[PruningPlan], float]
+    measure: Callable[[PruningPlan], float | Reached]
     limit: float
     plans: list[PruningPlan] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
@@ -105,9 +129,11 @@ class _Tries:
         for tried, probe in zip(self.plans, self.probes, strict=True):
             if tried.groups == plan.groups:
                 return probe
-        value = self.measure(plan)
+        found = self.measure(plan)
+        value, upper = (found.value, found.upper) if isinstance(found, Reached) else (found, None)
+        met = (value if upper is None else upper) <= self.limit
         self.plans.append(plan)
-        self.probes.append(Probe(macs=plan.macs_after / plan.macs_before, value=value, met=value <= self.limit))
+        self.probes.append(Probe(macs=plan.macs_after / plan.macs_before, value=value, met=met, upper=upper))
         return self.probes[-1]
 
     def best(self, *, largest: bool) -> PruningPlan | None:
@@ -126,9 +152,11 @@ def _out_of_reach(name: str, limit: float, probes: Sequence[Probe]) -> PlanError
         least = min(probes, key=lambda probe: probe.value)
         return PlanError(
             f"{option(name)} {limit:g} is out of reach: with {mildest.macs:.1%} of the multiply-accumulates left, "
-            f"{mildest.value:.3g}{' points' * (name == QUALITY[0])} are gone; the least of {len(probes)} tries is "
-            f"{least.value:.3g}",
-            hint="Add epochs of fine-tuning with --finetune, choose another --criterion, or allow a larger drop.",
+            f"{mildest.value:.3g}{' points' * (name == QUALITY[0])} are gone"
+            f"{'' if mildest.upper is None else f', and it may be {mildest.upper:.3g}, judged on so few samples'}; the "
+            f"least of {len(probes)} tries is {least.value:.3g}",
+            hint="Add epochs of fine-tuning with --finetune, choose another --criterion, or allow a larger drop."
+            + " More labelled images make the judgement surer." * (mildest.upper is not None),
         )
     reached = probes[0].value
     first, highest = (f"{reached:.3g} of the original's latency", "1")

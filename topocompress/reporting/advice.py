@@ -29,6 +29,7 @@ class Situation:
         finetune: Epochs of fine-tuning done.
         max_betti: The threshold, if that was the rule, as it was for the samples that were scored.
         scaled: Whether it had been scaled to them, as another one would be where no number of samples is asked for.
+        left: Accuracy (or the user's metric) before fine-tuning, held against that of controls; ``None`` if unknown.
     """
 
     command: Sequence[str]
@@ -38,6 +39,7 @@ class Situation:
     finetune: int
     max_betti: float | None
     scaled: bool = False
+    left: float | None = None
 
 
 def loss(before: Measurement, after: Measurement) -> float:
@@ -53,8 +55,10 @@ def loss(before: Measurement, after: Measurement) -> float:
     return 1.0 - (1.0 if likeness is None else likeness)
 
 
-def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tuple[str, str], ...]:
-    """What to try, in order, each with its exact command."""
+def advise(
+    situation: Situation, scores: Scores, plan: PruningPlan, controls: Sequence[Control] = ()
+) -> tuple[tuple[str, str], ...]:
+    """What to try, in order, each with its exact command; no criterion that this run has measured to do worse."""
     found: list[tuple[str, str]] = []
     if "--no-reconstruct" in situation.command:
         found.append(("Let layers be refitted, which takes no labels", _with(situation, {"--no-reconstruct": None})))
@@ -87,13 +91,23 @@ def advise(situation: Situation, scores: Scores, plan: PruningPlan) -> tuple[tup
             samples = {"--samples": str(scores.samples)} if situation.scaled else {}
             found.append((what, _with(situation, {"--max-betti": str(higher), **samples})))
     share = f"{max(0.01, plan.removed / whole):.2f}"  # two digits, and never the refused 0.00
-    other = "persistence" if plan.criterion != "persistence" else "l1"
+    other = _other(plan.criterion, situation.left, controls)
     own = dict.fromkeys(("--max-betti", "--scale", "--dims", "--orientation", "--backend"))  # of betti alone
     changes: dict[str, str | None] = {**own, "--criterion": other}
     if situation.max_betti is not None:
         changes["--ratio"] = share
-    found.append((f"Choose by another criterion ({other}) at the same share of channels", _with(situation, changes)))
+    if other:
+        what = f"Choose by another criterion ({other}) at the same share of channels"
+        found.append((what, _with(situation, changes)))
     return tuple(found)
+
+
+def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> str:
+    """A criterion to try: the best there is, or a control that kept more in this run; else none."""
+    if criterion != "persistence":
+        return "persistence"
+    better = [each for each in controls if left is not None and each.criterion != "random" and each.mean > left]
+    return max(better, key=lambda each: each.mean).criterion if better else ""
 
 
 def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:

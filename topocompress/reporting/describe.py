@@ -19,11 +19,11 @@ from topocompress.surgery.activations import Swapped, some
 from topocompress.surgery.trial import found_on_trial
 from topocompress.training.finetuning import FinetuneResult
 from topocompress.training.recipe import Recipe
-from topocompress.types import Budget, ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores
+from topocompress.types import ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores
 
-_LATENCY_NOISE = 0.05
-"""Share of the original's latency by which two runs may differ before it is worth a word."""
 _FEW_TO_LEARN_FROM = 100
+_EXPLAINED = 1.5
+"""How many times faster than by its multiply-accumulates a network may get before it is worth a word."""
 
 
 def model(loaded: LoadedModel, fingerprint: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped |
     }
 
 
-def tuning_warnings(data: Data, recipe: Recipe, budget: Budget | None = None) -> tuple[str, ...]:
+def tuning_warnings(data: Data, recipe: Recipe) -> tuple[str, ...]:
     """A sentence where fine-tuning had to do with samples that were not meant for it."""
     if not recipe.epochs:
         return ()
@@ -162,9 +162,7 @@ def tuning_warnings(data: Data, recipe: Recipe, budget: Budget | None = None) ->
             "says little of your own images, a few hundred of which, unlabelled, would serve far better.",
         )
     if data.train is None:
-        judged = budget is not None and budget.option in ("--max-accuracy-drop", "--max-metric-drop")
-        more = " They chose the size as well: the accuracy of each try is better than on new images." * judged
-        return (f"Fine-tuned on the calibration samples, for want of others.{more}",)
+        return ("Fine-tuned on the calibration samples, for want of others.",)
     if (count := sample_count(data.train)) < _FEW_TO_LEARN_FROM:
         return (f"Fine-tuned on {count} samples, those beside the calibration samples: lower --samples leaves more.",)
     return ()
@@ -224,38 +222,21 @@ def collect_warnings(
                 f"The smaller file is not faster at batch {before.batch}: {after.median_ms:.2f} ms against "
                 f"{before.median_ms:.2f} ms."
             )
+    found += _faster_than_smaller(delivery.before, delivery.after)
     return tuple(found)
 
 
-def budget_missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> tuple[str, ...]:
-    """A sentence where the finished network lies outside its budget, and what that comes from."""
-    if budget is None:
-        return ()
-    before, after = sides
-    if budget.option == "--target-latency":
-        share = after.latency[0].median_ms / before.latency[0].median_ms
-        said = (
-            f"Measured again, the finished network takes {share:.2f} of the original's latency, more than the "
-            f"{budget.limit:g} asked for: timings on this machine differ from run to run.",
-        )
-        return said if share > budget.limit + _LATENCY_NOISE else ()
-    if budget.option == "--max-metric-drop":
-        lost = (before.metric or 0.0) - (after.metric or 0.0)
-        said = (
-            f"On the held-out samples the metric loses {lost:.3g}, more than the {budget.limit:g} asked for; the "
-            f"{budget.samples} calibration samples chose the size. More --samples make that surer.",
-        )
-        return said if lost > budget.limit else ()
-    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
-        lost = 100 * (before.accuracy - after.accuracy)
-        if lost <= budget.limit:
-            return ()
-        tried = min((probe for probe in budget.probes if probe.met), key=lambda probe: probe.macs)
-        return (
-            f"On the held-out samples {lost:.1f} points are lost, more than the {budget.limit:g} asked for; on the "
-            f"{budget.samples} samples that chose the size it was {tried.value:.1f}. More --samples make that surer.",
-        )
-    return ()
+def _faster_than_smaller(before: Measurement, after: Measurement) -> list[str]:
+    """A sentence where latency fell by more than what was removed explains."""
+    if not before.latency or not after.latency:
+        return []
+    fewer, faster = before.macs / after.macs, before.latency[0].median_ms / after.latency[0].median_ms
+    if faster <= _EXPLAINED * fewer:
+        return []
+    return [
+        f"{faster:.2f}× faster at {fewer:.2f}× fewer MACs is more than removal explains: the original may have run in "
+        "a busy moment, or not fit into the processor's caches. 'topocompress bench' times both files again."
+    ]
 
 
 def layer_rows(scores: Scores, thresholds: Sequence[float]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from topocompress.reporting import quantities, wording
+from topocompress.reporting import budgets, quantities, wording
 from topocompress.types import Report
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -45,7 +45,7 @@ def to_html(report: Report) -> str:
         measure=_measure(quantities.measure_of(report), report),
         judged_by=_measure(report.finetune.get("measure", "accuracy"), report),
         stages=[_stage(each, report) for each in quantities.stages(report)],
-        budget=wording.budget_line(report.budget) if report.budget else "",
+        budget=budgets.line(report.budget) if report.budget else "",
         layers=_layers(report),
         judged=_judged(report),
         rule=_options(report.plan.get("rule", {})),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
-from topocompress.types import Budget, Report
+from topocompress.types import Report
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
 
@@ -174,18 +174,6 @@ def parity(report: Report) -> str:
     return (
         f"ONNX Runtime against PyTorch on {check.samples} samples: largest difference {check.max_abs:.2g} "
         f"({check.max_rel:.2g} of the largest output){same}."
-    )
-
-
-def budget_line(budget: Budget) -> str:
-    """What was to be kept to, and how it was found, in one sentence."""
-    met = sum(probe.met for probe in budget.probes)
-    judges = f", judged on {budget.samples} calibration samples" if budget.samples else ""
-    limit = f"{budget.limit / 1e6:.3g}MB" if budget.option == "--target-size" else f"{budget.limit:g}"
-    taken = "smallest" if budget.option in ("--max-accuracy-drop", "--max-metric-drop") else "largest"
-    return (
-        f"{budget.option} {limit}: {len(budget.probes)} tries, {met} of them within it{judges}; of those the "
-        f"{taken} network was taken."
     )
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from topocompress.deploy.bench import Bench
-from topocompress.reporting import environment
+from topocompress.reporting import budgets, environment
 from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import comparison_table
 from topocompress.reporting.wording import (
-    budget_line,
     command_line,
     feeding,
     machine,
@@ -56,7 +55,7 @@ def _sections(report: Report) -> Iterator[str]:
         for number, (what, command) in enumerate(report.advice, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
-        yield from ("## Budget", "", budget_line(report.budget), "")
+        yield from ("## Budget", "", budgets.line(report.budget), "")
     if report.quantized is not None:
         yield from ("## INT8", "", _text(report.quantized.message), "")
     yield from ("## For what", "")

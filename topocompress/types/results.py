@@ -140,12 +140,14 @@ class Probe:
     Attributes:
         macs: Share of the original's multiply-accumulates that the try leaves, 0..1.
         value: What it reaches, in the budget's unit.
-        met: Whether that is within the budget.
+        met: Whether that is within the budget; of accuracy, whether ``upper`` is.
+        upper: Upper end of its confidence interval, where it is accuracy measured on samples.
     """
 
     macs: float
     value: float
     met: bool
+    upper: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +159,20 @@ class Budget:
         limit: What was asked for, in the option's unit: points, a share of the original's latency, or bytes.
         probes: Every try, in order. Of those that met the budget the smallest network was taken where it is accuracy,
             else the largest.
-        samples: Calibration samples that judged the tries; 0 where none were needed.
+        samples: Samples that judged the tries; 0 where none were needed.
+        apart: Whether those are others than the held-out ones, on which the result is measured.
+        stepped_back: How many of the networks that met it were given up for a larger one, since the held-out samples
+            showed more lost.
+        kept: Whether the result, as measured in the end, is within it.
     """
 
     option: str
     limit: float
     probes: tuple[Probe, ...]
     samples: int = 0
+    apart: bool = False
+    stepped_back: int = 0
+    kept: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from topocompress.data.loading import STAND_IN
 from topocompress.deploy.measurement import Predictions
 from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
-from topocompress.reporting import describe, environment
+from topocompress.reporting import budgets, describe, environment
 from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.unseen import nothing_found, unseen
@@ -48,6 +48,7 @@ def report_on(
     """
     plan, sides = shrunk.plan, (delivery.before, delivery.after)
     recipe = job.recovery.recipe
+    left = removed["accuracy_distilled"] if job.metric is None else removed["metric_distilled"]
     situation = Situation(
         command=command,
         labelled=job.data.labelled,
@@ -56,13 +57,10 @@ def report_on(
         finetune=recipe.epochs,
         max_betti=job.removal.max_betti,
         scaled=job.data.threshold_samples is not None,
+        left=left,
     )
-    judgement = verdict(
-        plan.criterion,
-        removed["accuracy_distilled"] if job.metric is None else removed["metric_distilled"],
-        controls,
-        job.measure,
-    )
+    judgement = verdict(plan.criterion, left, controls, job.measure)
+    budget = budgets.settled(choice.budget, sides)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
         model=describe.model(job.loaded, plan.model),
@@ -74,16 +72,16 @@ def report_on(
         after=sides[1],
         export=delivery.export,
         quantized=delivery.quantized,
-        budget=choice.budget,
+        budget=budget,
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
-        warnings=describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
-        + describe.budget_missed(choice.budget, sides)
-        + describe.tuning_warnings(job.data, recipe, choice.budget)
+        warnings=tuple(filter(None, [budgets.missed(budget, sides)]))
+        + describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
+        + describe.tuning_warnings(job.data, recipe)
         + nothing_found(before)
         + labels_doubted(before)
         + unseen(job.outputs, job.scoring.criterion),
-        advice=advise(situation, selection.scores, plan) if bad else (),
+        advice=advise(situation, selection.scores, plan, controls) if bad else (),
         environment={
             **environment.describe(),
             "seed": job.seed,

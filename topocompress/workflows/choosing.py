@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
+from topocompress.deploy.measurement import Predictions
 from topocompress.planning.rules import BUDGETS, QUALITY
-from topocompress.planning.selection import Selection, find_within
+from topocompress.planning.selection import Reached, Selection, find_within
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.surgery.removal import apply
 from topocompress.training import processes
-from topocompress.types import PruningPlan
+from topocompress.types import Budget, PruningPlan
 from topocompress.workflows.budgets import judge_of
 from topocompress.workflows.job import Job
 from topocompress.workflows.shrinking import Choice, Shrunk, carry_out, swap
@@ -29,6 +31,7 @@ def choose(job: Job, selection: Selection) -> Choice:
     if name not in BUDGETS:
         return Choice(plan=selection.plan(rule))
     latest: list[Shrunk] = []
+    tried: list[PruningPlan] = []
     within: list[Shrunk] = []  # of accuracy: each that is within it is smaller than those before
 
     def finish(plan: PruningPlan) -> nn.Module:
@@ -42,18 +45,49 @@ def choose(job: Job, selection: Selection) -> Choice:
 
     tries = itertools.count(1)
 
-    def measure(plan: PruningPlan) -> float:
+    def measure(plan: PruningPlan) -> float | Reached:
         number, what = next(tries), f"searching: {plan.macs_after / plan.macs_before:.0%} of the MACs"
         job.progress(what, number - 1, number)
         # What is timed must not differ between processes; what is tuned needs them all.
-        value = judge(plan) if name in QUALITY else processes.from_main(lambda: judge(plan))
+        reached = judge(plan) if name in QUALITY else processes.from_main(lambda: judge(plan))
         job.progress(what, number, number)
-        if value <= limit:
+        if (reached.upper if isinstance(reached, Reached) else reached) <= limit:
+            tried.append(plan)
             within[:] = latest
-        return value
+        return reached
 
     with scratch_folder() as folder:
         judge, samples = judge_of(job, name, limit, finish, folder)
         found, budget = find_within(selection, rule, measure, samples=samples)
-    plan = replace(found, rule={**found.rule, name: limit})
-    return Choice(plan=plan, budget=budget, made=replace(within[0], plan=plan) if within else None)
+    if name not in QUALITY:
+        return Choice(plan=replace(found, rule={**found.rule, name: limit}), budget=budget)
+    tried.sort(key=lambda plan: plan.macs_after)
+    return _kept(job, tried, within[0], replace(budget, apart=job.data.judging is not None))
+
+
+def _kept(job: Job, plans: Sequence[PruningPlan], smallest: Shrunk, budget: Budget) -> Choice:
+    """The smallest of the networks within a budget that is within it on the held-out samples too.
+
+    Args:
+        job: Its held-out samples are those that the report is about.
+        plans: Of the networks within the budget, the smallest first.
+        smallest: The first of them.
+        budget: What was found.
+    """
+    ((name, limit),) = job.removal.rule.items()
+    before = job.evaluated(job.model, "evaluating the original")
+    for number, plan in enumerate(plans):
+        made = carry_out(job, plan) if number else smallest
+        lost = _lost(name, before, job.evaluated(made.model, "evaluating the result"))
+        named = replace(plan, rule={**plan.rule, name: limit})
+        found = replace(budget, stepped_back=number, kept=lost <= limit)
+        choice = Choice(plan=named, budget=found, made=replace(made, plan=named))
+        if lost <= limit:
+            break
+    return choice
+
+
+def _lost(name: str, before: Predictions, after: Predictions) -> float:
+    if name == "max_metric_drop":
+        return (before.metric or 0.0) - (after.metric or 0.0)
+    return 100 * ((before.accuracy or 0.0) - (after.accuracy or 0.0))

@@ -30,6 +30,7 @@ from topocompress.types import PruningPlan, Report, Scores
 from topocompress.workflows.account import report_on, save
 from topocompress.workflows.choosing import choose
 from topocompress.workflows.controls import left_after_removal, run_controls
+from topocompress.workflows.defaults import criterion_for
 from topocompress.workflows.delivery import deliver
 from topocompress.workflows.job import Job, open_job
 from topocompress.workflows.options import Options, Output, Recovery, Removal, Scoring, check, with_options
@@ -98,7 +99,7 @@ def compress(
     )
     if output.out is not None and not output.dry_run:
         check_outputs([Place(output.out, "run", force=output.force)], inputs=_inputs(model, data, scoring))
-    scoring = _with_instance(scoring, data)
+    scoring = _with_instance(replace(scoring, criterion=criterion_for(scoring.criterion, removal)), data)
     check(removal, scoring, recovery, output)
 
     job = open_job(

@@ -36,8 +36,9 @@ from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
 from topocompress.training.step import fitted
 from topocompress.types import Architecture, Preprocessing
+from topocompress.workflows.defaults import judges_for
 from topocompress.workflows.opening import open_model
-from topocompress.workflows.options import Recovery, Removal, Scoring, asked_samples
+from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
 from topocompress.workflows.sampling import scaled
@@ -212,8 +213,8 @@ def open_job(
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     load: dict[str, Any] = {}
     if not isinstance(data, Data):
-        asked = asked_samples(scoring, options.get("removal", Removal()))
-        load.update(samples=asked, seed=seed, targets=bool(recovery.metric or recovery.loss))
+        load.update(samples=scoring.samples, judging=judges_for(options.get("removal", Removal())))
+        load.update(seed=seed, targets=bool(recovery.metric or recovery.loss))
     loaded, data = open_data(loaded, data, classes=scoring.classes, unlabelled=scoring.unlabelled, **load)
     if data.preprocessing is not None:  # how its images were prepared, whatever the model would have had
         loaded = replace(loaded, preprocessing=data.preprocessing)

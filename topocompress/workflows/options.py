@@ -27,6 +27,7 @@ from topocompress.planning.rules import (
 )
 from topocompress.runtime.arguments import check_fields
 from topocompress.training.recipe import Recipe
+from topocompress.workflows.defaults import criterion_for
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
@@ -58,7 +59,8 @@ class Removal:
         round_to: Kept widths are multiples of it; see :class:`~topocompress.planning.rules.Limits`.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers that see a vector per sample may be pruned too.
-        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
+        allocation: With ``target_macs`` and budgets, ``global`` cuts where least is lost for what is saved; ``auto``
+            does where scores of different layers can be compared.
         rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
 
     Raises:
@@ -78,7 +80,7 @@ class Removal:
     round_to: int | Literal["auto"] = "auto"
     ignore: Sequence[str] = ()
     linear: bool = False
-    allocation: Allocation = "uniform"
+    allocation: Allocation = "auto"
     rounds: int = 1
 
     def __post_init__(self) -> None:
@@ -101,7 +103,8 @@ class Scoring:
     """How to score.
 
     Attributes:
-        criterion: Registered name or instance; used as it suits what follows (:meth:`Criterion.suited`).
+        criterion: Registered name or instance; used as it suits what follows (:meth:`Criterion.suited`). ``auto`` is
+            ``betti`` with ``max_betti``, else ``persistence``.
         samples: Calibration samples, where the data is yet to be loaded; must exceed ``max_betti``. ``auto`` takes
             1,000, or fewer for a large network, to which ``max_betti`` is then scaled.
         classes: Names of the network's outputs in their order, or how the data's classes are numbered; see
@@ -111,7 +114,7 @@ class Scoring:
         maps: How feature maps become the points of clouds; ``None`` as the criterion has it.
     """
 
-    criterion: str | Criterion = "betti"
+    criterion: str | Criterion = AUTO
     samples: int | Literal["auto"] = AUTO
     classes: Sequence[str] | str | Path | None = None
     unlabelled: bool = False
@@ -241,12 +244,6 @@ def with_options(
     )
 
 
-def asked_samples(scoring: Scoring, removal: Removal) -> int | str:
-    """How many samples to load: what is judged on them, as quality within a budget, needs the usual number."""
-    judged = removal.max_accuracy_drop is not None or removal.max_metric_drop is not None
-    return USUAL_SAMPLES if scoring.samples == AUTO and judged else scoring.samples
-
-
 def check_task(recovery: Recovery, rule: Mapping[str, float] | None = None) -> None:
     """Refuse a metric or a loss that is not named as it must be, or is not used.
 
@@ -278,11 +275,11 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     Raises:
         PlanError: Not exactly one rule, a value out of range, or options that do not go together.
     """
-    criterion = scoring.criterion
+    criterion = criterion_for(scoring.criterion, removal)
     name = criterion if isinstance(criterion, str) else criterion.name
     higher = "remove" if isinstance(criterion, str) else criterion.higher
     rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
-    if isinstance(criterion, str | CloudCriterion):
+    if isinstance(criterion, str | CloudCriterion) and removal.max_betti is not None:
         check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
     check_task(recovery, rule)
     check_activation(recovery.activation, recovery.epochs)

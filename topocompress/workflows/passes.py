@@ -23,7 +23,7 @@ from topocompress.network.outputs import Outputs
 from topocompress.network.task import Metric, measured
 from topocompress.reconstruction.pairs import HELD_OUT
 
-Use = Literal["evaluation", "repair", "held out"]
+Use = Literal["evaluation", "judging", "repair", "held out"]
 
 _ROOM = 1 << 30
 """Bytes of images kept in memory, by use."""
@@ -59,7 +59,7 @@ class Passes:
         *,
         metric: Metric | None = None,
     ) -> None:
-        self._metric = metric
+        self._metric, self._room = metric, room
         self._model, self._data, self._outputs, self._macs = model, data, outputs, macs
         self._calibration, self._evaluation = (Kept(part, room) for part in (data.calibration, data.evaluation))
         self._networks: dict[int, weakref.ref[nn.Module]] = {}
@@ -74,6 +74,12 @@ class Passes:
     def evaluation(self) -> Batches:
         """The held-out samples."""
         return self._batches(self._evaluation)
+
+    @functools.cached_property
+    def judging(self) -> Batches:
+        """Samples that judge what is chosen by trying: others than the held-out ones where there are enough."""
+        apart = self._data.judging
+        return self.evaluation if apart is None else self._batches(Kept(apart, self._room))
 
     @functools.cached_property
     def repair(self) -> Batches:
@@ -111,20 +117,22 @@ class Passes:
         """
         compared = self._outputs() if outputs is None else outputs
         known = self._known(model)
+        if use == "judging" and self._data.judging is None:
+            use = "evaluation"
         key = use, compared.measure, _versions(model)
         if key not in known and use == "held out" and ("repair", *key[1:]) in known:
             known[key] = known["repair", *key[1:]].part(self._numbers_held_out)
         if key not in known:
-            samples = {"evaluation": "evaluation", "repair": "repair", "held out": "held_out"}[use]
+            samples = {"held out": "held_out"}.get(use, use)
             known[key] = evaluate(
                 model,
                 getattr(self, samples),
-                labelled=use == "evaluation" and self._data.labelled,
+                labelled=use in ("evaluation", "judging") and self._data.labelled,
                 outputs=compared,
                 **options,
             )
-            if use == "evaluation" and self._metric is not None:
-                value = measured(model, self.evaluation, self._metric)
+            if use in ("evaluation", "judging") and self._metric is not None:
+                value = measured(model, getattr(self, use), self._metric)
                 known[key] = replace(known[key], metric=value)
         return known[key]
 

@@ -179,7 +179,7 @@ def plan(
     round_to: int | Literal["auto"] = "auto",
     ignore: Sequence[str] = (),
     linear: bool = False,
-    allocation: Allocation = "uniform",
+    allocation: Allocation = "auto",
 ) -> PruningPlan:
     """Decide which channels go; see :func:`topocompress.planning.plan.make_plan` for the rules.
 
@@ -195,7 +195,8 @@ def plan(
         round_to: Kept widths are multiples of it.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Whether linear layers that see a vector per sample may be pruned too.
-        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved.
+        allocation: With ``target_macs``, ``global`` cuts where least is lost for what is saved; ``auto`` does where
+            scores of different layers can be compared.
 
     Raises:
         PlanError: The rule is not usable, or removes nothing or everything.

@@ -1,0 +1,78 @@
+"""What is said of a budget: how it was found, whether it was kept to, and what that rests on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from topocompress.types import Budget, Measurement
+
+LATENCY_NOISE = 0.05
+"""Share of the original's latency by which two measurements may differ before it is worth a word."""
+
+_JUDGED = ("--max-accuracy-drop", "--max-metric-drop")
+
+
+def settled(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> Budget | None:
+    """The budget, and whether the finished network is within it as it was measured in the end."""
+    if budget is None:
+        return None
+    reached = _reached(budget, sides)
+    noise = LATENCY_NOISE if budget.option == "--target-latency" else 0.0
+    return replace(budget, kept=reached is None or reached <= budget.limit + noise)
+
+
+def missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> str:
+    """A sentence where the finished network lies outside its budget, and what that comes from; else empty."""
+    if budget is None or budget.kept:
+        return ""
+    reached, limit = _reached(budget, sides) or 0.0, asked(budget)
+    if budget.option == "--target-latency":
+        return (
+            f"{limit} is not kept to: measured again, the finished network takes {reached:.2f} of the original's "
+            "latency. Timings on this machine differ from run to run."
+        )
+    tries = [probe for probe in budget.probes if probe.met]
+    gone = f"{reached:.1f} points are" if budget.option == "--max-accuracy-drop" else f"{reached:.3g} of the metric is"
+    largest = max(tries, key=lambda probe: probe.macs)
+    return (
+        f"{limit} is not kept to: {gone} lost on the held-out samples by the largest of the {len(tries)} networks that "
+        f"were within it on the {budget.samples} samples that chose among them, where it was {largest.value:.3g}. That "
+        "one was written."
+    )
+
+
+def line(budget: Budget) -> str:
+    """What was to be kept to, and how it was found, in one sentence."""
+    met = sum(probe.met for probe in budget.probes)
+    if not budget.samples:
+        return f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it; of those the {_taken(budget)}."
+    who = "samples kept for that" if budget.apart else "held-out samples, on which it is measured too"
+    sure = any(probe.upper is not None for probe in budget.probes)
+    bound = ", so that it is so for new images with 95 % confidence" if sure else ""
+    back = f", which {budget.stepped_back} smaller were not on the held-out samples" if budget.stepped_back else ""
+    return (
+        f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it as judged on {budget.samples} {who}"
+        f"{bound}; of those the {_taken(budget)}{back}."
+    )
+
+
+def asked(budget: Budget) -> str:
+    """The option and its value."""
+    limit = f"{budget.limit / 1e6:.3g}MB" if budget.option == "--target-size" else f"{budget.limit:g}"
+    return f"{budget.option} {limit}"
+
+
+def _taken(budget: Budget) -> str:
+    return f"{'smallest' if budget.option in _JUDGED else 'largest'} network was taken"
+
+
+def _reached(budget: Budget, sides: tuple[Measurement, Measurement]) -> float | None:
+    """What the finished network reaches, in the budget's unit; ``None`` where that was not measured."""
+    before, after = sides
+    if budget.option == "--target-latency" and before.latency and after.latency:
+        return after.latency[0].median_ms / before.latency[0].median_ms
+    if budget.option == "--max-metric-drop" and before.metric is not None and after.metric is not None:
+        return before.metric - after.metric
+    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
+        return 100 * (before.accuracy - after.accuracy)
+    return None
