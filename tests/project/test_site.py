@@ -30,6 +30,7 @@ def test_nothing_is_fetched_when_it_is_read(site):
 def test_files_outside_of_the_folder_are_reached(site):
     assert 'href="CONTRIBUTING.html"' in (site / "architecture.html").read_text(encoding="utf-8")
     assert (site / "examples" / "serve_onnx.py").is_file()
+    assert {path.parent.name for path in site.rglob("*.py*")} == {"examples"}
 
 
 def test_every_public_name_has_types_and_words(site):
