@@ -201,8 +201,10 @@ def show_plan(plan: PruningPlan) -> None:
     )
 
 
-def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequence[str]) -> None:
-    """The before/after table (its first row is the head), the steps in between, and what to read.
+def show_report(
+    report: Report, comparison: Sequence[Sequence[str]], lines: Sequence[str], said: Sequence[str] = ()
+) -> None:
+    """The before/after table (its first row is the head), the steps in between, and what to read and is not said yet.
 
     A terminal too narrow for a column in INT8 does without; a sentence says as much.
     """
@@ -216,7 +218,7 @@ def show_report(report: Report, comparison: Sequence[Sequence[str]], lines: Sequ
     _console().print(table)
     for line in lines[1:]:
         _say(line)
-    for warning in report.warnings:
+    for warning in (each for each in report.warnings if each not in said):
         _say(warning, start="[yellow]Note:[/] ")
 
 

@@ -1,6 +1,7 @@
 """What is done with one network, in a process of its own, and then in another that loads what was saved.
 
-It prints JSON, a line for each thing as it is known: ``facts`` of the network, ``ours`` and ``theirs``.
+It prints JSON, a line for each thing as it is known: ``facts`` of the network, ``ours`` and ``theirs``;
+where torch-pruning leaves less, also ``alike``: MACs that ours leaves at its widths.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 import topocompress
+from benchmarks.networks_of_others.building import build
 from benchmarks.networks_of_others.setting import SEED, ratio_of
-from benchmarks.networks_of_others.table import TABLE, build
+from benchmarks.networks_of_others.summary import worse
+from benchmarks.networks_of_others.table import TABLE
 from benchmarks.networks_of_others.theirs import by_torch_pruning
 from topocompress.criteria.registry import create
 from topocompress.deploy.export import export_onnx
@@ -27,10 +32,10 @@ from topocompress.network.inference import all_outputs, first_line
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits
 from topocompress.surgery.trial import prunable_groups
-from topocompress.types import Architecture, ChannelGroup, Preprocessing
+from topocompress.types import Architecture, ChannelGroup, GroupPlan, Preprocessing
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
-BUILDER = "benchmarks.networks_of_others.table:build"
+BUILDER = "benchmarks.networks_of_others.building:build"
 
 
 def by_us(model: nn.Module, name: str, example: Tensor, images: Tensor, folder: Path) -> dict[str, Any]:
@@ -64,6 +69,30 @@ def by_us(model: nn.Module, name: str, example: Tensor, images: Tensor, folder: 
         why = error.what if isinstance(error, TopocompressError) else f"{type(error).__name__}: {first_line(error)}"
         row["failure"] = {"step": step, "error": why.splitlines()[0][:300]}
     return row
+
+
+def at_widths(model: nn.Module, name: str, example: Tensor, widths: Mapping[str, int]) -> int:
+    """MACs left where every group goes down to the width that torch-pruning left of its root.
+
+    Args:
+        model: The network; left as it was.
+        name: Its name in the table.
+        example: (1, ...) what it is followed with.
+        widths: Layer → filters left.
+    """
+    groups, costs = prunable_groups(model, example, linear=True), layer_costs(model, example)
+    scores, limits = score_groups(model, groups, create("l1"), None), Limits(round_to=1)
+    plan = make_plan(scores, groups, costs, ratio=ratio_of(name), limits=limits)
+    entries = []
+    for entry, group in zip(plan.groups, groups, strict=True):
+        gone = 1 - widths.get(group.root, group.width) / group.width
+        if group.root not in widths or group.protected:
+            entries.append(entry)
+        elif gone > 0:
+            entries += make_plan(scores, [group], costs, ratio=gone, limits=limits).groups
+        else:
+            entries.append(GroupPlan(root=group.root, width=group.width, part=group.part))
+    return count_macs(topocompress.apply(model, replace(plan, groups=tuple(entries)), example=example), example)
 
 
 def _kept(groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
@@ -110,11 +139,18 @@ def work(name: str, folder: Path) -> None:
     model = build(name)
     generator = torch.Generator().manual_seed(SEED)
     images = torch.randn(4, *TABLE[name].shape, generator=generator)
-    _say(facts={"macs": count_macs(model, images[:1]), "parameters": count_parameters(model)})
-    _say(ours=by_us(model, name, images[:1], images, folder))
+    row: dict[str, Any] = {"ratio": ratio_of(name)}
+    row["facts"] = {"macs": count_macs(model, images[:1]), "parameters": count_parameters(model)}
+    _say(facts=row["facts"])
+    row["ours"] = by_us(model, name, images[:1], images, folder)
+    _say(ours=row["ours"])
     started = time.perf_counter()
     found = by_torch_pruning(model, images[:1], ratio_of(name))
-    _say(theirs={**found, "seconds": round(time.perf_counter() - started, 1)})
+    widths = found.pop("widths", {})
+    row["theirs"] = {**found, "seconds": round(time.perf_counter() - started, 1)}
+    _say(theirs=row["theirs"])
+    if worse(row):
+        _say(alike=at_widths(model, name, images[:1], widths))
 
 
 def _say(**what: Any) -> None:

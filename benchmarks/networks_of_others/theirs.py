@@ -7,7 +7,6 @@ to leave them out too; where other means over channels are reached, the two diff
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,12 +27,15 @@ _HEADS = ("num_heads", "num_attention_heads", "heads", "n_heads")
 def by_torch_pruning(model: nn.Module, example: Tensor, ratio: float) -> dict[str, Any]:
     """MACs left and what is to be said of it: where there are heads, the best of three runs.
 
-    Heads are not named to it; named, so that each gets narrower; or named and removed. Widths are rounded up as ours.
+    Heads are not named to it; named, so that each gets narrower; or named and removed. Widths are rounded as ours.
 
     Args:
         model: The network; left as it was.
         example: (1, ...) what it is followed with.
         ratio: Share of every layer that goes.
+
+    Returns:
+        The row; ``widths`` are those of its layers afterwards.
     """
     ways = ("", "dims", "heads")[: 3 if _attention(model) else 1]
     rows = [_pruned(copy.deepcopy(model), model, example, ratio, way) for way in ways]
@@ -55,7 +57,7 @@ def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float,
         macs = count_macs(smaller, example)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         return {"verdict": "wrong", "why": f"does not run: {type(error).__name__}: {first_line(error)}"[:200]}
-    took = {"took": round(_taken(smaller, model), 3)}
+    took = {"took": round(_taken(smaller, model), 3), "widths": _widths(smaller)}
     whole = _outputs(model, example)
     if [one.shape for one in found] != [one.shape for one in whole]:
         return {"verdict": "wrong", "why": "outputs of another shape", "macs": macs} | took
@@ -67,12 +69,13 @@ def _pruned(smaller: nn.Module, model: nn.Module, example: Tensor, ratio: float,
 
 
 def _taken(smaller: nn.Module, model: nn.Module) -> float:
-    """The largest share of a layer's filters that went; more than was asked where a group is pruned twice."""
-    before, after = (
-        {name: _width(layer) for name, layer in net.named_modules() if isinstance(layer, _LAYERS)}
-        for net in (model, smaller)
-    )
+    """The largest share of a layer's filters that went; more than was asked where coupled channels come on top."""
+    before, after = _widths(model), _widths(smaller)
     return max((1 - after[name] / width for name, width in before.items() if name in after), default=0.0)
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    return {name: _width(layer) for name, layer in model.named_modules() if isinstance(layer, _LAYERS)}
 
 
 def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[list[tuple[str, str, list[int]]], bool]:
@@ -118,9 +121,9 @@ def _cut(smaller: nn.Module, example: Tensor, ratio: float, way: str) -> tuple[l
 
 
 def _rounded(layer: Any, ratio: float) -> float:
-    """The ratio by which torch-pruning, which rounds widths down, leaves as many as a width rounded up."""
+    """The ratio by which torch-pruning, which rounds widths down, leaves as many as ours, which go to the nearest."""
     width = _width(layer)
-    return float(1 - (math.ceil(width * (1 - ratio) - 1e-9) + 0.01) / width)
+    return max(0.0, 1 - (max(1, round(width * (1 - ratio))) + 0.01) / width)
 
 
 def _width(layer: Any) -> int:

@@ -19,7 +19,7 @@ from tests.helpers.tiny_nets import (
     example,
     seeded,
 )
-from topocompress.dependencies.groups import find_groups
+from topocompress.dependencies.groups import explicit, find_groups
 from topocompress.errors import ModelError, PlanError
 
 OUTPUT = "feeds the model's output"
@@ -121,6 +121,24 @@ def test_a_grouped_convolution_loses_one_channel_of_each_of_its_groups():
     assert groups["before"].readers == {"grouped": (4, 4)}
 
 
+@pytest.mark.parametrize(
+    ("groups", "units"),
+    {
+        8: tuple((channel,) for channel in range(8)),
+        4: ((0, 1), (2, 3), (4, 5), (6, 7)),
+        1: tuple((channel,) for channel in range(8)),
+    }.items(),
+)
+def test_a_group_norm_loses_whole_groups_where_there_are_more_of_them_than_channels_in_one(groups, units):
+    body = {group.root: group for group in find_groups(seeded(Normed, groups), example())}["body"]
+    assert body.units == units
+
+
+def test_whole_groups_of_a_norm_go_together_where_a_grouped_convolution_must_lose_the_same_places():
+    body = {group.root: group for group in find_groups(seeded(Normed, 4, 2), example())}["body"]
+    assert body.units == ((0, 1, 4, 5), (2, 3, 6, 7))
+
+
 def test_a_group_norm_loses_one_channel_of_each_of_its_groups():
     body = groups_of(Normed)["body"]
     assert body.units == ((0, 4), (1, 5), (2, 6), (3, 7))
@@ -209,3 +227,17 @@ def test_a_model_with_weights_frozen_throughout_is_traced():
     model = seeded(Chain).requires_grad_(False)
     assert [g.root for g in find_groups(model, example())] == ["first", "second", "hidden", "head"]
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_network_is_copied_only_where_something_is_to_be_written_out(monkeypatch):
+    copies = []
+    for place in ("topocompress.dependencies.groups.copied", "topocompress.network.baking.copied"):
+        monkeypatch.setattr(place, lambda model: copies.append(model) or copy.deepcopy(model))
+    plain = seeded(Chain)
+    assert explicit(plain) is plain
+    assert copies == []
+    normed, attending = seeded(Chain), nn.Sequential(nn.MultiheadAttention(4, 2))
+    nn.utils.parametrizations.weight_norm(normed.first)
+    for model in (normed, attending):
+        assert explicit(model) is not model
+    assert copies == [normed, attending]

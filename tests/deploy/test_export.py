@@ -224,6 +224,18 @@ class FixedBatch(nn.Module):
         return (x + self.offset).flatten(1)
 
 
+class CountsSamples(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) + torch.linspace(0, 1, x.shape[2] * x.shape[3]).expand(len(x), -1)
+
+
+def test_len_of_a_batch_is_a_batch_of_any_size(samples, tmp_path):
+    check = export_onnx(CountsSamples(), tmp_path / "m.onnx", samples=samples)
+    assert check.samples == len(samples) > 1
+    (axis, *_) = onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert axis.dim_param
+
+
 class MixesSamples(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) - x.flatten(1).mean(0)

@@ -193,6 +193,39 @@ class Separate(nn.Module):
         return self.proj(mixed.permute(0, 2, 1, 3).contiguous().view(*x.shape[:-1], self.all))
 
 
+class Distribution(nn.Module):
+    """YOLO's boxes: each side is the mean of a distribution over four places, read by a convolution over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.sides, self.mean = conv(3, 8), conv(8, 16), nn.Conv2d(4, 1, 1, bias=False)
+
+    def forward(self, x):
+        x = self.sides(F.relu(self.stem(x))).flatten(2)
+        x = x.view(x.shape[0], 4, 4, x.shape[-1]).transpose(2, 1).softmax(1)
+        return self.mean(x).flatten(1, 2)
+
+
+class Expanded(nn.Module):
+    """A gate of one channel, spread over all before it is multiplied."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.gate, self.head = conv(3, 8), nn.Conv2d(8, 1, 1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.head((F.relu(x) * self.gate(x).expand_as(x).sigmoid()).mean((2, 3)))
+
+
+class Windows(Separate):
+    """Attention within two windows, which count as samples."""
+
+    def forward(self, x):
+        one, two = super().forward(torch.cat([x, 2 * x])).chunk(2)
+        return one + two
+
+
 class Transformer(nn.Module):
     """A vision transformer: patches, a class token, positions, one block, a norm and a head."""
 

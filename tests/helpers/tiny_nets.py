@@ -110,11 +110,11 @@ class Grouped(nn.Module):
 
 
 class Normed(nn.Module):
-    """GroupNorm over two groups of four channels."""
+    """GroupNorm over groups of channels; two groups of four, unless told otherwise."""
 
-    def __init__(self):
+    def __init__(self, groups=2, reading=1):
         super().__init__()
-        self.body, self.norm, self.reader = conv(3, 8), nn.GroupNorm(2, 8), conv(8, 4)
+        self.body, self.norm, self.reader = conv(3, 8), nn.GroupNorm(groups, 8), conv(8, 4, reading)
         self.head = nn.Linear(4, 5)
 
     def forward(self, x):

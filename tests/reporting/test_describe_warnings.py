@@ -17,11 +17,11 @@ from topocompress.network.outputs import outputs_of
 from topocompress.network.variation import picked
 from topocompress.reporting import describe
 from topocompress.reporting.unseen import nothing_found, unseen
-from topocompress.surgery.trial import UNFOLLOWED
 from topocompress.types import (
     GroupPlan,
     Quantized,
 )
+from topocompress.types.reasons import Kind, Reason
 
 
 def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
@@ -62,9 +62,9 @@ def test_what_a_reader_must_not_miss_comes_in_order():
 
 
 def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
-    groups = tuple(GroupPlan(root=name, width=4, protected=UNFOLLOWED) for name in "defgh")
+    groups = tuple(GroupPlan(root=name, width=4, protected=Reason(Kind.CHANGED)) for name in "defgh")
     found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery(), "")
-    assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {UNFOLLOWED}.",)
+    assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {Reason(Kind.CHANGED)}.",)
 
 
 @pytest.mark.parametrize(

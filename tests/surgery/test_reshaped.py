@@ -9,6 +9,7 @@ from tests.helpers.tiny_nets import seeded
 from topocompress.deploy.measurement import count_macs
 from topocompress.surgery.removal import STOPS
 from topocompress.surgery.trial import _written, prunable_groups
+from topocompress.types.reasons import Kind, Reason
 
 
 def example():
@@ -28,9 +29,11 @@ FREE = [
     ((reshaped.Parted, lambda net: net.whole // 2), {"stem": 4, "inner": 4, "reader": 6}),
     ((reshaped.Parted, lambda net: net.sizes), {"stem": 8, "inner": 4, "reader": 6}),
     ((reshaped.ScaledBy,), {"body": 8}),
+    ((reshaped.Expanded,), {"body": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
+    ((reshaped.Transformer, reshaped.Windows), {"embed": 16, "attention.query": 4, "up": 24}),
 ]
 
 
@@ -38,7 +41,8 @@ FREE = [
 def test_half_of_every_group_goes(made, units):
     model = seeded(*made)
     groups = prunable_groups(model, example())
-    assert {group.root: len(group.units) for group in groups if not group.protected} == units
+    free = {group.root: len(group.units) for group in groups if not group.protected and group.width > 1}
+    assert free == units
     scores = topocompress.score(model, example=example(), criterion="l1")
     plan = topocompress.plan(model, scores, example=example(), ratio=0.5)
     smaller = topocompress.apply(model, plan, example=example())  # which compares the two
@@ -59,11 +63,19 @@ def test_sizes_in_the_code_are_the_reason():
     assert body.protected.startswith("Laid reads it by sizes that are written in its code")
 
 
-def test_heads_whose_queries_keys_and_values_alternate_stay_and_their_module_is_named():
+def test_heads_whose_queries_keys_and_values_alternate_stay_and_operation_and_module_are_named():
     groups = prunable_groups(seeded(reshaped.Transformer, reshaped.Interleaved), example())
     kept = {group.root: group.protected for group in groups}
-    assert kept["attention.qkv"].startswith("attention (Interleaved)")
+    assert kept["attention.qkv"] == Reason(Kind.REARRANGED, "parts that lie between one another (unbind) in attention")
     assert kept["embed"] == kept["up"] == ""
+
+
+def test_a_layer_that_reads_a_part_of_the_channels_is_named_with_the_view_before_it():
+    groups = {group.root: group.protected for group in prunable_groups(seeded(reshaped.Distribution), example())}
+    assert groups["sides"] == Reason(
+        Kind.LOST, ": mean (Conv2d) takes 4, behind a view of the channels in the forward pass"
+    )
+    assert groups["stem"] == ""
 
 
 def test_a_layer_along_another_axis_is_the_reason():

@@ -9,7 +9,8 @@ from torch import nn
 from tests.helpers.synthetic import group
 from tests.helpers.tiny_nets import Chain, Residual, example, seeded
 from topocompress.surgery import trial
-from topocompress.surgery.trial import UNFOLLOWED, UNTRIED, prunable_groups, tried
+from topocompress.surgery.trial import prunable_groups, tried
+from topocompress.types.reasons import Kind, Reason
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_the_search_ends_when_its_time_is_over(scripted, monkeypatch):
     scripted(lambda _model, plan, _inputs: "2" in {entry.root for entry in plan.groups})
     monkeypatch.setattr(trial, "SECONDS", -1.0)
     found = [entry.protected for entry in tried(model, [group(str(number)) for number in range(8)], example())]
-    assert found == ["", "", UNFOLLOWED, *[UNTRIED] * 5]
+    assert found == ["", "", Reason(Kind.CHANGED), *[Reason(Kind.UNTRIED)] * 5]
 
 
 @pytest.mark.parametrize("culprits", [set(), {3}, {0}, {7}, {2, 3}, {0, 5, 7}, set(range(8))])
@@ -91,4 +92,4 @@ def test_a_group_that_torch_pruning_cannot_remove_stays_whole():
     )
     model[1].bias = None  # torch-pruning expects one
     found = {each.root: each.protected for each in prunable_groups(model, example())}
-    assert (found["0"], found["2"]) == (UNFOLLOWED, "")
+    assert (found["0"], found["2"]) == (Reason(Kind.CHANGED), "")

@@ -25,6 +25,7 @@ from topocompress.cli.criteria import criteria
 from topocompress.cli.demo import demo
 from topocompress.cli.failing import ends_foreign, unexpected, users_frames, whole_trace
 from topocompress.cli.inspect import inspect
+from topocompress.cli.panels import Command
 from topocompress.cli.prune import prune
 from topocompress.cli.score import score
 from topocompress.cli.sweep import sweep
@@ -36,14 +37,14 @@ _DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a trained vision network smaller and faster by removing filters, chosen by the topology of what they "
     "compute.",
 )
 for command in (prune, score, inspect, compare, sweep, bench, criteria, demo):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def _debug(asked: bool) -> None:

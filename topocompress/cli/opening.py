@@ -178,8 +178,27 @@ class Opening:
 
 
 def opened(loaded: LoadedModel, data: Data) -> list[str]:
-    """What to tell a user of a model and its samples."""
-    return [line for line in (loaded.note, data.note, data.pixels, *data.warnings) if line]
+    """What is taken for granted of a model and its samples, and what else to tell of them before the work."""
+    return [line for line in (assumed(loaded, data), loaded.note, data.note, data.pixels, *data.warnings) if line]
+
+
+def assumed(loaded: LoadedModel, data: Data) -> str:
+    """Inputs, their preparation, classes, samples and device, in one line."""
+    from dataclasses import asdict
+
+    from topocompress.network.inference import device_of, sample_count
+    from topocompress.reporting.wording import feeding
+
+    shape = loaded.preprocessing.input_shape
+    inputs = feeding(asdict(loaded.preprocessing)) if loaded.preprocessing.is_image else ""
+    said = [
+        f"inputs {inputs or ' × '.join(map(str, shape))}",
+        f"{len(data.classes)} classes" if data.labelled and data.classes else "" if data.labelled else "no labels",
+        f"{sample_count(data.calibration)} samples to calibrate, {sample_count(data.evaluation)} held out"
+        + ("" if data.judging is None else f", {sample_count(data.judging)} to judge sizes by"),
+        str(device_of(loaded.module)),
+    ]
+    return f"{loaded.source}: {'; '.join(filter(None, said))}"
 
 
 def _numbers(option: str, text: str | None, example: str = "0.485,0.456,0.406") -> tuple[float, ...] | None:

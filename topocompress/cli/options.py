@@ -24,8 +24,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A checkpoint (.pt, .pth, .ckpt, .bin, .safetensors or a folder of parts), a torchvision name or "
-        "timm:NAME with --weights, a factory pkg.module:callable, a run directory of topocompress, or 'digits'.",
+        help="A checkpoint (.pt, .safetensors, ...), a torchvision name or timm:NAME with --weights, a factory "
+        "pkg.module:callable, a run directory, or 'digits'.",
         show_default=False,
     ),
 ]
@@ -33,8 +33,9 @@ DataSource = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH or pkg.module:factory. Without it, crops of "
-        "photographs that ship with scikit-learn stand in.",
+        metavar="FOLDER",
+        help="Images, in one folder for each class if labelled; or digits, fashion-mnist:ROOT, cifar10:ROOT, "
+        "pkg.module:factory. Without it, crops of two photographs stand in.",
     ),
 ]
 Samples = Annotated[

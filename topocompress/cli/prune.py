@@ -29,11 +29,13 @@ def prune(
     ] = None,
     ratio: Annotated[float | None, typer.Option("--ratio", help="Remove this share of each layer's filters.")] = None,
     target_macs: Annotated[
-        float | None, typer.Option("--target-macs", help="Leave this share of the multiply-accumulates.")
+        float | None, typer.Option("--target-macs", help="Share of the multiply-accumulates to leave.")
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option("--max-accuracy-drop", help="Remove what costs no more points of accuracy; found by trying."),
+        typer.Option(
+            "--max-accuracy-drop", help="Points of accuracy that may go; found by trying. 1 if no goal is given."
+        ),
     ] = None,
     max_metric_drop: Annotated[
         float | None,
@@ -41,7 +43,7 @@ def prune(
     ] = None,
     target_latency: Annotated[
         float | None,
-        typer.Option("--target-latency", help="Leave this share of the latency in ONNX Runtime; found by trying."),
+        typer.Option("--target-latency", help="Share of the latency in ONNX Runtime to leave; found by trying."),
     ] = None,
     target_size: Annotated[
         str | None, typer.Option("--target-size", help="Leave what fits an ONNX file of this size, such as 2MB.")

@@ -1,4 +1,4 @@
-"""The page ``docs/cli.md``, generated from ``--help``: ``python -m topocompress.cli.reference > docs/cli.md``."""
+"""The page ``docs/cli.md``, generated from ``--help-all``: ``python -m topocompress.cli.reference > docs/cli.md``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ def page() -> str:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     parts = ["# The command line\n\nGenerated: `python -m topocompress.cli.reference > docs/cli.md`.\n"]
     for words in ([], *([name] for name in commands)):
-        text = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "100"}, prog_name="topocompress").output
+        text = (
+            CliRunner()
+            .invoke(
+                app, [*words, "--help-all" if words else "--help"], env={"COLUMNS": "100"}, prog_name="topocompress"
+            )
+            .output
+        )
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
         parts.append(f"## {' '.join(['topocompress', *words])}\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)

@@ -30,13 +30,14 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     from topocompress.reporting.wording import headline, stage_lines
     from topocompress.workflows.compress import compress
 
+    said = opened(loaded, data) if processes.is_main() else []
+    for line in said:
+        console.note(line)
     with console.progress() as progress:
         result = compress(loaded, data, output=output, progress=progress, **settings)
     if not processes.is_main():
         return
     if result.report is None:
-        for line in opened(loaded, data):
-            console.note(line)
         console.show_plan(result.plan)
         return
     report = result.report
@@ -47,7 +48,7 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
         lines.append(report.quantized.message)
     if report.budget is not None:
         lines.append(budgets.line(report.budget))
-    console.show_report(report, comparison_table(report), lines)
+    console.show_report(report, comparison_table(report), lines, said=[over, *said])
     int8 = "" if report.quantized is None else "model.int8.onnx, "
     console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
     console.show_advice(report)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from topocompress.errors import DataError
 from topocompress.models.factories import is_factory, module_files
 
-FORMS = "digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:factory"
+FORMS = "a folder of images, digits, fashion-mnist:ROOT, cifar10:ROOT, imagefolder:PATH, pkg.module:factory"
 BY_ORDER, BY_NUMBER, IMAGENET = "by-order", "by-number", "imagenet"
 WORDS = (BY_ORDER, BY_NUMBER, IMAGENET)
 """What ``--classes`` takes in place of names."""
@@ -27,6 +28,7 @@ def check_source(source: str | None, *, download: bool = False) -> None:
     """
     if source is None or source == "digits":
         return
+    source = written(source)
     name, _, rest = source.partition(":")
     name = name.lower()
     if name in _ROOTED and rest:
@@ -37,21 +39,27 @@ def check_source(source: str | None, *, download: bool = False) -> None:
             more = "Give the folder that holds the data set, or add --download."
             raise DataError(f"{where} {what}", hint=hint if name == "imagefolder" else more)
     elif not is_factory(source):
-        raise DataError(f"unknown data source {source!r}", hint=advice(source))
+        raise DataError(f"unknown data source {source!r}", hint=advice())
+
+
+def written(source: str) -> str:
+    """A source as it is written in full: a folder is one of images."""
+    known = source == "digits" or source.partition(":")[0].lower() in _ROOTED or is_factory(source)
+    there = os.path.isdir(source)  # noqa: PTH112 - of a name too long for a file, a Path raises
+    return f"imagefolder:{source}" if there and not known else source
 
 
 def paths_of(source: str | None) -> list[Path]:
     """Files and folders that loading samples reads, as far as the words say; some need not be there."""
     if source is None:
         return []
+    source = written(source)
     name, _, rest = source.partition(":")
     if name.lower() in _ROOTED and rest:
         return [Path(rest).expanduser() / _ROOTED[name.lower()]]
     return module_files(source)
 
 
-def advice(source: str) -> str:
+def advice() -> str:
     """What to write instead of an unknown source."""
-    if source and Path(source).is_dir():
-        return f"For a folder of images write imagefolder:{source}"
     return f"Accepted: {FORMS}; or leave out --data."

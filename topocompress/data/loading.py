@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from topocompress.data import labels, sources
-from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice
+from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS, advice, written
 from topocompress.data.crops import PhotoCrops
 from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
 from topocompress.data.division import divide, fingerprint, overlap, partly_labelled, shortage
@@ -102,7 +102,7 @@ def load_data(
     """Load calibration, fine-tuning and evaluation samples.
 
     Args:
-        source: ``digits``, ``fashion-mnist:ROOT``, ``cifar10:ROOT``, ``imagefolder:PATH``, ``pkg.module:factory``, or
+        source: A folder of images, ``digits``, ``fashion-mnist:ROOT``, ``cifar10:ROOT``, ``pkg.module:factory``, or
             ``None`` for crops of the photographs that ship with scikit-learn. A factory is called without arguments
             and returns a :class:`Data`, a dataset, or a pair of datasets (train, test); for what their items may be
             see :class:`topocompress.data.datasets.ForeignSet`.
@@ -135,7 +135,7 @@ def load_data(
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
     said = given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
-    source = str(source)  # of a path it is said what to write
+    source = written(str(source))
     name, _, rest = source.partition(":")
     name = name.lower()
     where = Path(rest).expanduser()
@@ -157,7 +157,7 @@ def load_data(
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing, unlabelled=unlabelled, targets=targets)
     else:
-        raise DataError(f"unknown data source {source!r}", hint=advice(source))
+        raise DataError(f"unknown data source {source!r}", hint=advice())
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)

@@ -221,6 +221,11 @@ def make_explicit(model: nn.Module) -> None:
                 parent._modules[name] = replaced[child]
 
 
+def has_implicit(model: nn.Module) -> bool:
+    """Whether :func:`make_explicit` would find anything to replace inside a model."""
+    return any(_supported(module) for module in model.modules() if module is not model)
+
+
 def _supported(module: nn.Module) -> bool:
     if type(module) not in _EXPLICIT or any(getattr(module, hooks) for hooks in _HOOKS):
         return False

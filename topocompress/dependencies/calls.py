@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config as functorch_config
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
 from topocompress.network.copying import copied
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import run_forward
 from topocompress.network.inputs import called, made_up
@@ -142,21 +142,14 @@ def _called(model: nn.Module, run: Run) -> Counter[str]:
     return counts
 
 
-class _Touched(TorchFunctionMode):
+class _Touched(FunctionCalls):
     """Notes which parameters are given to functions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: set[int] = set()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if getattr(func, "__name__", "") not in ("__get__", "size", "dim"):  # looking at a weight is not using it
             given = tensors_in((*args, *kwargs.values()))
             self.found.update(id(each) for each in given if isinstance(each, nn.Parameter))

@@ -8,6 +8,7 @@ ends, whatever the wiring.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency import Node
 from torch_pruning.dependency.index_mapping import update_index_mapping
 
-from topocompress.network.layers import width_of
+from topocompress.network.layers import CONVOLUTIONS, groups_of, separates, width_of
 
 _Handler = Callable[..., Any]
 
@@ -120,3 +121,36 @@ def routes(graph: tp.DependencyGraph, root: nn.Module, joined: Disjoint) -> list
         )
         for (node, handler), sources in found.items()
     ]
+
+
+def unit_choices(members: Iterable[Reached], joined: Disjoint) -> list[tuple[tuple[int, ...], ...]]:
+    """The ways to take the root's channels together so that groups of channels stay of one size; most units first.
+
+    Every group of a convolution loses as many channels as the next, at the same places. A GroupNorm may do so too, or
+    lose groups as wholes, which changes nothing of the others' statistics: of as many units these come first.
+
+    Args:
+        members: What the root's channels reach.
+        joined: Sets of the root's channels that only go together as it is; left as it was.
+    """
+    reached = tuple(members)
+    choices = []
+    for whole in (True, False):
+        tried = copy.deepcopy(joined)
+        for member in reached:
+            _join_groups(member, tried, whole=whole)
+        choices.append(tried.sets())
+    return sorted(choices, key=len, reverse=True)
+
+
+def _join_groups(member: Reached, joined: Disjoint, *, whole: bool) -> None:
+    module = member.module
+    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
+        size, whole = width_of(module, out=member.out) // groups_of(module), False
+    elif isinstance(module, nn.GroupNorm):
+        size = module.num_channels // module.num_groups
+    else:
+        return
+    together: dict[int, int] = {}
+    for channel, source in member.sources.items():
+        joined.join(together.setdefault(channel // size if whole else channel % size, source), source)

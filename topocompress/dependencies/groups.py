@@ -11,35 +11,22 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from topocompress.dependencies.attention import make_explicit
+from topocompress.dependencies.attention import has_implicit, make_explicit
 from topocompress.dependencies.calls import Explored, explore
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, unit_choices
 from topocompress.dependencies.heads import HeadAttention, attention_heads
 from topocompress.dependencies.loose import buffers_traced
 from topocompress.dependencies.products import product_macs
-from topocompress.dependencies.reasons import ends, lost_in
+from topocompress.dependencies.reasons import lost
 from topocompress.dependencies.tracing import PATIENCE, Part, follow
 from topocompress.errors import PlanError
-from topocompress.network.baking import bake
+from topocompress.network.baking import bake, baked
 from topocompress.network.copying import copied
 from topocompress.network.detectors import REGIONS, followed
 from topocompress.network.inference import written_buffers
-from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, groups_of, separates, width_of
+from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, separates, width_of
 from topocompress.types import ChannelGroup
-
-_SEVERAL_CHANNEL_DIMS = "coupled to a parameter whose channels cannot be told apart"
-_ATTENTION = "read by an attention layer"
-_OUTPUT = "feeds the model's output"
-_LEAVES = "leaves the part of the network that could be followed"
-_LOST = "its channels are read where the layers around say that there are other ones"
-_ENTERS = "its channels come from outside the part of the network that could be followed"
-_UNSEEN = "not called as a layer of its own when the network runs"
-_UNREAD = "nothing that could be followed reads it"
-_CHANCY = "reaches a layer that is called on some images only"
-_NEVER = "may be read by a layer that was never called when the network was tried"
-_REGIONS = "sees regions of images, as many as there are proposals, and not images"
-_RECURRENT = "the units of a recurrent layer stay; what it reads may go"
-_LINEAR = "linear layers are pruned on request only (--linear)"
+from topocompress.types.reasons import Kind, Reason
 
 
 def find_groups(
@@ -97,17 +84,17 @@ def find_groups(
     groups = [*(group for group in groups if group.root not in owned), *heads]
     seen = {name for group in groups for name in group.coupled}
     alone = {
-        name: _alone(name, width_of(module, out=True), _ENTERS if separates(module) else _UNSEEN)
+        name: _alone(name, width_of(module, out=True), Reason(Kind.ENTERS if separates(module) else Kind.UNSEEN))
         for module, name in names.items()
         if isinstance(module, LAYERS) and name not in seen | owned
     }
     alone |= {
-        name: _alone(name, width_of(module, out=True), _RECURRENT)
+        name: _alone(name, width_of(module, out=True), Reason(Kind.RECURRENT))
         for module, name in names.items()
         if isinstance(module, RECURRENT)
     }
     if all(group.protected for group in groups):  # a network of linear layers alone
-        groups = [replace(group, protected="") if group.protected == _LINEAR else group for group in groups]
+        groups = [replace(group, protected="") if group.protected == Reason(Kind.LINEAR) else group for group in groups]
     uncalled = {name: twin.get_submodule(name) for name in sorted(explored.never)}
     groups = [_kept_for(uncalled, group) for group in groups]
     by_root = {group.root: group for group in groups} | alone
@@ -115,14 +102,13 @@ def find_groups(
 
 
 def explicit(model: nn.Module) -> nn.Module:
-    """A copy of the model of plain weights, whose attention layers have heads that can be scored.
-
-    It is the model itself if it has no attention, and no weights that are computed whenever they are used.
-    """
+    """The model of plain weights, with attention layers whose heads can be scored: a copy only where it is another."""
+    if not has_implicit(model):
+        return baked(model)
     twin = copied(model)
-    changed = bake(twin)
+    bake(twin)
     make_explicit(twin)
-    return twin if changed or attention_heads(twin) else model
+    return twin
 
 
 def _alone(name: str, width: int, why: str, *, part: str = "", coupled: Sequence[str] = ()) -> ChannelGroup:
@@ -149,7 +135,7 @@ def _kept_for(uncalled: Mapping[str, nn.Module], group: ChannelGroup) -> Channel
         inputs = width_of(layer, out=False)
         flattened = isinstance(layer, nn.Linear)  # it may read maps end to end, (channels · h · w)
         if any(inputs == width or (flattened and inputs % width == 0) for width in widths):
-            return replace(group, protected=f"{_NEVER}: {name}")
+            return replace(group, protected=Reason(Kind.NEVER, name))
     return group
 
 
@@ -172,7 +158,7 @@ def _heads(name: str, layer: HeadAttention, ignore: Sequence[str]) -> ChannelGro
         filters={f"{name}.qkv": rows, name: tuple((head,) for head in range(layer.num_heads))},
         readers={f"{name}.proj": tuple(len(each.columns) for each in channels)},
         coupled=members,
-        protected=f"ignored: {ignored[0]}" if ignored else "",
+        protected=Reason(Kind.IGNORED, ignored[0]) if ignored else "",
     )
 
 
@@ -207,16 +193,15 @@ def _describe(
     filters: dict[str, list[list[int]]] = {}
     readers: dict[str, list[int]] = {}
     coupled: list[str] = []
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for member in members:
         name = names.get(member.module)
-        join_channel_groups(member, joined)
         reasons += _protections(member, name, part.name, ignore, part.graph.placed)
         if name is None:
             continue
         coupled.append(name)
         if name in explored.chancy:
-            reasons.append(f"{_CHANCY}: {name}")
+            reasons.append(Reason(Kind.CHANCY, name))
         if isinstance(member.module, LAYERS) and member.out:
             channels = filters.setdefault(name, [[] for _ in range(width)])
             for channel, source in member.sources.items():
@@ -225,20 +210,18 @@ def _describe(
             counts = readers.setdefault(name, [0] * width)
             for source in member.sources.values():
                 counts[source] += 1
-    if _LOST in reasons and (where := ends(part, members)):
-        reasons[reasons.index(_LOST)] = lost_in(where)
-    if _OUTPUT in reasons and readers:
-        reasons[reasons.index(_OUTPUT)] = (
-            f"is itself an output of the model, besides being read by {next(iter(readers))}"
-        )
+    exact = {Kind.LOST: lost(part, members)} if any(reason.kind is Kind.LOST for reason in reasons) else {}
+    if readers:
+        exact[Kind.OUTPUT] = Reason(Kind.ALSO_OUTPUT, next(iter(readers)))
     if any(member.out and member.module in part.unread for member in members):
-        reasons = [_UNREAD if reason in (_OUTPUT, _LEAVES) else reason for reason in reasons]
+        exact |= dict.fromkeys((Kind.OUTPUT, Kind.LEAVES), Reason(Kind.UNREAD))
+    reasons = [exact.get(reason.kind, reason) for reason in reasons]
     convolutions = (isinstance(part.graph.model.get_submodule(part.own_name(name)), CONVOLUTIONS) for name in filters)
     if not linear and not any(convolutions) and not part.everywhere.issuperset(filters):
-        reasons.append(_LINEAR)
+        reasons.append(Reason(Kind.LINEAR))
     if any(channels != [source] for source, channels in enumerate(filters[root])):
-        return _alone(root, width, reasons[0] if reasons else _LOST, part=part.name, coupled=coupled)
-    units = joined.sets()
+        return _alone(root, width, reasons[0] if reasons else lost(part, members), part=part.name, coupled=coupled)
+    units = unit_choices(members, joined)[0]
     return ChannelGroup(
         root=root,
         part=part.name,
@@ -259,38 +242,24 @@ def _describe(
 
 def _protections(
     member: Reached, name: str | None, part: str, ignore: Sequence[str], known: Collection[object]
-) -> list[str]:
+) -> list[Reason]:
     """Why this member of a group keeps the whole group from being pruned; empty if it does not."""
     module = member.module
-    reasons = []
+    reasons: list[Reason] = []
     if member.out and member.final:
-        reasons.append(_LEAVES if part else _OUTPUT)
+        reasons.append(Reason(Kind.LEAVES if part else Kind.OUTPUT))
     if isinstance(module, nn.MultiheadAttention):
-        reasons.append(_ATTENTION)
+        reasons.append(Reason(Kind.ATTENTION))
     if isinstance(module, nn.Parameter) and sum(size > 1 for size in module.shape) > 1 and module not in known:
-        reasons.append(_SEVERAL_CHANNEL_DIMS)
+        reasons.append(Reason(Kind.PARAMETER))
     if member.wrong:
-        reasons.append(_LOST)
+        reasons.append(Reason(Kind.LOST))
     if member.out and name:  # layers that merely read may lose inputs
         if any(fnmatchcase(name, pattern) for pattern in ignore):
-            reasons.append(f"ignored: {name}")
+            reasons.append(Reason(Kind.IGNORED, name))
         if name.startswith(REGIONS):
-            reasons.append(_REGIONS)
+            reasons.append(Reason(Kind.REGIONS))
     return reasons
-
-
-def join_channel_groups(member: Reached, joined: Disjoint) -> None:
-    """Where a layer computes in g channel groups, each must lose as many channels: join those at equal places."""
-    module = member.module
-    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not separates(module):
-        size = width_of(module, out=member.out) // groups_of(module)
-    elif isinstance(module, nn.GroupNorm):
-        size = module.num_channels // module.num_groups
-    else:
-        return
-    places: dict[int, int] = {}
-    for channel, source in member.sources.items():
-        joined.join(places.setdefault(channel % size, source), source)
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

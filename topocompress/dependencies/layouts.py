@@ -141,6 +141,9 @@ def carried(step: Any, layout: Layout, number: int) -> Layout | None:  # noqa: P
         return None
     if kind in ("Select", "Unbind"):
         place = axis_of(step._saved_dim, len(layout))
+        apart = [each for each in layout[place] if each[0] is not None]
+        if apart and apart[:1] != orders(layout)[:1]:
+            return None  # the parts lie between one another
         return (*layout[:place], *layout[place + 1 :])
     return _aligned(step, layout, number, after)
 

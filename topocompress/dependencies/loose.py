@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
-from torch.overrides import TorchFunctionMode
 from torch_pruning.dependency import Dependency
 from torch_pruning.ops import OPTYPE, module2type
 
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.layers import LAYERS, groups_of
 
 
@@ -75,17 +76,10 @@ def _traced(buffer: Tensor, persistent: bool) -> TracedBuffer:
     return traced
 
 
-class ComputedNorms(TorchFunctionMode):
+class ComputedNorms(FunctionCalls):
     """Computes norms of traced statistics step by step; torch's own functions leave no trace of these."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is F.batch_norm:
             names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
             given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -173,6 +167,20 @@ class InstanceNorms(tp.pruner.function.InstanceNormPruner):  # type: ignore[misc
         if layer.running_mean is not None:
             layer.running_mean = layer.running_mean[kept.to(layer.running_mean.device)]
             layer.running_var = layer.running_var[kept.to(layer.running_var.device)]
+        return super().prune_out_channels(layer, idxs)
+
+    prune_in_channels = prune_out_channels
+
+
+class GroupNorms(tp.pruner.function.GroupNormPruner):  # type: ignore[misc]
+    """Group norms: they have fewer groups where whole ones go, and narrower ones otherwise."""
+
+    def prune_out_channels(self, layer: nn.GroupNorm, idxs: list[int]) -> Any:
+        """Remove channels on either side."""
+        size = layer.num_channels // layer.num_groups
+        going = Counter(channel // size for channel in set(idxs))
+        if all(count == size for count in going.values()):
+            layer.num_groups -= len(going)
         return super().prune_out_channels(layer, idxs)
 
     prune_in_channels = prune_out_channels

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from topocompress.dependencies.attention import make_explicit
 from topocompress.dependencies.calls import explore
 from topocompress.dependencies.loose import buffers_traced
-from topocompress.dependencies.reasons import lost_in, why_not_followed
+from topocompress.dependencies.reasons import why_not_followed
 from topocompress.dependencies.tracing import follow
 from topocompress.network.baking import bake
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
+from topocompress.types.reasons import Reason
 
 
-def lost_places(model: nn.Module, example: Tensor, roots: Collection[str]) -> dict[str, str]:
+def lost_places(model: nn.Module, example: Tensor, roots: Collection[str]) -> dict[str, Reason]:
     """Root layer → why its channels were lost, of those for which it can be said.
 
     Args:
@@ -34,4 +35,4 @@ def lost_places(model: nn.Module, example: Tensor, roots: Collection[str]) -> di
             explore(twin, example),
             lambda part: [pair for root in roots for pair in why_not_followed(part, root)],
         )
-    return {root: lost_in(where) for root, where in found if where}
+    return dict(found)

@@ -138,7 +138,11 @@ class Operations:
         has become one for all, such as a mean; and a parameter that goes along another axis, such as one for each row.
         """
         for node in self._nodes.values():
-            if node.type == OPTYPE.ELEMENTWISE and node.inputs and not isinstance(node.module, FIRST + LAST):
+            if (
+                node.type in (OPTYPE.ELEMENTWISE, OPTYPE.EXPAND)
+                and node.inputs
+                and not isinstance(node.module, FIRST + LAST)
+            ):
                 seen: dict[Node, int] = {}
                 for number, source in zip(self.places.inputs(node), node.inputs, strict=False):
                     turn = seen[source] = seen.get(source, -1) + 1

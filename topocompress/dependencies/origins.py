@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch_pruning.ops import OPTYPE, module2type
 
 from topocompress.dependencies.heads import HeadAttention
 from topocompress.dependencies.layouts import Layout, channel_axes, kind_of, orders
 from topocompress.dependencies.parts import Parts, parts_of
 from topocompress.dependencies.steps import shape_of
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.hook_points import tensors_in
 
 _COUNTS = re.compile(r"num|heads|^h$|n_head|count")
@@ -25,7 +25,7 @@ _OTHERWISE = re.compile(r"image|img|patch|window|seq|class|kernel|stride|depth|l
 """Attributes that count heads, and those that have nothing to do with channels, by their names."""
 
 
-class Origins(TorchFunctionMode):
+class Origins(FunctionCalls):
     """Notes, while a network runs, which of its modules computes what.
 
     Attributes:
@@ -52,14 +52,8 @@ class Origins(TorchFunctionMode):
             stack.enter_context(self)
             yield
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = func(*args, **kwargs)
         if getattr(func, "__name__", "") != "__get__":
             for tensor in tensors_in((found,)):
                 if tensor.grad_fn is not None:

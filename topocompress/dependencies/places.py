@@ -69,10 +69,14 @@ class Places:
         return self._layouts[node]
 
     def _settles(self, node: Node, found: Layout) -> bool:
-        """Whether channels get the numbers of their places: where what follows does not go on moving them."""
+        """Whether channels get the numbers of their places: where what follows does not go on moving them.
+
+        A product does, since it leaves heads beside the samples that they were put together with.
+        """
         if is_plain(found):
             return True
-        return rearranges(node.grad_fn) and not all(rearranges(reader.grad_fn) for reader in node.outputs)
+        moving = (rearranges(reader.grad_fn) or multiplies(reader.grad_fn) for reader in node.outputs)
+        return rearranges(node.grad_fn) and not all(moving)
 
     def _found_layout(self, node: Node) -> Layout | None:  # noqa: PLR0911 - a line for each kind of node
         shape = shape_of(node.grad_fn, 0)

@@ -15,7 +15,7 @@ from torch_pruning.ops import OPTYPE
 
 from topocompress.activation.module import TopologicalActivation
 from topocompress.dependencies.layouts import Layout
-from topocompress.dependencies.loose import ComputedNorms, InstanceNorms, LooseParameters, link_shared
+from topocompress.dependencies.loose import ComputedNorms, GroupNorms, InstanceNorms, LooseParameters, link_shared
 from topocompress.dependencies.operations import Operations
 from topocompress.dependencies.origins import Origins
 from topocompress.dependencies.parts import Parted, Within
@@ -51,6 +51,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         self.REGISTERED_PRUNERS |= {
             OPTYPE.CONV: Convolutions(),
             OPTYPE.IN: InstanceNorms(),
+            OPTYPE.GN: GroupNorms(),
             OPTYPE.PARAMETER: LooseParameters(),
             "separate": self._channelwise,
             "parted": self._parted,

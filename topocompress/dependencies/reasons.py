@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
 from topocompress.dependencies.layouts import kind_of
 from topocompress.dependencies.tracing import Part
-from topocompress.network.layers import width_of
+from topocompress.network.layers import LAYERS, width_of
+from topocompress.types.reasons import Kind, Reason
 
 _WORDS = {
     "ConstantPadNd": "a padding of the channels (F.pad)",
@@ -20,6 +22,7 @@ _WORDS = {
     "IndexSelect": "a choice of channels by index",
     "Gather": "a choice of channels by index",
     "Select": "a choice of one channel",
+    "Unbind": "parts that lie between one another (unbind)",
     "View": "a view that puts channels together with other axes",
     "UnsafeView": "a view that puts channels together with other axes",
     "ReshapeAlias": "a view that puts channels together with other axes",
@@ -31,11 +34,40 @@ _WORDS = {
     "Unfold": "patches of maps (unfold)",
     "Im2Col": "patches of maps (unfold)",
 }
-REARRANGED = "rearranges its channels by fixed numbers"
-_ADVICE = "write it with chunk, cat or sizes from x.shape, or leave it whole"
 
 
-def ends(part: Part, members: Sequence[Reached]) -> str:
+def lost(part: Part, members: Sequence[Reached]) -> Reason:
+    """Why channels were lost that the layers of a group reach: the operation, or the layer that reads other ones."""
+    where = _ends(part, members)
+    return Reason(Kind.REARRANGED, where) if where else Reason(Kind.LOST, _misread(part, members))
+
+
+def _misread(part: Part, members: Sequence[Reached]) -> str:
+    """The layer that reads other channels than there are, and the last step before it that lays numbers out anew."""
+    graph = part.graph
+    for member in members:
+        node, name = graph.module2node.get(member.module), graph._module2name.get(member.module)
+        if not member.wrong or node is None or not name or not isinstance(member.module, LAYERS):
+            continue
+        step, seen = node, {node}
+        while step.inputs and step.inputs[0] not in seen and not _takes_apart(step):
+            step = step.inputs[0]
+            seen.add(step)
+        of = [part.name] if part.name else []
+        reads = (
+            f"{'.'.join([*of, name])} ({type(member.module).__name__}) takes {width_of(member.module, out=member.out)}"
+        )
+        module = ".".join(filter(None, (part.name, graph.origins.get(step.grad_fn, ""))))
+        behind = f", behind a view of the channels in {module or 'the forward pass'}" if _takes_apart(step) else ""
+        return f": {reads}{behind}"
+    return ""
+
+
+def _takes_apart(node: Any) -> bool:
+    return node.grad_fn is not None and "View" in kind_of(node.grad_fn)
+
+
+def _ends(part: Part, members: Sequence[Reached]) -> str:
     """The operations where following ends: what comes in has known channels, and what comes out has not; or nothing."""
     graph = part.graph
     found: dict[str, None] = {}
@@ -59,15 +91,11 @@ def ends(part: Part, members: Sequence[Reached]) -> str:
     return "; ".join(list(found)[:2])
 
 
-def why_not_followed(part: Part, root_name: str) -> list[tuple[str, str]]:
+def why_not_followed(part: Part, root_name: str) -> list[tuple[str, Reason]]:
     """The name of a layer, and the operations where its channels are lost, if its part has it and there are any."""
     names = {name: module for module, name in part.graph._module2name.items()}
     root = names.get(part.own_name(root_name))
     if root is None or root not in part.graph.module2node:
         return []
-    return [(root_name, ends(part, routes(part.graph, root, Disjoint(width_of(root, out=True)))))]
-
-
-def lost_in(where: str) -> str:
-    """The reason why a layer stays."""
-    return f"{where} {REARRANGED}: {_ADVICE}"
+    where = _ends(part, routes(part.graph, root, Disjoint(width_of(root, out=True))))
+    return [(root_name, Reason(Kind.REARRANGED, where))] if where else []

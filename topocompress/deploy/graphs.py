@@ -56,18 +56,21 @@ def opset_of(proto: onnx.ModelProto) -> int:
 def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.ModelProto:
     found, parts, free = run_forward(model, example), parts_taken(model), {0: torch.export.Dim("batch")}
     given = tuple(unpacked(parts, example).values()) if parts else (example,)
+    shapes = ((free,) * len(given),) if parts else (free,)
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "input_names": [part.name for part in parts] or ["input"],
+        "output_names": output_names(found),
+        "opset_version": opset,
+        "verbose": False,
+    }
     try:
         with _silence(), _on_tensors_alone(model, found, parts) as exported:
-            program = torch.onnx.export(
-                exported,
-                given,
-                dynamo=True,
-                dynamic_shapes=((free,) * len(given),) if parts else (free,),
-                input_names=[part.name for part in parts] or ["input"],
-                output_names=output_names(found),
-                opset_version=opset,
-                verbose=False,
-            )
+            program = torch.onnx.export(exported, given, dynamic_shapes=shapes, **options)
+            if program is not None and not _batch_of(program.model_proto).dim_param:
+                with contextlib.suppress(Exception):  # read from the code, where ``len(x)`` stays a batch of any size
+                    read = torch.export.export(exported, given, dynamic_shapes=shapes, strict=True)
+                    program = torch.onnx.export(read, given, **options)
     except OnnxExporterError as error:  # the exporter wraps whatever goes wrong in it, the model's own errors included
         raise ExportError(
             f"the model cannot be exported to ONNX: {_reason(error)}",
@@ -76,13 +79,18 @@ def _exported(model: nn.Module, example: Tensor, opset: int | None) -> onnx.Mode
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     proto: onnx.ModelProto = program.model_proto
-    axis = next(each for each in proto.graph.input if each.type.tensor_type.shape.dim).type.tensor_type.shape.dim[0]
+    axis = _batch_of(proto)
     if not axis.dim_param:  # where the plain trace fails, the exporter falls back to one with constants in it
         raise ExportError(
             f"the model computes with a fixed batch size; it was exported for batches of {axis.dim_value} only",
             hint="In its forward, take the batch size from x.shape[0] without int(), comparisons or stored tensors.",
         )
     return proto
+
+
+def _batch_of(proto: onnx.ModelProto) -> Any:
+    """The axis of samples."""
+    return next(each for each in proto.graph.input if each.type.tensor_type.shape.dim).type.tensor_type.shape.dim[0]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from topocompress.errors import ModelError
 from topocompress.models.architecture_options import MOST_PARAMETERS, check_known
@@ -20,6 +19,7 @@ from topocompress.models.factories import attribute_of, call_factory, is_factory
 from topocompress.models.timm import PREFIX, check_timm_name, construct_timm, is_timm, timm_classes
 from topocompress.models.wrappers import settled, unwrapped
 from topocompress.network.copying import copied
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.inputs import numbers_of, parts_of, take_several
 from topocompress.runtime.borders import border
 from topocompress.types import Architecture
@@ -33,7 +33,7 @@ RGB = 3
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class _WithoutMemory(TorchFunctionMode):
+class _WithoutMemory(FunctionCalls):
     """Put parameters, which layers create with ``torch.empty``, on the meta device, and leave out filling them.
 
     All else stays real, since some builders (RegNet) compute their widths with tensors.
@@ -43,15 +43,14 @@ class _WithoutMemory(TorchFunctionMode):
         {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.erfinv_, Tensor.mul_, Tensor.add_}
     )
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options = kwargs or {}
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is torch.empty:
-            return func(*args, **{**options, "device": "meta"})
+            return func(*args, **{**kwargs, "device": "meta"})
         if func in self._FILLING and args[0].is_meta:
             return args[0]
         if getattr(func, "__module__", "") == "torch.nn.init":
-            return options["tensor"] if "tensor" in options else args[0]
-        return func(*args, **options)
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def torchvision_names() -> list[str]:

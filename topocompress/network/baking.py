@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
-from torch.overrides import TorchFunctionMode
 
 from topocompress.network.copying import copied
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.layers import width_of
 
 _PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_COMPUTING = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
+"""Hooks that compute a weight before every forward pass."""
 _CALLS: dict[Any, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     **dict.fromkeys(
@@ -28,8 +30,20 @@ _CALLS: dict[Any, tuple[str, ...]] = {
 
 def baked(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode's terms that computes the same from plain weights; the model itself if it does so."""
+    if not may_compute_weights(model):
+        return model
     twin = copied(model)
     return twin if bake(twin) else model
+
+
+def may_compute_weights(model: nn.Module) -> bool:
+    """Whether :func:`bake` could find anything to do: a look that runs nothing and changes nothing."""
+    return any(
+        any(isinstance(hook, _COMPUTING) for hook in module._forward_pre_hooks.values())
+        or parametrize.is_parametrized(module)
+        or _with_formula(module) is not None
+        for module in model.modules()
+    )
 
 
 def bake(model: nn.Module) -> bool:
@@ -95,11 +109,19 @@ def _kept_frozen(module: nn.Module, name: str, source: str, remove: Callable[[st
     getattr(module, name).requires_grad_(trained)
 
 
-def _bake_formula(module: nn.Module) -> bool:
-    """Make a layer whose forward pass is a plain one but for a weight that it computes a plain one of this weight."""
+def _with_formula(module: nn.Module) -> type[nn.Module] | None:
+    """The plain layer that a layer with a forward pass of its own may come down to."""
     plain = next((kind for kind in _PLAIN if isinstance(module, kind) and type(module) is not kind), None)
     weight = module._parameters.get("weight")
     if plain is None or weight is None or type(module).forward is plain.forward or not weight.is_floating_point():
+        return None
+    return plain
+
+
+def _bake_formula(module: nn.Module) -> bool:
+    """Make a layer whose forward pass is a plain one but for a weight that it computes a plain one of this weight."""
+    plain, weight = _with_formula(module), module._parameters.get("weight")
+    if plain is None or weight is None:
         return False
     inputs = torch.zeros(1, width_of(module, out=False), *weight.shape[2:], dtype=weight.dtype, device=weight.device)
     watch = _Watch()
@@ -124,21 +146,15 @@ def _bake_formula(module: nn.Module) -> bool:
     return True
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(FunctionCalls):
     """Notes the products that are computed, with their arguments and results."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[dict[str, Any], Tensor]] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = func(*args, **kwargs)
         if func in _CALLS:
-            self.calls.append(({**dict(zip(_CALLS[func], args, strict=False)), **(kwargs or {})}, output))
+            self.calls.append(({**dict(zip(_CALLS[func], args, strict=False)), **kwargs}, output))
         return output

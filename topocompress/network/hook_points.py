@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from topocompress.activation.module import Hinge, TopologicalActivation
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.inference import evaluating, run_forward
 from topocompress.network.memory_layout import laid_out
 
@@ -63,7 +63,7 @@ class _AllDelivered(BaseException):
     """Ends a forward pass from which nothing more is wanted; no model's ``except Exception`` holds it up."""
 
 
-class HookPoints(TorchFunctionMode):
+class HookPoints(FunctionCalls):
     """Follows each hooked layer's output through norm and activation and hands it over before anything else."""
 
     def __init__(self, deliver: Callable[[str, Tensor], None], waiting: set[str]) -> None:
@@ -109,14 +109,7 @@ class HookPoints(TorchFunctionMode):
         self._open.clear()
         self._inside.clear()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._open:
             return func(*args, **kwargs)
         if func in FOLLOWED and args and id(args[0]) in self._open:

@@ -82,6 +82,11 @@ def take_several(model: nn.Module, parts: Sequence[InputPart]) -> None:
         setattr(model, _ATTRIBUTE, tuple(parts))
 
 
+def leave_several(model: nn.Module) -> None:
+    """Let a network be called with its own inputs again."""
+    vars(model).pop(_ATTRIBUTE, None)
+
+
 def parts_taken(model: nn.Module) -> tuple[InputPart, ...]:
     """What a network takes; empty for one that takes a single tensor."""
     found = getattr(model, _ATTRIBUTE, ()) or getattr(getattr(model, "module", None), _ATTRIBUTE, ())

@@ -8,7 +8,7 @@ filter, 1, or 0 for a filter that is switched off. The gradient with respect to 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -32,16 +32,9 @@ class _Masks(HookPoints):
         self._mask = mask
         self._masked: dict[int, tuple[Tensor, Tensor]] = {}  # what was there, held so that its id stays its own; masked
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in FOLLOWED and args and id(args[0]) in self._open:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super()._call(func, args, kwargs)
         read = [id(value) for value in tensors_in((*args, *kwargs.values())) if self._knows(value)]
         if not read:
             return func(*args, **kwargs)

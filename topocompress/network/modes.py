@@ -7,7 +7,7 @@ seen here is that, and not what training does to every network: norms keep their
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.inference import all_outputs, preserved, run_forward
 
 _DROPPING: frozenset[Callable[..., Any]] = frozenset(
@@ -84,17 +84,11 @@ def _unsteady(module: nn.Module) -> bool:
     return isinstance(module, kinds) or type(module).__name__ in _RANDOM_NAMES
 
 
-class GradientsKept(TorchFunctionMode):
+class GradientsKept(FunctionCalls):
     """A forward pass's own ``torch.no_grad`` switches nothing off: what it computes can be followed all the same."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return None if func is torch._C._set_grad_enabled else func(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -113,7 +107,7 @@ def nothing_overwritten(model: nn.Module) -> Iterator[None]:
             module.inplace = True
 
 
-class EachAlone(TorchFunctionMode):
+class EachAlone(FunctionCalls):
     """Local response norms see one channel at a time: none depends on which channels stand beside it.
 
     Attributes:
@@ -124,17 +118,11 @@ class EachAlone(TorchFunctionMode):
         super().__init__()
         self.found = False
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is not F.local_response_norm:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         self.found = True
-        return _alone(*args, **(kwargs or {}))
+        return _alone(*args, **kwargs)
 
 
 def _alone(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:  # noqa: ARG001 - torch's names
@@ -142,17 +130,10 @@ def _alone(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k:
     return input / (k + alpha * input * input) ** beta
 
 
-class _NothingDropped(TorchFunctionMode):
+class _NothingDropped(FunctionCalls):
     """Calls of dropout give back what they got."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _DROPPING:
             return args[0] if args else kwargs["input"]
         if func is F.scaled_dot_product_attention:

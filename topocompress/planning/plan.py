@@ -12,6 +12,7 @@ from topocompress.planning.allocation import check_allocation, least_loss
 from topocompress.planning.ranking import RankedGroup, rank
 from topocompress.planning.rules import Allocation, Limits, check_rule, check_samples
 from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
+from topocompress.types.reasons import Kind, Reason
 
 DEFAULT_MAX_RATIO = 0.5
 _BISECTIONS = 40
@@ -52,8 +53,7 @@ def make_plan(
     check_allocation(allocation, scores, target_macs)
     chosen = None
     reasons = {group.root: _reason(group, scores) for group in groups}
-    ranked = [rank(group, scores) for group in groups if not reasons[group.root]]
-    if not ranked:
+    if not (ranked := [rank(group, scores) for group in groups if not reasons[group.root]]):
         raise nothing_to_prune(reasons)
     besides = f"; besides, these stay whole: {why}" if (why := kept_whole(reasons)) else ""
     if max_betti is not None:
@@ -61,10 +61,9 @@ def make_plan(
     elif ratio is not None:
         removals = _by_ratio(ranked, ratio, bounds)
     else:
-        target = float(target_macs or 0)
+        whole, target = sum(cost.macs for cost in costs.values()), float(target_macs or 0)
         if allocation == "global" or (allocation == "auto" and scores.comparable):
-            goal = int(target * sum(cost.macs for cost in costs.values()))
-            chosen = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), goal, bounds)
+            chosen = least_loss(ranked, lambda gone: predict_macs(costs, groups, gone), int(target * whole), bounds)
         removals = chosen or _by_macs(ranked, groups, costs, target, bounds, besides, reachable=allocation != "global")
     if not any(removals.values()):
         raise _nothing_removed(ranked, scores, max_betti, bounds, besides)
@@ -181,9 +180,9 @@ def _reason(group: ChannelGroup, scores: Scores) -> str:
     if group.protected:
         return group.protected
     if not any(layer in scores.layers for layer in group.filters):
-        return "not scored"
+        return Reason(Kind.UNSCORED)
     if len(group.units) < 2:
-        return "its channels can only be removed all together"
+        return Reason(Kind.TOGETHER)
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from topocompress.errors import PlanError
@@ -104,6 +104,24 @@ def find_within(
     if found is None:
         raise _out_of_reach(name, limit, tries.probes)
     return found, Budget(option=option(name), limit=limit, probes=tuple(tries.probes), samples=samples)
+
+
+def step_back(lost: Iterable[float], limit: float) -> tuple[int, bool]:
+    """Which of several networks to take, and whether it is within the budget.
+
+    Args:
+        lost: What each loses on other samples than those that chose them, the smallest network first; asked for only
+            as far as needed.
+        limit: The budget.
+
+    Returns:
+        The first that is within it, else the last.
+    """
+    number = -1
+    for number, value in enumerate(lost):
+        if value <= limit:
+            return number, True
+    return number, False
 
 
 def _reached(selection: Selection, share: float) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from topocompress.network.functions import FunctionCalls
 
 _PLAIN = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -80,21 +81,19 @@ class _Caught(BaseException):
     """Ends a forward pass; no layer's ``except Exception`` holds it up."""
 
 
-class _Catching(TorchFunctionMode):
+class _Catching(FunctionCalls):
     """Stops where a layer's own weights are used."""
 
     def __init__(self, layer: nn.Module, found: list[Product]) -> None:
         super().__init__()
         self._weight, self._found = layer.weight, found
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        product = product_of(func, args, kwargs or {})
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        product = product_of(func, args, kwargs)
         if product is not None and product.weight is self._weight:
             self._found.append(product)
             raise _Caught
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _along(value: int | Iterable[int], dims: int) -> tuple[int, ...]:

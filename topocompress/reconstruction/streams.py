@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.hook_points import tensors_in
 from topocompress.network.inference import evaluating, run_forward
 from topocompress.reconstruction.calls import Product, product_of
@@ -52,7 +52,7 @@ class Order:
     shapes: Mapping[str, torch.Size]
 
 
-class _Numbering(TorchFunctionMode):
+class _Numbering(FunctionCalls):
     """Numbers the calls that a network makes: the same in every pass."""
 
     def __init__(self) -> None:
@@ -73,10 +73,7 @@ class _Numbering(TorchFunctionMode):
         """Make the call that has the number :attr:`calls`."""
         return func(*args, **kwargs)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._paused:
             return func(*args, **kwargs)
         output = self.called(func, args, kwargs)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from topocompress.activation.module import Hinge, TopologicalActivation
 from topocompress.errors import ModelError
 from topocompress.network.copying import copied
+from topocompress.network.functions import FunctionCalls
 from topocompress.network.inference import evaluating, run_forward
 
 PLAIN = (
@@ -239,7 +239,7 @@ def _put(model: nn.Module, names: Iterable[str], module: nn.Module, *, like: Ten
         setattr(model.get_submodule(parent), child, module)
 
 
-class _Calls(TorchFunctionMode):
+class _Calls(FunctionCalls):
     """Notes activation functions that are called outside activation modules."""
 
     def __init__(self, active: list[tuple[str, nn.Module]]) -> None:
@@ -247,18 +247,12 @@ class _Calls(TorchFunctionMode):
         self._active = active
         self.found: dict[str, None] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inside = any(isinstance(module, (*PLAIN, TopologicalActivation)) for _, module in self._active)
         if func in _CALLS and not inside:
             name = self._active[-1][0] if self._active else ""
             self.found[f"{getattr(func, '__name__', 'a function')} in {name or 'the network'}"] = None
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _watch(model: nn.Module, example: Tensor) -> tuple[dict[nn.Module, _Seen], list[str]]:

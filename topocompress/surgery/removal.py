@@ -20,6 +20,7 @@ from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.baking import baked
 from topocompress.network.batchnorm import named_statistics
+from topocompress.network.carrying import takes_several
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
 from topocompress.network.inference import first_line, written_buffers
@@ -37,6 +38,7 @@ STOPS = "the model runs no more after removal; it stops in"
 _KEEP = "Its channels are wired in a way that was not recognised: keep it whole with --ignore LAYER."
 
 
+@takes_several
 def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: bool = False) -> nn.Module:
     """Remove a plan's channels from a copy of the model.
 
@@ -48,7 +50,7 @@ def apply(model: nn.Module, plan: PruningPlan, *, example: Tensor, any_weights: 
     Args:
         model: The network; left as it was.
         plan: A plan made for it.
-        example: (1, C, H, W) input on the model's device.
+        example: (1, C, H, W) input on the model's device; a tuple or dict of them where ``forward`` takes several.
         any_weights: Accept a plan made for other weights of the same architecture.
 
     Returns:
@@ -163,8 +165,8 @@ def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
     """The model, or a copy of plain weights, whose attention layers can lose heads if the plan takes any."""
     twin = explicit(model)
     _check_groups(twin, plan)
-    heads = attention_heads(twin)
-    return twin if any(entry.part in heads for entry in plan.groups if entry.remove) else baked(model)
+    taken = {entry.part for entry in plan.groups if entry.remove}
+    return twin if taken & attention_heads(twin).keys() else baked(model)
 
 
 def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explored: Explored) -> None:
@@ -236,9 +238,7 @@ def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:
     for entry in plan.groups:
         width = width_of(layers[entry.root], out=True)
         if width != entry.kept:
-            raise SurgeryError(
-                f"{entry.root} has {width} channels after removal, planned were {entry.kept}", hint=_KEEP
-            )
+            raise SurgeryError(f"{entry.root} has {width} channels after removal, not {entry.kept}", hint=_KEEP)
 
 
 def _compared(smaller: nn.Module, masked: nn.Module, yardstick: Yardstick) -> Difference | None:

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from topocompress.dependencies.channel_routes import Disjoint, Reached, routes
-from topocompress.dependencies.groups import join_channel_groups
+from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, unit_choices
 from topocompress.dependencies.tracing import Part
 from topocompress.network.layers import width_of
 from topocompress.types import GroupPlan
@@ -60,11 +59,13 @@ def copies(part: Part, root: nn.Module, entry: GroupPlan) -> Copies | None:
     """
     joined = Disjoint(width_of(root, out=True))
     members = routes(part.graph, root, joined)
-    for member in members:
-        join_channel_groups(member, joined)
-    units = joined.sets()
     gone = set(entry.remove)
-    if any(gone & set(unit) and not gone >= set(unit) for unit in units):
+    fitting = (
+        units
+        for units in unit_choices(members, joined)
+        if all(gone >= set(unit) or not gone & set(unit) for unit in units)
+    )
+    if (units := next(fitting, None)) is None:
         return None
     kinds = _kinds(members, units)
     fold = _fold([len(kind) for kind in kinds])

@@ -18,18 +18,14 @@ from torch import Tensor, nn
 
 from topocompress.dependencies.groups import find_groups
 from topocompress.dependencies.lost import lost_places
-from topocompress.dependencies.reasons import REARRANGED
 from topocompress.network.detectors import followed
 from topocompress.network.inference import all_outputs, evaluating, run_forward
 from topocompress.network.inputs import made_up
 from topocompress.surgery.checking import Yardstick, lively
 from topocompress.surgery.removal import STOPS, refusal
 from topocompress.types import ChannelGroup, GroupPlan, PruningPlan
+from topocompress.types.reasons import ON_TRIAL, Kind, Reason
 
-UNFOLLOWED = "removing some of its channels on trial changed what the others compute: it stays whole"
-UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
-_MISFED = "would be given another number of channels than it has"
-_WRITTEN = "reads it by sizes that are written in its code"
 SECONDS = 300.0
 """Time after which what could not be removed together with all else is kept whole."""
 
@@ -72,7 +68,7 @@ def tried(model: nn.Module, groups: Sequence[ChannelGroup], *inputs: Tensor) -> 
     random = np.random.default_rng(_SEED)
     trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
     kept = _misread(lively(model), [entry for _, entry in trials], *inputs)
-    if lost := [root for root, why in kept.items() if why != UNTRIED]:
+    if lost := [root for root, why in kept.items() if why.kind is not Kind.UNTRIED]:
         kept |= lost_places(model, inputs[0], lost)
     return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
 
@@ -117,11 +113,11 @@ def _some(group: ChannelGroup, random: np.random.Generator) -> GroupPlan:
     return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove))
 
 
-def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) -> dict[str, str]:
+def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) -> dict[str, Reason]:
     """Roots of the groups that cannot be removed together with those before them that can, each with the reason."""
     started = time.monotonic()
     sound: list[GroupPlan] = []
-    bad: dict[str, str] = {}
+    bad: dict[str, Reason] = {}
     if not entries:
         return bad
     yardstick = Yardstick(model, *inputs)
@@ -129,7 +125,7 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
     def search(part: Sequence[GroupPlan], why: str = "") -> bool:
         """Whether all of a part can go too; ``why`` it cannot, where that is known of just this plan."""
         if bad and not why and time.monotonic() - started > SECONDS:
-            bad.update({entry.root: UNTRIED for entry in part})
+            bad.update({entry.root: Reason(Kind.UNTRIED) for entry in part})
             return False
         groups = (*sound, *part)
         plan = PruningPlan(model="", rule={}, criterion="trial", groups=groups, macs_before=0, macs_after=0)
@@ -147,18 +143,18 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
     return bad
 
 
-def _written(why: str) -> str:
+def _written(why: str) -> Reason:
     """The reason why a group stays whose trial failed."""
     if not why.startswith(STOPS):
-        return UNFOLLOWED
+        return Reason(Kind.CHANGED)
     where = why.removeprefix(STOPS).strip().partition(": ")[0]
     if not where:  # as it is trained, or on other images
-        return UNFOLLOWED
+        return Reason(Kind.CHANGED)
     if hasattr(nn, where.rpartition("(")[2].rstrip(")")):  # torch's own knows its width; what comes in has another
-        return f"{where} {_MISFED}: the code before it takes a size from elsewhere"
-    return f"{where} {_WRITTEN}: take them from x.shape to let channels go"
+        return Reason(Kind.MISFED, where)
+    return Reason(Kind.WRITTEN, where)
 
 
 def found_on_trial(reason: str) -> bool:
     """Whether a group stays for what its trial showed."""
-    return any(each in reason for each in (UNFOLLOWED, UNTRIED, REARRANGED, _WRITTEN, _MISFED))
+    return isinstance(reason, Reason) and reason.kind in ON_TRIAL

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from topocompress.deploy.measurement import Predictions
 from topocompress.planning.rules import BUDGETS, QUALITY
-from topocompress.planning.selection import Reached, Selection, find_within
+from topocompress.planning.selection import Reached, Selection, find_within, step_back
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.surgery.removal import apply
 from topocompress.training import processes
@@ -76,15 +76,17 @@ def _kept(job: Job, plans: Sequence[PruningPlan], smallest: Shrunk, budget: Budg
     """
     ((name, limit),) = job.removal.rule.items()
     before = job.evaluated(job.model, "evaluating the original")
-    for number, plan in enumerate(plans):
-        made = carry_out(job, plan) if number else smallest
-        lost = _lost(name, before, job.evaluated(made.model, "evaluating the result"))
-        named = replace(plan, rule={**plan.rule, name: limit})
-        found = replace(budget, stepped_back=number, kept=lost <= limit)
-        choice = Choice(plan=named, budget=found, made=replace(made, plan=named))
-        if lost <= limit:
-            break
-    return choice
+    latest = [smallest]
+
+    def losses() -> Iterator[float]:
+        for plan in plans:
+            latest[:] = [smallest if plan is plans[0] else carry_out(job, plan)]
+            yield _lost(name, before, job.evaluated(latest[0].model, "evaluating the result"))
+
+    number, kept = step_back(losses(), limit)
+    plan = replace(plans[number], rule={**plans[number].rule, name: limit})
+    found = replace(budget, stepped_back=number, kept=kept)
+    return Choice(plan=plan, budget=found, made=replace(latest[0], plan=plan))
 
 
 def _lost(name: str, before: Predictions, after: Predictions) -> float:

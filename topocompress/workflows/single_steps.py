@@ -26,6 +26,7 @@ from topocompress.deploy.measurement import (
 from topocompress.errors import DataError, ModelError
 from topocompress.models.loading import fingerprint
 from topocompress.network.capture import Batches, Maps, made_maps
+from topocompress.network.carrying import takes_several
 from topocompress.network.layers import CONVOLUTIONS, LAYERS, RECURRENT, separates, width_of
 from topocompress.planning.plan import make_plan, nothing_to_prune
 from topocompress.planning.rules import Allocation, Limits
@@ -38,6 +39,7 @@ from topocompress.surgery.trial import prunable_groups
 from topocompress.types import ChannelGroup, LayerCost, Measurement, PruningPlan, Scores
 
 
+@takes_several
 @checked
 def score(
     model: nn.Module,
@@ -59,7 +61,8 @@ def score(
     Args:
         model: The network; left as it was.
         batches: Calibration batches (images (B, C, H, W), labels (B,)), re-iterable; weights-only criteria need none.
-        example: (1, C, H, W) input for tracing; by default the first calibration sample.
+        example: (1, C, H, W) input for tracing; by default the first calibration sample. A tuple or dict of tensors
+            (1, ...) where ``forward`` takes several, and then batches hold such ones too.
         criterion: Registered name or instance.
         ignore: Shell-style patterns of layers whose groups stay whole.
         linear: Score linear layers that see a vector per sample too.
@@ -165,6 +168,7 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
     return costs
 
 
+@takes_several
 @checked
 def plan(
     model: nn.Module,
@@ -186,7 +190,7 @@ def plan(
     Args:
         model: The scored network; left as it was.
         scores: From :func:`score`.
-        example: (1, C, H, W) input for tracing.
+        example: (1, C, H, W) input for tracing, or a tuple or dict of tensors as in :func:`score`.
         max_betti: Remove channels that score above this. Exactly one rule must be given.
         ratio: Remove this share of each group's channels, 0..1.
         target_macs: Leave this share of the multiply-accumulates, 0..1.
@@ -215,6 +219,7 @@ def plan(
     )
 
 
+@takes_several
 @checked
 def measure(
     model: nn.Module,
@@ -231,7 +236,7 @@ def measure(
 
     Args:
         model: The network; left as it was.
-        example: (1, C, H, W) input.
+        example: (1, C, H, W) input, or a tuple or dict of tensors as in :func:`score`.
         onnx: Its exported file; without it there is no file size, latency and memory.
         evaluation: Batches (images (B, C, H, W), labels (B,)); without it there is no accuracy.
         reference: The network to agree with; without it there is no agreement, nor explained variation.

@@ -22,8 +22,9 @@ from topocompress.dependencies.groups import explicit
 from topocompress.deploy.measurement import count_macs
 from topocompress.network.batchnorm import recalibrate_batchnorm
 from topocompress.planning.plan import make_plan
-from topocompress.surgery.trial import UNTRIED, found_on_trial, prunable_groups
+from topocompress.surgery.trial import found_on_trial, prunable_groups
 from topocompress.types import Preprocessing
+from topocompress.types.reasons import Kind, Reason
 from topocompress.workflows.single_steps import layer_costs, score_groups
 
 
@@ -190,7 +191,7 @@ def test_a_third_of_the_filters_goes_and_the_rest_runs_and_loads_again(build, si
     model, example = seeded(build, images), images[:1]
     groups = prunable_groups(model, example)
     reasons = {group.protected for group in groups}
-    assert UNTRIED not in reasons
+    assert Reason(Kind.UNTRIED) not in reasons
     shuffled = side == 32 and hasattr(model, "stage2")  # ShuffleNet's halves change sides
     assert any(map(found_on_trial, reasons)) is shuffled
     plan = make_plan(score_groups(model, groups, L1(), None), groups, layer_costs(model, example), ratio=0.3)

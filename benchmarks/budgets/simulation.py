@@ -1,0 +1,116 @@
+"""The search for a budget on networks that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topocompress.errors import PlanError
+from topocompress.planning.confidence import upper_loss
+from topocompress.planning.selection import Reached, Selection, find_within, step_back
+from topocompress.types import PruningPlan
+
+LIMITS, SIZES, HELD_OUT, SPLITS = (0.5, 1.0, 2.0), (500, 1000, 2000), 2000, 200
+_WHOLE = 1_000_000
+
+Right = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """Two ways to search.
+
+    Attributes:
+        exceeded: Share of splits in which more than the limit is really lost, as ``prune`` searches.
+        macs: Multiply-accumulates left, median; or how often nothing is within the budget.
+        plainly_exceeded: The same where what is measured is taken for what is lost.
+        plain_macs: The same.
+    """
+
+    exceeded: float
+    macs: str
+    plainly_exceeded: float
+    plain_macs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """As much of a selection as the search asks for: the networks that are there."""
+
+    macs: Sequence[int]
+    allocation: str = "auto"
+
+    def plan(self, rule: Mapping[str, float]) -> PruningPlan:
+        within = [macs for macs in self.macs if macs <= _WHOLE * rule["target_macs"]]
+        if not within:
+            raise PlanError("out of reach")
+        return self._plan(max(within))
+
+    def smallest(self) -> PruningPlan:
+        return self._plan(min(self.macs))
+
+    def _plan(self, macs: int) -> PruningPlan:
+        # Plans are told apart by what they remove.
+        plan: Any = PruningPlan(model="", rule={}, criterion="", groups=(), macs_before=_WHOLE, macs_after=macs)
+        object.__setattr__(plan, "groups", (macs,))
+        return cast("PruningPlan", plan)
+
+
+def simulated(networks: Mapping[float, Right], limit: float, judges: int) -> Ways:
+    """Search on many splits.
+
+    Args:
+        networks: Share of the multiply-accumulates → (images,) which images a network gets right, 1.0 for the original.
+        limit: Points of accuracy that may be lost.
+        judges: Images that judge.
+    """
+    original = networks[1.0].astype(bool)
+    rights = {round(_WHOLE * macs): right.astype(bool) for macs, right in networks.items() if macs < 1}
+    sizes = cast("Selection", _Sizes(macs=sorted(rights)))
+
+    def lost(plan: PruningPlan, images: NDArray[np.intp]) -> tuple[int, int]:
+        before, after = original[images], rights[plan.macs_after][images]
+        return int((before & ~after).sum()), int((after & ~before).sum())
+
+    def points(plan: PruningPlan, images: NDArray[np.intp]) -> float:
+        only, gained = lost(plan, images)
+        return 100 * (only - gained) / len(images)
+
+    def searched(seed: int, *, bound: bool) -> PruningPlan | None:
+        order = np.random.default_rng(seed).permutation(len(original))
+        judging, held_out = order[:judges], order[judges : judges + HELD_OUT]
+        met: list[PruningPlan] = []
+
+        def measure(plan: PruningPlan) -> Reached:
+            only, gained = lost(plan, judging)
+            value = 100 * (only - gained) / judges
+            upper = 100 * upper_loss(only, gained, judges) if bound else value
+            met.extend([plan] if upper <= limit else [])
+            return Reached(value=value, upper=upper)
+
+        try:
+            found, _ = find_within(sizes, {"max_accuracy_drop": limit}, measure)
+        except PlanError:
+            return None
+        if not bound:
+            return found
+        met.sort(key=lambda plan: plan.macs_after)
+        number, _ = step_back([points(plan, held_out) for plan in met], limit)
+        return met[number]
+
+    everything = np.arange(len(original))
+
+    def summary(bound: bool) -> tuple[float, str]:
+        found = [searched(seed, bound=bound) for seed in range(SPLITS)]
+        there = [plan for plan in found if plan is not None]
+        exceeded = sum(points(plan, everything) > limit for plan in there) / SPLITS
+        left = f"{np.median([plan.macs_after for plan in there]) / _WHOLE:.2f}" if there else "—"
+        none = len(found) - len(there)
+        return exceeded, left + (f" ({none / SPLITS:.0%} refused)" if none else "")
+
+    (exceeded, macs), (plainly, plain) = summary(True), summary(False)
+    return Ways(exceeded=exceeded, macs=macs, plainly_exceeded=plainly, plain_macs=plain)
