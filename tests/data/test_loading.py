@@ -201,6 +201,12 @@ def test_class_names_of_finished_data_are_checked():
         check_classes(finished(("a", "b", "c")), 2)
 
 
+@pytest.mark.parametrize("names", [None, (), []])
+def test_a_model_without_names_of_its_outputs_takes_folders_in_their_order(two_classes, names):
+    data = load_data(f"imagefolder:{two_classes}", preprocessing=COLOUR, samples=20, classes=names)
+    assert data.classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize("use", ["calibration", "train", "evaluation"])
 def test_a_label_without_a_class_name(use):
     data = load_data("digits", preprocessing=GREY, samples=50)

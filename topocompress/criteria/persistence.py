@@ -40,12 +40,13 @@ class Persistence(GradientCriterion):
     to the first to go, so that layers can be compared.
 
     What filters do together counts as long as the network stays as removal leaves it. Fine-tuning mends most of that,
-    and it matters more what the filters that stay are worth by themselves: ``alone``. docs/criteria.md has figures.
+    and it matters more what the filters that stay are worth by themselves: ``alone``. docs/research/criteria.md has
+    figures.
 
     Where what reads pruned layers is refitted (``rebuilt``), a filter is worth what no mixture of the others' maps says
     in its place. The order is that of group-wise optimal brain surgeon on the maps, weighted by E[(∂T/∂a)²], own worth
     added; the squared score is what a filter adds to the mean square change of T when the others say what they can, so
-    that layers can be compared. docs/reconstruction.md has figures.
+    that layers can be compared. docs/research/reconstruction.md has figures.
 
     Works for every network whose output has a class axis. Where it also has spatial axes (segmentation), a sample's
     point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels. Of a

@@ -118,7 +118,7 @@ def load_data(
             :func:`~topocompress.models.class_names.read_class_names`): classes of the data are matched to them by name.
             ``imagenet`` stands for ImageNet's own names (``n01440764``, ...). ``by-number``: a class's name is the
             number of its output. ``by-order``: the data's classes, folders sorted as text, are in the order of the
-            outputs, which is also assumed where nothing is given.
+            outputs, which is also assumed where nothing is given, or no names (as of a model that has none).
         unlabelled: Leave out all labels.
         targets: What a factory's datasets yield behind an input is for a metric or a loss of the user's own, and may be
             anything: masks, boxes, numbers.
@@ -137,7 +137,7 @@ def load_data(
         check_source(source, validation=validation)
     if source is None:
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
-    said = None if classes is None else given_classes(classes, WORDS)
+    said = given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
     source = written(source)
     name, _, rest = source.partition(":")

@@ -48,13 +48,13 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def given_classes(given: str | Path | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:
-    """What a user says of the outputs: one of some words, or the names, read where a file is given.
+def given_classes(given: str | Path | Sequence[str] | None, words: Sequence[str]) -> str | tuple[str, ...] | None:
+    """What a user says of the outputs: one of some words, or names, read where a file is given; ``None`` if nothing.
 
     Raises:
         DataError: The file is not usable, or not all are names.
     """
-    if isinstance(given, str) and given in words:
+    if given is None or (isinstance(given, str) and given in words):
         return given
     if isinstance(given, str | Path):
         path = Path(given).expanduser()
@@ -64,9 +64,9 @@ def given_classes(given: str | Path | Sequence[str], words: Sequence[str]) -> st
             )
         return read_class_names(path)
     names = tuple(given)
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if not all(isinstance(name, str) and name for name in names):
         raise DataError("class names must be words", hint="A sequence of one name per output, in their order.")
-    return names
+    return names or None
 
 
 def names_beside(contents: Any, outputs: int) -> tuple[str, ...]:
