@@ -98,7 +98,7 @@ def test_names_are_shown_and_not_obeyed(monkeypatch, show, name):
     elif show == "criteria":
         console.show_criteria([CriterionInfo(name=name, distribution=name, error=name)])
     elif show == "report":
-        report = SimpleNamespace(warnings=[name])
+        report = SimpleNamespace(warnings=[name], notes=[name])
         console.show_report(report, [["", "a", "b"], [name, name, name]], [name, name])
     else:
         with console.progress() as progress:

@@ -216,10 +216,9 @@ def show_report(
     for row in comparison[1:]:
         table.add_row(*row[:columns])
     _console().print(table)
-    for line in lines[1:]:
-        _say(line)
-    for warning in (each for each in report.warnings if each not in said):
-        _say(warning, start="[yellow]Note:[/] ")
+    for start, texts in (("", lines[1:]), ("[yellow]Warning:[/] ", report.warnings), ("Note: ", report.notes)):
+        for text in (each for each in texts if each not in said):
+            _say(text, start=start)
 
 
 def show_bench(found: Bench) -> None:

@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from tests.helpers.synthetic import layer, scores
-from topocompress.reporting.advice import Situation, advise, loss, verdict
+from topocompress.reporting.advice import Situation, advise, ahead, loss, outdone
 from topocompress.types import Control, GroupPlan, Measurement, PruningPlan
 
 FOUND = scores({"a": layer([100, 310, 320]), "b": layer([330, 350, 200, 90, 80, 70, 60])})
@@ -167,23 +167,26 @@ RANDOM = Control(criterion="random", accuracies=(0.5, 0.6, 0.7))
 L1 = Control(criterion="l1", accuracies=(0.8,))
 
 
-def test_the_verdict_names_every_control_that_did_as_well_or_better():
-    assert verdict("betti", 0.55, [RANDOM, L1]) == (
+def test_every_control_that_did_as_well_or_better_is_named():
+    assert outdone("betti", 0.55, [RANDOM, L1]) == (
         "On this model random and l1 pruning to the same widths did as well or better before fine-tuning: "
         "betti 55.0 %, random 60.0 % and l1 80.0 %."
     )
-    assert verdict("betti", 0.7, [RANDOM, L1]).startswith("On this model l1 pruning")
-    assert "l1 pruning" in verdict("betti", 0.8, [L1])  # a tie is no win
+    assert outdone("betti", 0.7, [RANDOM, L1]).startswith("On this model l1 pruning")
+    assert "l1 pruning" in outdone("betti", 0.8, [L1])  # a tie is no win
+    assert ahead("betti", 0.8, [L1]) == ahead("betti", 0.7, [RANDOM, L1]) == ""
 
 
-def test_the_verdict_where_the_criterion_won():
-    assert verdict("betti", 0.9, [RANDOM, L1]) == (
+def test_a_criterion_that_won_is_not_outdone():
+    assert outdone("betti", 0.9, [RANDOM, L1]) == ""
+    assert ahead("betti", 0.9, [RANDOM, L1]) == (
         "Before fine-tuning betti kept 90.0 %, the same widths by random 60.0 % and l1 80.0 %."
     )
 
 
-def test_no_verdict_without_labels_or_controls():
-    assert verdict("betti", None, [L1]) == verdict("betti", 0.9, []) == ""
+def test_nothing_is_said_of_controls_without_labels_or_controls():
+    for sentence in (outdone, ahead):
+        assert sentence("betti", None, [L1]) == sentence("betti", 0.9, []) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from tests.helpers.descriptions import PLAN, data, delivery, loaded, sides
 from tests.helpers.output_kinds import KINDS, images, made
 from topocompress.criteria import L1
 from topocompress.criteria.persistence import Persistence
-from topocompress.data.loading import STAND_IN
+from topocompress.data.loading import ONE_LABEL, STAND_IN
 from topocompress.deploy.measurement import Predictions
 from topocompress.network.detectors import Boxes
 from topocompress.network.outputs import outputs_of
 from topocompress.network.variation import picked
 from topocompress.reporting import describe
 from topocompress.reporting.unseen import nothing_found, unseen
+from topocompress.surgery.activations import Swapped
 from topocompress.types import (
     GroupPlan,
     Quantized,
@@ -27,16 +28,16 @@ from topocompress.types.reasons import Kind, Reason
 def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
     small = sides((4.0, 3.0))[1]
     good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
-    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=good), "") == ()
-    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(quantized=bad), "") == ("About INT8.",)
-    assert describe.collect_warnings(loaded(), data(), PLAN, delivery(failed="None."), "") == ("None.",)
+    assert describe.collect_warnings(data(), PLAN, delivery(quantized=good)) == ()
+    assert describe.collect_warnings(data(), PLAN, delivery(quantized=bad)) == ("About INT8.",)
+    assert describe.collect_warnings(data(), PLAN, delivery(failed="None.")) == ("None.",)
 
 
 def test_a_network_faster_than_what_it_lost_explains_is_told_of():
     def said(before, after, fewer):
         first, second = sides((before, after))
         first, second = (replace(side, macs=macs) for side, macs in ((first, int(1e6 * fewer)), (second, int(1e6))))
-        found = describe.collect_warnings(loaded(), data(), PLAN, replace(delivery(), before=first, after=second), "")
+        found = describe.collect_warnings(data(), PLAN, replace(delivery(), before=first, after=second))
         return [line for line in found if "explains" in line]
 
     assert said(10.0, 5.0, 2.0) == said(2.0, 1.0, 1.4) == []
@@ -45,25 +46,45 @@ def test_a_network_faster_than_what_it_lost_explains_is_told_of():
 
 def test_what_a_reader_must_not_miss_comes_in_order():
     found = describe.collect_warnings(
-        loaded("Model note."),
         data("Data note.", skipped=("bad.png", "worse.png"), source=STAND_IN),
         PLAN,
         delivery((4.0, 5.0), slow="Held back."),
-        "Verdict.",
+        "Outdone.",
     )
     assert found == (
-        "Model note.",
         "Data note.",
-        "Verdict.",
+        "Outdone.",
         "2 files could not be read and were skipped, first bad.png.",
         "Held back.",
         "The smaller file is not faster at batch 1: 5.00 ms against 4.00 ms.",
     )
 
 
+def test_notes_are_what_is_good_or_was_taken_for_granted():
+    read = replace(data("Data note."), pixels="8 bits.")
+    swapped = Swapped(model=torch.nn.Identity(), swapped=(), left=("a",))
+    assert describe.collect_notes(loaded("Model note."), read, "Ahead.", swapped) == (
+        "Ahead.",
+        "Model note.",
+        "Data note.",
+        "8 bits.",
+        "Not swapped: the activations a.",
+    )
+    assert describe.collect_notes(loaded(), data()) == ()
+
+
+@pytest.mark.parametrize(
+    ("note", "source", "warned"), [("x", STAND_IN, True), (ONE_LABEL, "photos", True), ("x", "photos", False)]
+)
+def test_a_note_on_the_data_is_a_warning_where_it_says_that_less_is_measured(note, source, warned):
+    given = data(note, source=source)
+    assert (note in describe.collect_warnings(given, PLAN, delivery())) is warned
+    assert (note in describe.collect_notes(loaded(), given)) is not warned
+
+
 def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones_are_not():
     groups = tuple(GroupPlan(root=name, width=4, protected=Reason(Kind.CHANGED)) for name in "defgh")
-    found = describe.collect_warnings(loaded(), data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery(), "")
+    found = describe.collect_warnings(data(), replace(PLAN, groups=(*PLAN.groups, *groups)), delivery())
     assert found == (f"Kept whole: d, e, f and 2 more, and what is coupled to it: {Reason(Kind.CHANGED)}.",)
 
 
@@ -71,7 +92,7 @@ def test_groups_that_turned_out_to_be_misread_are_named_and_other_protected_ones
     ("medians", "slow"), [([(4, 3), (8, 7)], []), ([(4, 3), (8, 9)], [2]), ([(1, 2), (1, 2)], [1, 2]), ([], [])]
 )
 def test_each_batch_size_that_is_not_faster_is_named(medians, slow):
-    found = describe.collect_warnings(loaded(), data(), PLAN, delivery(*medians), "")
+    found = describe.collect_warnings(data(), PLAN, delivery(*medians))
     assert [line.split("batch ")[1].split(":")[0] for line in found] == [str(batch) for batch in slow]
 
 

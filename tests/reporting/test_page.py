@@ -1,6 +1,7 @@
 """The page of a report: what it says, and that nothing in it is dangerous."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,14 +12,14 @@ import pytest
 
 from tests.helpers.pages import SHOWN, check_number
 from tests.helpers.reports import HOSTILE, full_report, report
+from topocompress.reporting import budgets, quantities, wording
 from topocompress.reporting import page as module
-from topocompress.reporting import quantities, wording
 from topocompress.reporting.page import to_html
 from topocompress.reporting.write import write_report
 from topocompress.types import Measurement
 
 SECTIONS = {
-    "read-this": "warnings",
+    "warnings": "warnings",
     "scores": "scores",
     "stages-title": "stages",
     "budget": "budget",
@@ -91,6 +92,40 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
         assert [cells[i : i + len(row)] for i in range(len(cells))].count(list(row)) >= 1
     assert full.advice[0][1] in text
     assert full.quantized.message in "".join(text)
+
+
+def test_good_news_does_not_stand_among_the_warnings():
+    text = to_html(full_report(notes=("Ahead of l1.",)))
+    box = text.partition('<aside class="warnings"')[2].partition("</aside>")[0]
+    assert "On this model l1 pruning" in box
+    assert "Ahead of l1." not in box
+    assert "<li>Ahead of l1.</li>" in text.partition('<h3 id="notes">')[2]
+
+
+def test_a_budget_that_was_not_kept_is_the_first_line_and_said_once():
+    over = dataclasses.replace(full_report().budget, limit=0.4, kept=False)
+    found = full_report(budget=over, warnings=(budgets.missed(over, (full_report().before, full_report().after)),))
+    page = Elements(to_html(found))
+    lines = [element for element in page.of("p") if element.get("class") in ("over", "verdict")]
+    assert [line["class"] for line in lines] == ["over", "verdict"]
+    assert lines[0]["text"].startswith("--target-latency 0.4 is not kept to")
+    assert to_html(found).count("is not kept to: measured") == 2  # shown, and in the JSON
+    assert "warnings" not in {element.get("id") for element in page.found}
+    assert "over" not in {element.get("class") for element in Elements(to_html(full_report())).of("p")}
+
+
+def test_input_and_samples_stand_above_everything_else():
+    shape = {"input_shape": (3, 224, 224), "resize": 256, "mean": (0.5,), "std": (0.25,)}
+    top = to_html(full_report(model={**report().model, "preprocessing": shape})).partition("<main>")[0]
+    assert "Input: 3 × 224 × 224, short side to 256 pixels" in top
+    assert "Judged on 397 held-out samples of digits." in top
+
+
+def test_tiles_say_what_int8_is_like():
+    cards = [each["text"] for each in Elements(to_html(full_report())).of("p") if each.get("class") == "sides int8"]
+    assert cards[1] == "INT8: 86.1 %, -3.9 points"
+    assert len(cards) == 5  # file, accuracy, agreement, two latencies
+    assert not [each for each in Elements(to_html(report())).of("p") if each.get("class") == "sides int8"]
 
 
 def test_steps_of_removal_are_told_of():

@@ -94,7 +94,12 @@ def test_points_of_the_charts_are_those_of_the_report(browser, place, content):
         assert count(page, "stages", "dot") == 5 + 4  # steps, and four seeds of controls
         assert count(page, "budget", "dot") == 3
         dots = page.query_selector_all("[data-chart=latency] g[aria-label=dot] circle")
-        assert len(dots) == 2 * 3 * 30
+        sides = (content["before"], content["after"], content["quantized"]["measurement"])
+        ends = [max(side["latency"][batch]["p95_ms"] for side in sides) for batch in (0, 1)]
+        shown = [[ms for ms in side["latency"][n]["times_ms"] if ms <= ends[n]] for side in sides for n in (0, 1)]
+        assert len(dots) == sum(map(len, shown)) < 2 * 3 * 30
+        beyond = page.locator("[data-chart=latency] text", has_text=re.compile(r"^\+ \d+$")).all_text_contents()
+        assert sum(int(text.removeprefix("+ ")) for text in beyond) == 2 * 3 * 30 - len(dots)
         assert count(page, "tuning", "dot") == 8 + 1 + 6 + 8 + 1 + 6  # and a ring around the best one
         heights = page.eval_on_selector_all(
             "[data-chart=scores] g[aria-label=rect] rect", "all => all.map(r => Number(r.getAttribute('height')))"
@@ -113,11 +118,14 @@ def test_points_of_the_charts_are_those_of_the_report(browser, place, content):
 @pytest.mark.parametrize(("name", "low", "high"), [("psnr", 22.5, 31.2), ("neg_loss", -0.5, -0.031)])
 def test_a_metric_is_drawn_on_its_own_scale_under_its_own_name(browser, place, name, low, high):
     with opened(browser, place / f"{name}.html") as page:
-        for chart, label in (("stages", name), ("tuning][data-of=accuracy", f"validation {name}")):
+        for chart, label, axis in (
+            ("stages", f"{name} →", "x"),
+            ("tuning][data-of=accuracy", f"↑ validation {name}", "y"),
+        ):
             figure = page.locator(f"[data-chart={chart}]")
             text = figure.text_content()
-            assert f"↑ {label}" in text
-            ticks = figure.locator("g[aria-label='y-axis tick label'] text").all_text_contents()
+            assert label in text
+            ticks = figure.locator(f"g[aria-label='{axis}-axis tick label'] text").all_text_contents()
             assert len(ticks) > 2
             assert not any("%" in tick for tick in ticks)
             numbers = [float(tick.replace("−", "-")) for tick in ticks]
@@ -125,12 +133,13 @@ def test_a_metric_is_drawn_on_its_own_scale_under_its_own_name(browser, place, n
             assert max(numbers) < high + (high - low)
             frame = figure.locator("svg").bounding_box()
             dots = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
-            assert all(frame["y"] < dot["y"] < frame["y"] + frame["height"] - 20 for dot in dots)
-            assert len({round(dot["y"]) for dot in dots}) > 2
+            size = {"x": "width", "y": "height"}[axis]
+            assert all(frame[axis] < dot[axis] < frame[axis] + frame[size] - 20 for dot in dots)
+            assert len({round(dot[axis]) for dot in dots}) > 2
         cells = page.locator("#stages tbody td").all_text_contents()
         assert f"{high:.4g}" in cells
         assert page.locator("th", has_text=f"validation {name}").count() == 1
-        assert page.inner_text("#stages-title") == f"{name} against MACs"
+        assert page.inner_text("#stages-title") == f"{name} by stage"
 
 
 def test_variation_explained_may_lie_below_zero(browser, tmp_path):
@@ -142,9 +151,44 @@ def test_variation_explained_may_lie_below_zero(browser, tmp_path):
     (tmp_path / "page.html").write_text(written_page, encoding="utf-8")
     with opened(browser, tmp_path / "page.html") as page:
         figure = page.locator("[data-chart=stages]")
-        bottom = figure.locator("svg").bounding_box()
+        frame = figure.locator("svg").bounding_box()
         dots = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
-    assert all(dot["y"] + dot["height"] < bottom["y"] + bottom["height"] - 20 for dot in dots)
+    places = [dot["x"] - frame["x"] for dot in dots]
+    assert min(places) > 100
+    assert max(places) < frame["width"] - 20
+    assert places[1] < places[2] < places[0]  # -0.4, 0.1, 1
+
+
+def test_stages_stand_in_rows_of_their_own_on_a_zoomed_axis_and_chance_is_marked(browser, tmp_path):
+    def drawn(**changes):
+        (tmp_path / "page.html").write_text(to_html(full_report(**changes)), encoding="utf-8")
+        with opened(browser, tmp_path / "page.html") as page:
+            figure = page.locator("[data-chart=stages]")
+            boxes = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
+            ticks = figure.locator("g[aria-label='x-axis tick label'] text").all_text_contents()
+            marked = [text for text in figure.locator("text").all_text_contents() if "chance" in text]
+            return boxes, ticks, marked
+
+    dots, ticks, marked = drawn(data={**report().data, "classes": 10})
+    rows = [round(dot["y"] + dot["height"] / 2) for dot in dots]
+    assert len(set(rows)) == 5 + 2  # five steps, two controls
+    assert len(set(rows[5:8])) == 1  # the seeds of random
+    assert min(float(tick.removesuffix(" %")) for tick in ticks) == 50  # the lowest is 50.0 %
+    assert marked == ["← chance 10.0 %"]
+    assert drawn(data={**report().data, "classes": 2})[2] == ["chance 50.0 %"]  # where the axis reaches
+    assert drawn()[2] == []
+
+
+def test_a_table_that_scrolls_says_so_where_it_does(browser, place):
+    visible = "all => all.map(each => each.offsetParent !== null)"
+    with opened(browser, place / "full.html", viewport={"width": 390, "height": 700}) as page:
+        page.wait_for_function("[...document.querySelectorAll('.hint')].some(each => !each.hidden)")
+        assert page.is_visible(".hint:has(+ .scroll #comparison)")
+        assert not page.is_visible(".hint:has(+ .scroll #stages)")
+        page.emulate_media(media="print")
+        assert not any(page.eval_on_selector_all(".hint", visible))
+    with opened(browser, place / "full.html", viewport={"width": 1280, "height": 900}) as page:
+        assert not any(page.eval_on_selector_all(".hint", visible))
 
 
 def test_rows_are_sorted_by_value_and_back(browser, place):

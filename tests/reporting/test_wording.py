@@ -5,13 +5,25 @@ import dataclasses
 import pytest
 
 from tests.helpers.reports import full_report, latency, report
-from topocompress.reporting.quantities import comparison_rows, comparison_table, stages
-from topocompress.reporting.wording import headline, parity, scales_taken, stage_lines, tuning_line, verdict
+from topocompress.reporting.budgets import missed
+from topocompress.reporting.quantities import chance, comparison_rows, comparison_table, stages
+from topocompress.reporting.wording import (
+    headline,
+    inputs,
+    over_budget,
+    parity,
+    quantized_line,
+    scales_taken,
+    stage_lines,
+    tuning_line,
+    verdict,
+    warnings,
+)
 from topocompress.reporting.write import to_markdown
-from topocompress.types import Control, ExportCheck, Measurement
+from topocompress.types import Budget, Control, ExportCheck, Measurement, Probe
 
 REFITTED = {"refitted": [{"layer": "a", "before": 0.5, "after": 0.1, "ridge": 0.1}], "refit_samples": 400}
-USES = "1000 samples to calibrate, 400 for fine-tuning, 397 held out"
+USES = "1000 samples to calibrate, 397 held out"
 
 
 def test_rows_compare_before_and_after():
@@ -48,7 +60,7 @@ def test_files_timed_at_unlike_batches_cannot_be_compared():
 def test_stages_say_accuracy_step_by_step_and_the_controls():
     controls = (Control(criterion="random", accuracies=(0.1, 0.2, 0.25)), Control(criterion="l1", accuracies=(0.7,)))
     assert stage_lines(report(finetune={"epochs": 6, "best_epoch": 4}, controls=controls)) == [
-        f"Data: digits; {USES}.",
+        "Data: digits; 1000 samples to calibrate, 400 for fine-tuning, 397 held out.",
         "After removal: accuracy 50.0 %; with BatchNorm statistics re-estimated: 61.0 %.",
         "After 6 epochs of fine-tuning (best: 4): accuracy 87.5 %.",
         "Control, the same widths by random, BatchNorm re-estimated, no fine-tuning: accuracy 10.0 %, 20.0 %, 25.0 %.",
@@ -62,9 +74,64 @@ def test_stages_say_in_how_many_steps_channels_went():
     )
 
 
-def test_a_note_on_the_data_stands_beside_its_source():
-    lines = stage_lines(report(data={**report().data, "note": "handwritten"}))
-    assert lines[0] == f"Data: digits (handwritten); {USES}."
+@pytest.mark.parametrize(("finetune", "train"), [({}, 400), ({"epochs": 1, "best_epoch": 1}, 0)])
+def test_samples_to_fine_tune_on_are_counted_only_where_there_were_some(finetune, train):
+    samples = {**report().data["samples"], "train": train}
+    assert stage_lines(report(data={**report().data, "samples": samples}, finetune=finetune))[0] == (
+        f"Data: digits; {USES}."
+    )
+
+
+def test_a_note_on_the_data_is_said_once():
+    noted = report(data={**report().data, "note": "handwritten"}, notes=("handwritten",))
+    assert to_markdown(noted).count("handwritten") == 1
+    assert "## Notes\n\n- handwritten\n" in to_markdown(noted)
+
+
+def test_the_file_in_int8_is_in_the_verdict_where_it_is_the_better_one():
+    full = full_report()
+    first, small = full.before.latency[0].median_ms, full.quantized.measurement.latency[0].median_ms
+    end = f"; in INT8 {first / small:.2f}× faster, 178087.65× smaller, accuracy 90.0 % → 86.1 % (-3.9 points)."
+    assert verdict(full).endswith(f"accuracy 90.0 % → 87.5 % (-2.5 points){end}")
+    worse = dataclasses.replace(full.quantized, kept=False)
+    assert "INT8" not in verdict(full_report(quantized=worse))
+    assert quantized_line(full_report(quantized=worse)) == quantized_line(report()) == ""
+
+
+def over(kept):
+    tries = (Probe(macs=0.5, value=0.4, met=True), Probe(macs=0.25, value=0.9, met=True))
+    return Budget(option="--max-accuracy-drop", limit=1.0, probes=tries, samples=200, kept=kept)
+
+
+def test_a_budget_that_was_not_kept_comes_first_and_is_said_once():
+    said = missed(over(False), (report().before, report().after))
+    assert said.startswith("--max-accuracy-drop 1 is not kept to: 2.5 points are lost")
+    found = report(budget=over(False), warnings=(said, "Another."))
+    text = to_markdown(found)
+    assert text.splitlines()[2] == said
+    assert text.count("is not kept to") == 1
+    assert warnings(found) == ["Another."]
+    assert over_budget(report(budget=over(True))) == over_budget(report()) == ""
+
+
+def test_what_goes_in_is_known_of_images_and_of_other_inputs():
+    def of(**preprocessing):
+        return inputs(report(model={**report().model, "preprocessing": preprocessing}))
+
+    how = {"resize": 256, "mean": (0.5,), "std": (0.25,)}
+    assert of(input_shape=(1, 224, 200), **how) == (
+        "1 × 224 × 200, short side to 256 pixels, centre crop (bilinear), scaled to 0..1, mean 0.5, standard "
+        "deviation 0.25"
+    )
+    assert of(input_shape=(16, 8)) == "16 × 8"
+    assert inputs(report()) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"), [({"classes": 10}, 0.1), ({"classes": 1}, None), ({}, None), ({"labelled": False}, None)]
+)
+def test_chance_is_a_guess_among_the_classes(changes, share):
+    assert chance(report(data={**report().data, **changes})) == share
 
 
 def test_without_labels_the_stages_say_agreement():

@@ -30,7 +30,7 @@ def test_markdown_holds_every_number_warning_and_command():
     assert (
         "on 64 samples: largest difference 1.5e-06 (2.5e-07 of the largest output), same top-1 class on 100.0 %" in text
     )
-    assert "## Read this\n\n- The photographs are a stand-in.\n- Not faster.\n" in text
+    assert "## Warnings\n\n- The photographs are a stand-in.\n- Not faster.\n" in text
     assert "1. Fine-tune:\n\n   ```sh\n   topocompress prune --finetune 5\n   ```\n\n2. Raise:\n" in text
     assert "| `stem.0` | 32 | 16 | 20 | 3 |  |\n| `head` | 10 | 10 | 0 | 0 | feeds the output |\n" in text
     assert "A Processor, 2 cores" in text
@@ -60,7 +60,7 @@ def test_markdown_shows_hostile_names_as_they_are_and_nothing_of_them_is_html():
     assert [each.replace("\\", "") for each in shown] == [" ".join(name.split()).replace("\\", "") for name in names]
     heading = html.unescape(re.findall(r"<h1>(.*?)</h1>", page)[0])
     assert heading == f"{HOSTILE.rpartition('/')[2]}, pruned by betti"
-    warned = page.partition("Read this")[2].partition("<h2>")[0]
+    warned = page.partition("Warnings")[2].partition("<h2>")[0]
     items = [html.unescape(item) for item in re.findall(r"<li>(.*?)</li>", warned)]
     assert items == [" ".join(name.split()) for name in names]
 
@@ -71,7 +71,7 @@ def test_every_table_row_has_as_many_cells_as_its_head():
         cells = line.count("|") if line.startswith("|") else None
         assert head is None or cells is None or cells == head
         head = cells
-    assert "## Read this" not in to_markdown(report())
+    assert "## Warnings" not in to_markdown(report())
     assert "too much lost" not in to_markdown(report())
 
 
@@ -80,6 +80,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
         controls=(Control(criterion="l1", accuracies=(0.7, 0.75)),),
         finetune={"epochs": 3, "best_epoch": 2},
         warnings=("Größer als 1 ×",),
+        notes=("Read as 8 bits.",),
         advice=(("what", "command"),),
         environment={"seed": 0},
     )
@@ -102,6 +103,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
                 Control(criterion=c["criterion"], accuracies=tuple(c["accuracies"])) for c in found["controls"]
             ),
             "warnings": tuple(found["warnings"]),
+            "notes": tuple(found["notes"]),
             "advice": tuple(tuple(remedy) for remedy in found["advice"]),
         }
     )

@@ -44,7 +44,7 @@ def test_a_perfect_classifier_stays_perfect(tmp_path, save, suffix, pixel_range)
     report = compress(stripes_net(), data, ratio=0.25, out=tmp_path / "run", controls=False).report
     assert (report.before.accuracy, report.after.accuracy) == (1.0, 1.0)
     assert not any(row["dead"] for row in report.plan["groups"])
-    assert any("is taken for black" in warning for warning in report.warnings) is (pixel_range is not None)
+    assert any("is taken for black" in note for note in report.notes) is (pixel_range is not None)
     manifest = json.loads((tmp_path / "run" / "plan.json").read_text(encoding="utf-8"))
     assert manifest["preprocessing"]["pixel_range"] == pixel_range
 

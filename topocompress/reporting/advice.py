@@ -110,18 +110,27 @@ def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> s
     return max(better, key=lambda each: each.mean).criterion if better else ""
 
 
-def verdict(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
-    """One sentence that says whether the criterion beat the controls before fine-tuning; empty without labels."""
-    if accuracy is None or not controls:
+def outdone(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
+    """One sentence where a control kept as much as the criterion before fine-tuning; else empty."""
+    better = [each.criterion for each in controls if accuracy is not None and each.mean >= accuracy]
+    if not better:
         return ""
-    names = " and ".join(f"{control.criterion} {amount(measure, control.mean)}" for control in controls)
-    better = " and ".join(control.criterion for control in controls if control.mean >= accuracy)
-    if better:
-        return (
-            f"On this model {better} pruning to the same widths did as well or better before fine-tuning: "
-            f"{criterion} {amount(measure, accuracy)}, {names}."
-        )
-    return f"Before fine-tuning {criterion} kept {amount(measure, accuracy)}, the same widths by {names}."
+    return (
+        f"On this model {' and '.join(better)} pruning to the same widths did as well or better before fine-tuning: "
+        f"{criterion} {amount(measure, accuracy)}, {_kept_by(controls, measure)}."
+    )
+
+
+def ahead(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
+    """One sentence where the criterion kept more than every control before fine-tuning; else empty."""
+    if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure):
+        return ""
+    kept = amount(measure, accuracy)
+    return f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
+
+
+def _kept_by(controls: Sequence[Control], measure: str) -> str:
+    return " and ".join(f"{control.criterion} {amount(measure, control.mean)}" for control in controls)
 
 
 def _with(situation: Situation, changes: dict[str, str | None]) -> str:

@@ -187,30 +187,24 @@ def activation(swapped: Swapped, tuned: FinetuneResult) -> dict[str, Any]:
 
 
 def collect_warnings(
-    loaded: LoadedModel,
     data: Data,
     plan: PruningPlan,
     delivery: Delivery,
-    verdict: str,
-    swapped: Swapped | None = None,
+    outdone: str = "",
 ) -> tuple[str, ...]:
-    """The sentences that a reader must not miss: notes, the verdict on the criterion, and what is not faster."""
-    found = [
-        note
-        for note in (
-            loaded.note,
-            data.note if data.source == STAND_IN or data.note in (ONE_LABEL, NO_CLASSES) else "",
-            data.pixels,
-            verdict,
-        )
-        if note
-    ]
+    """The sentences that a reader must not miss: what makes the result worth less than it seems.
+
+    Args:
+        data: What was measured on.
+        plan: What was to go.
+        delivery: The files and their measurements.
+        outdone: From :func:`~topocompress.reporting.advice.outdone`.
+    """
+    found = [note for note in (data.note if _limits(data) else "", outdone) if note]
     found += data.warnings
     for reason in dict.fromkeys(entry.protected for entry in plan.groups if found_on_trial(entry.protected)):
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
-    if swapped is not None and swapped.left:
-        found.append(f"Activations that could not be swapped: {some(swapped.left)}.")
     if data.skipped:
         found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
     found += [text for text in (delivery.slow, delivery.failed) if text]
@@ -224,6 +218,25 @@ def collect_warnings(
             )
     found += _faster_than_smaller(delivery.before, delivery.after)
     return tuple(found)
+
+
+def collect_notes(loaded: LoadedModel, data: Data, ahead: str = "", swapped: Swapped | None = None) -> tuple[str, ...]:
+    """What a reader may want to know and need not act on: how model and samples were read, and how the criterion did.
+
+    Args:
+        loaded: The model.
+        data: What was measured on.
+        ahead: From :func:`~topocompress.reporting.advice.ahead`.
+        swapped: Its activations, where they were to be swapped.
+    """
+    left = "" if swapped is None or not swapped.left else f"Not swapped: the activations {some(swapped.left)}."
+    read = "" if _limits(data) else data.note
+    return tuple(filter(None, (ahead, loaded.note, read, data.pixels, left)))
+
+
+def _limits(data: Data) -> bool:
+    """Whether the note on the data says that less is measured than one might think."""
+    return data.source == STAND_IN or data.note in (ONE_LABEL, NO_CLASSES)
 
 
 def _faster_than_smaller(before: Measurement, after: Measurement) -> list[str]:

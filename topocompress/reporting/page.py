@@ -33,7 +33,11 @@ def to_html(report: Report) -> str:
         report=report,
         name=wording.name(report),
         title=f"{wording.name(report)}, pruned by {report.plan['criterion']}",
+        over=wording.over_budget(report),
         verdict=wording.verdict(report),
+        inputs=wording.inputs(report),
+        warnings=wording.warnings(report),
+        int8=wording.quantized_line(report),
         policy=_policy(scripts),
         scripts=scripts,
         style=_read("report.css"),
@@ -45,6 +49,7 @@ def to_html(report: Report) -> str:
         measure=_measure(quantities.measure_of(report), report),
         judged_by=_measure(report.finetune.get("measure", "accuracy"), report),
         stages=[_stage(each, report) for each in quantities.stages(report)],
+        chance=quantities.chance(report),
         budget=budgets.line(report.budget) if report.budget else "",
         layers=_layers(report),
         judged=_judged(report),
@@ -55,7 +60,6 @@ def to_html(report: Report) -> str:
         history=report.finetune.get("history", ()),
         tuning=wording.tuning_line(report.finetune),
         command=wording.command_line(report),
-        feeding=wording.feeding(report.model.get("preprocessing", {})),
         facts=_facts(report),
         seconds=report.environment.get("seconds", {}),
     )
@@ -115,6 +119,7 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
         "change": each.changes[0],
         "worse": _worse(each),
         "share": share,
+        "int8": _int8(each) if timed or each.path == "file_bytes" or _judges(each) else "",
         "sides": [
             {"field": f"{side}.{each.path}{'.median_ms' if timed else ''}", "value": value, "text": text.split(" /")[0]}
             for side, value, text in zip(("before", "after"), each.values, each.shown, strict=False)
@@ -122,9 +127,23 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
     }
 
 
+def _int8(each: quantities.Quantity) -> str:
+    """The same of the file in INT8; empty where there is none."""
+    if len(each.values) < 3 or each.values[2] is None:
+        return ""
+    unit = " ms" if each.path.startswith("latency.") else ""
+    change = f", {each.changes[1]}" if each.changes[1] else ""
+    return f"{each.shown[2].split(' /')[0]}{unit}{change}"
+
+
+def _judges(each: quantities.Quantity) -> bool:
+    """Whether it says how good answers are."""
+    return each.path in ("metric", *quantities.SHARES)
+
+
 def _is_likeness(each: quantities.Quantity) -> bool:
     """Whether more of it is better: a share of right or equal answers, or the user's metric."""
-    return each.path in ("metric", *quantities.SHARES) or each.path.startswith("outputs.")
+    return _judges(each) or each.path.startswith("outputs.")
 
 
 def _worse(each: quantities.Quantity) -> bool:

@@ -174,6 +174,12 @@ def stages(report: Report) -> list[Stage]:
     ]
 
 
+def chance(report: Report) -> float | None:
+    """Accuracy of a guess among equally likely classes, in 0..1; ``None`` where accuracy is not what is judged by."""
+    classes = report.data.get("classes", 0)
+    return 1 / classes if measure_of(report) == "accuracy" and classes > 1 else None
+
+
 def count(value: float | None) -> str:
     """A whole number, shortened."""
     if value is None:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from topocompress.reporting import budgets
 from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
-from topocompress.types import Report
+from topocompress.types import Measurement, Report
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
 
@@ -22,12 +23,10 @@ def stage_lines(report: Report) -> list[str]:
     """The data, how outputs are compared, then step by step: removal, re-estimation, tuning, and the controls."""
     measure, data, removed = measure_of(report), report.data, report.removed
     counts = data["samples"]
-    tuned_on = data["labelled"] or (report.finetune and counts["train"])
-    spare = f"{counts['train']} for fine-tuning, " if tuned_on else ""
+    spare = f"{counts['train']} for fine-tuning, " if report.finetune and counts["train"] else ""
     uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
-    note = "" if data["stand_in"] or not data["note"] else f" ({data['note']})"  # a stand-in has a warning of its own
     lines = [
-        f"Data: {data['source']}{note}; {uses}.",
+        f"Data: {data['source']}; {uses}.",
         *(
             [f"Outputs are compared by {data['compared_by']}."]
             if data.get("compared_by") and measure != "accuracy"
@@ -123,22 +122,61 @@ def headline(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The headline, what was gained, and what it cost, in one sentence."""
+    """The headline, what was gained, and what it cost, in one sentence; of the file in INT8 too where it is better."""
     macs = times(report.before.macs, report.after.macs).replace("smaller", "fewer").replace("larger", "more")
     gains = [f"{macs} MACs"] if macs else []
-    for before, after in zip(report.before.latency[:1], report.after.latency[:1], strict=True):
-        gains.append(f"{times(before.median_ms, after.median_ms, 'faster')} at batch {before.batch}")
+    gains += [*_faster(report, report.after, " at batch {}"), *_cost(report, report.after)]
+    text = f"{headline(report).removesuffix('.')}: {', '.join(gains)}"
+    if report.quantized is not None and report.quantized.kept:
+        small = report.quantized.measurement
+        size = times(report.before.file_bytes, small.file_bytes)
+        parts = [*_faster(report, small), *([size] if size else []), *_cost(report, small)]
+        text += f"; in INT8 {', '.join(parts)}"
+    return f"{text}."
+
+
+def _faster(report: Report, side: Measurement, where: str = "") -> list[str]:
+    """How much faster one of the networks is than the original at the first batch size, if that was measured."""
+    return [
+        times(before.median_ms, after.median_ms, "faster") + where.format(before.batch)
+        for before, after in zip(report.before.latency[:1], side.latency[:1], strict=True)
+    ]
+
+
+def _cost(report: Report, side: Measurement) -> list[str]:
+    """What is left of what the report judges by in one of the networks, if that was measured."""
     measure = measure_of(report)
-    first, last = (getattr(side, measure) for side in (report.before, report.after))
+    first, last = getattr(report.before, measure), getattr(side, measure)
     if measure == "metric" and first is not None and last is not None:
-        gains.append(f"{in_words(report)} {amount(measure, first)} → {amount(measure, last)}")
-    elif measure == "accuracy" and first is not None and last is not None:
-        gains.append(f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)")
-    elif report.after.agreement is not None:
-        gains.append(f"agreement with the original {percent(report.after.agreement)}")
-    elif report.after.explained_variation is not None:
-        gains.append(f"explains {percent(report.after.explained_variation)} of the variation of the original's outputs")
-    return f"{headline(report).removesuffix('.')}: {', '.join(gains)}."
+        return [f"{in_words(report)} {amount(measure, first)} → {amount(measure, last)}"]
+    if measure == "accuracy" and first is not None and last is not None:
+        return [f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)"]
+    if side.agreement is not None:
+        return [f"agreement with the original {percent(side.agreement)}"]
+    if side.explained_variation is not None:
+        return [f"explains {percent(side.explained_variation)} of the variation of the original's outputs"]
+    return []
+
+
+def over_budget(report: Report) -> str:
+    """What to say first where the result is not within its budget; else empty."""
+    return budgets.missed(report.budget, (report.before, report.after))
+
+
+def warnings(report: Report) -> list[str]:
+    """What a reader must not miss, but for the budget, with which text begins."""
+    return [each for each in report.warnings if each != over_budget(report)]
+
+
+def quantized_line(report: Report) -> str:
+    """What to think of the file in INT8; empty where there is none, or where a warning says it."""
+    return "" if report.quantized is None or not report.quantized.kept else report.quantized.message
+
+
+def inputs(report: Report) -> str:
+    """What goes into the network, and how images become that; empty where it is not known."""
+    about = report.model.get("preprocessing", {})
+    return feeding(about) or " × ".join(map(str, about.get("input_shape", ())))
 
 
 def tuning_line(finetune: Mapping[str, Any]) -> str:

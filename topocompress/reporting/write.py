@@ -15,12 +15,15 @@ from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import comparison_table
 from topocompress.reporting.wording import (
     command_line,
-    feeding,
+    inputs,
     machine,
     name,
+    over_budget,
     parity,
+    quantized_line,
     stage_lines,
     verdict,
+    warnings,
 )
 from topocompress.runtime.files import atomic_file
 from topocompress.types import Report, Scores
@@ -35,8 +38,10 @@ def to_markdown(report: Report) -> str:
         [
             f"# {_text(name(report))}, pruned by {_text(report.plan['criterion'])}",
             "",
+            *((_text(over), "") if (over := over_budget(report)) else ()),
             _text(verdict(report)),
             "",
+            *((f"Input: {_text(read)}.", "") if (read := inputs(report)) else ()),
             *_table(*(tuple(map(_text, row)) for row in comparison_table(report))),
             "",
             *(f"- {_text(line)}" for line in (*stage_lines(report), parity(report))),
@@ -48,19 +53,18 @@ def to_markdown(report: Report) -> str:
 
 def _sections(report: Report) -> Iterator[str]:
     about, data = report.environment, report.data
-    if report.warnings:
-        yield from ("## Read this", "", *(f"- {_text(warning)}" for warning in report.warnings), "")
+    for title, texts in (("Warnings", warnings(report)), ("Notes", report.notes)):
+        if texts:
+            yield from (f"## {title}", "", *(f"- {_text(text)}" for text in texts), "")
     if report.advice:
         yield from ("## If that is too much lost", "")
         for number, (what, command) in enumerate(report.advice, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
         yield from ("## Budget", "", budgets.line(report.budget), "")
-    if report.quantized is not None:
-        yield from ("## INT8", "", _text(report.quantized.message), "")
+    if said := quantized_line(report):
+        yield from ("## INT8", "", _text(said), "")
     yield from ("## For what", "")
-    if inputs := feeding(report.model.get("preprocessing", {})):
-        yield f"- Input: {inputs}."
     yield f"- Classes, tasks and images like those of the original, {_text(report.model['source'])}; its limits stay."
     yield (
         f"- Judged on {data['samples']['evaluation']} held-out samples of {_text(data['source'])}. "

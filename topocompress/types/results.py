@@ -233,7 +233,8 @@ class Report:
         budget: What the result had to stay within, if it was found by trying.
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
         finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
-        warnings: Sentences the user should read.
+        warnings: Sentences the user must not miss.
+        notes: What was taken for granted, how samples were read, and how the criterion did: nothing to act on.
         advice: ``(what, command)`` in the order in which to try them, where the measure fell too far.
         environment: Versions, machine, threads, seed, command, seconds per step.
     """
@@ -251,5 +252,6 @@ class Report:
     controls: tuple[Control, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     advice: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from topocompress.deploy.measurement import Predictions
 from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
 from topocompress.reporting import budgets, describe, environment
-from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, loss, verdict
+from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, ahead, loss, outdone
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.reporting.write import write_report
@@ -59,7 +59,7 @@ def report_on(
         scaled=job.data.threshold_samples is not None,
         left=left,
     )
-    judgement = verdict(plan.criterion, left, controls, job.measure)
+    judged = (plan.criterion, left, controls, job.measure)
     budget = budgets.settled(choice.budget, sides)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
@@ -76,11 +76,12 @@ def report_on(
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
         warnings=tuple(filter(None, [budgets.missed(budget, sides)]))
-        + describe.collect_warnings(job.loaded, job.data, plan, delivery, judgement, shrunk.swapped)
+        + describe.collect_warnings(job.data, plan, delivery, outdone(*judged))
         + describe.tuning_warnings(job.data, recipe)
         + nothing_found(before)
         + labels_doubted(before)
         + unseen(job.outputs, job.scoring.criterion),
+        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged), shrunk.swapped),
         advice=advise(situation, selection.scores, plan, controls) if bad else (),
         environment={
             **environment.describe(),

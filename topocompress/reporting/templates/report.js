@@ -111,31 +111,35 @@
       });
     },
 
+    // One row per stage, controls among them; the axis shows what lies between the values, and says where chance is.
     stages(width, figure) {
       const { name, share } = figure.dataset;
+      const chance = figure.dataset.chance === "" ? null : Number(figure.dataset.chance);
       const said = share ? percent : short;
-      const looks = { original: ["before", "circle"], removed: ["removed", "circle"], settled: ["settled", "circle"], repaired: ["repaired", "circle"], distilled: ["distilled", "circle"], tuned: ["after", "circle"], quantized: ["int8", "circle"], control: ["control", "diamond"] };
-      const points = select("#stages tbody tr").flatMap(({ dataset }) => JSON.parse(dataset.values).map((value) => ({
-        name: dataset.name, kind: dataset.kind, x: Number(dataset.macs) / report.before.macs, y: value, stroke: colour(looks[dataset.kind][0]), symbol: looks[dataset.kind][1],
-      })));
-      const path = points.filter((point) => point.kind !== "control" && point.kind !== "quantized");
+      const looks = { original: "before", removed: "removed", settled: "settled", repaired: "repaired", distilled: "distilled", tuned: "after", quantized: "int8", control: "control" };
+      const rows = select("#stages tbody tr").map(({ dataset }) => ({ ...dataset, values: JSON.parse(dataset.values) }));
+      const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: colour(looks[row.kind]), symbol: row.kind === "control" ? "diamond" : "circle" })));
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
-      const [low, high] = d3.extent(points, (point) => point.y);
-      // Shares lie in 0..1, variation explained may fall below; a metric of the user's has a scale of its own.
-      const scale = share ? { domain: [low < 0.7 ? Math.min(0, low) : Math.max(0, Math.floor(20 * low - 0.5) / 20), 1], tickFormat: "%" } : { domain: [low, high], nice: true, inset: 8, tickFormat: short };
-      const left = d3.min(points, (point) => point.x);
+      const [low, high] = d3.extent(points, (point) => point.value);
+      const room = Math.max(0.06 * (high - low), share ? 0.005 : 1e-9 * Math.max(1, Math.abs(high)));
+      const domain = share ? [low < 0 ? low - room : Math.max(0, low - room), Math.min(1, high + room)] : [low - room, high + room];
+      const below = chance !== null && chance < domain[0];
+      const left = Math.min(170, width * 0.46);
+      const means = rows.map((row) => ({ name: row.name, value: d3.mean(row.values), last: d3.max(row.values) }));
+      const right = width < 480 ? 16 : 62; // no room for the values, which stand in the table too
       return Plot.plot({
-        width, height: 300, marginTop: 28, marginLeft: share ? 46 : 60, marginBottom: 38, marginRight: 24,
-        ariaLabel: `${name} against multiply-accumulates, of every step and every control`,
-        x: { label: "MACs, share of the original →", labelAnchor: "right", domain: [left < 0.6 ? 0 : Math.floor(10 * left - 1) / 10, Math.max(1, d3.max(points, (point) => point.x))], tickFormat: "%" },
-        y: { grid: true, label: `↑ ${name}`, ticks: 6, ...scale },
+        width, height: 62 + 26 * rows.length, marginTop: 26, marginLeft: left, marginBottom: 36, marginRight: right,
+        ariaLabel: `${name} of every stage and every control: ${means.map((row) => `${row.name} ${said(row.value)}`).join(", ")}`,
+        x: { domain, label: `${name} →`, labelAnchor: "right", grid: true, inset: 6, ticks: Math.max(2, (width - left - right) / 90), tickFormat: share ? (value) => `${short(100 * value)} %` : short },
+        y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: (text) => shorten(text, left - 12) },
         symbol: { type: "identity" },
         marks: [
-          Plot.ruleY([0], { stroke: colour("soft"), filter: () => share && low < 0.7 }),
-          Plot.line(path, { x: "x", y: "y", stroke: colour("line"), strokeWidth: 1.5 }),
-          // Controls stand a little to the side: they have the same MACs, and would hide what they are compared with.
-          ...[0, -12].map((dx) => Plot.dot(points, { filter: (point) => (point.kind === "control") === dx < 0, x: "x", y: "y", dx, symbol: "symbol", stroke: (point) => point.stroke, fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 })),
-          Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: (point) => `${point.name}\n${said(point.y)} at ${percent(point.x)} of the MACs` })),
+          Plot.ruleY(rows, { y: "name", stroke: colour("line") }),
+          ...(chance === null || below || chance > domain[1] ? [] : [Plot.ruleX([chance], { stroke: colour("ink"), strokeDasharray: "4,3" })]),
+          ...(chance === null ? [] : [Plot.text([below ? domain[0] : chance], { x: (value) => value, text: () => `${below ? "← " : ""}chance ${percent(chance)}`, frameAnchor: "top", dy: -14, textAnchor: "start", fill: colour("soft") })]),
+          Plot.dot(points, { x: "value", y: "name", symbol: "symbol", stroke: "stroke", fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 }),
+          Plot.text(right < 62 ? [] : means, { y: "name", frameAnchor: "right", dx: right - 2, textAnchor: "end", text: (row) => said(row.value), fill: colour("ink") }),
+          Plot.tip(points, Plot.pointer({ x: "value", y: "name", title: (point) => `${point.name}\n${said(point.value)} at ${percent(point.macs)} of the MACs` })),
         ],
       });
     },
@@ -160,22 +164,27 @@
 
     latency(width, figure) {
       const batch = Number(figure.dataset.batch);
-      const runs = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
+      const all = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
+      // A single slow run would squeeze all others; how many are beyond the end is said there.
+      const end = d3.max(sides, ([, side]) => side.latency[batch].p95_ms);
+      const runs = all.filter((row) => row.ms <= end);
+      const beyond = sides.map(([name]) => ({ name, count: all.filter((row) => row.name === name && row.ms > end).length })).filter((row) => row.count);
       // Over the height of the row, evenly and always in the same way, so that equal times stay apart.
       const spread = (row) => (row.run * 0.618034) % 1;
       const medians = sides.map(([name, side]) => ({ name, ms: side.latency[batch].median_ms }));
-      const [low, high] = d3.extent(runs, (row) => row.ms);
+      const [low, high] = [d3.min(runs, (row) => row.ms), end];
       const logarithmic = low > 0 && high / low > 5;
       return Plot.plot({
-        width, height: 48 + 44 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 16,
+        width, height: 48 + 44 * sides.length, marginLeft: 56, marginBottom: 34, marginRight: 40,
         ariaLabel: `Time of every inference at batch ${report.before.latency[batch].batch}: ${medians.map((row) => `${row.name} median ${row.ms.toFixed(3)} ms`).join(", ")}`,
-        x: { type: logarithmic ? "log" : "linear", label: `ms${logarithmic ? ", logarithmic" : ""} →`, labelAnchor: "right", grid: true, nice: !logarithmic, tickFormat: (value) => short(value), ticks: Math.max(3, width / 130) },
+        x: { type: logarithmic ? "log" : "linear", domain: [low, high], label: `ms${logarithmic ? ", logarithmic" : ""} →`, labelAnchor: "right", grid: true, inset: 4, tickFormat: (value) => short(value), ticks: Math.max(3, width / 130) },
         y: { axis: null, domain: [-0.1, 1.1] },
         fy: { domain: sides.map(([name]) => name), label: null },
         color: { domain: sides.map(([name]) => name), range: sides.map((side) => colour(side[2])) },
         marks: [
           Plot.dot(runs, { x: "ms", y: spread, fy: "name", fill: "name", fillOpacity: 0.75, r: 2.6 }),
           Plot.tickX(medians, { x: "ms", fy: "name", stroke: colour("ink"), strokeWidth: 2 }),
+          Plot.text(beyond, { fy: "name", frameAnchor: "right", dx: 36, textAnchor: "end", text: (row) => `+ ${row.count}`, fill: colour("soft") }),
           Plot.tip(runs, Plot.pointer({ x: "ms", y: spread, fy: "name", title: (row) => `${row.name}, run ${row.run}: ${row.ms.toFixed(3)} ms` })),
         ],
       });
@@ -285,6 +294,18 @@
     });
     block.append(button);
   });
+
+  // A table wider than its place scrolls, which nothing shows on a phone.
+  const hints = new Map(select(".scroll").map((place) => {
+    const hint = document.createElement("p");
+    hint.className = "note hint";
+    hint.hidden = true;
+    hint.textContent = "Scroll the table sideways →";
+    place.before(hint);
+    return [place, hint];
+  }));
+  const wide = new ResizeObserver((entries) => entries.forEach(({ target }) => { hints.get(target).hidden = target.scrollWidth <= target.clientWidth + 1; }));
+  hints.forEach((_, place) => wide.observe(place));
 
   let closed = [];
   addEventListener("beforeprint", () => {
