@@ -1,22 +1,23 @@
-"""What a comparison of criteria says: a table, a file, and one sentence that does not flatter. Pure numpy."""
+"""What a comparison of criteria says: a table, a file, and one sentence that does not flatter."""
 
 from __future__ import annotations
 
-import functools
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from topocompress.reporting.quantities import amount, spoken, unit_of
+from topocompress.reporting.quantities import amount, unit_of
 from topocompress.runtime.files import atomic_file
-from topocompress.types import Cell, Comparison
+from topocompress.types import Comparison
 
-_SURE = 2.0
-"""A difference counts from so many standard errors on."""
+_SURE = 0.95
+"""Confidence, one-sided, from which a difference counts."""
 _LEAST = 0.002
 """... and from so much accuracy on."""
 
@@ -48,44 +49,100 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def recommendation(comparison: Comparison) -> str:
-    """Which criterion to use on this model, in one sentence.
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How the criteria stand at one ratio.
 
-    Criteria are compared by what they leave in the end, averaged over the ratios, seed by seed. A difference counts if
-    it exceeds two standard errors of its mean over the seeds, and 0.2 points.
+    Attributes:
+        ratio: Share of every group's channels that went.
+        leaders: The best, and whatever cannot be told from it, best first.
+        gaps: Every criterion, best first, and how much less than the best it leaves, in the measure's unit.
     """
-    names, shown = comparison.criteria, functools.partial(amount, comparison.measure)
-    table = {name: _per_seed(comparison, name) for name in names}
-    means = {name: float(values.mean()) for name, values in table.items()}
-    ranked = sorted(names, key=lambda name: -means[name])
-    best = ranked[0]
+
+    ratio: float
+    leaders: tuple[str, ...]
+    gaps: Mapping[str, float]
+
+
+def judged(comparison: Comparison) -> list[Judgement]:
+    """How the criteria stand at each ratio, by what they leave in the end; pairs of them are compared seed by seed.
+
+    A difference counts if it exceeds 0.2 points (of a metric: 0.2 % of the original's) and the one-sided 95 % limit of
+    Student's t for its mean over the seeds; with one seed none does.
+    """
+    least = _LEAST * (1.0 if unit_of(comparison.measure)[1] else abs(comparison.original))
+    found = []
+    for ratio in comparison.ratios:
+        left = {name: _per_seed(comparison, name, ratio) for name in comparison.criteria}
+        ranked = sorted(left, key=lambda name: -float(left[name].mean()))
+        gaps = {name: left[ranked[0]] - left[name] for name in ranked}
+        leaders = tuple(name for name in ranked if not _counts(gaps[name], least))
+        found.append(Judgement(ratio=ratio, leaders=leaders, gaps={name: float(gaps[name].mean()) for name in ranked}))
+    return found
+
+
+def recommendation(comparison: Comparison) -> str:
+    """Which criterion to use on this model, at which ratio, or that it does not matter, in one sentence."""
+    names = comparison.criteria
     if len(names) == 1:
-        return f"Only {best} was measured; add random and l1 to --criteria to see what it is worth."
-    seeds = len(table[best])
-    if seeds < 2:
-        return (
-            f"{best} leaves most ({shown(means[best])}, {ranked[1]} {shown(means[ranked[1]])}), but one seed has "
-            "no error bars: use --seeds 3 before you believe it."
-        )
-    ties = [name for name in ranked[1:] if not _differs(table[best], table[name])]
-    where = f"{spoken(comparison.measure)} averaged over the ratios, {seeds} seeds"
-    if any(name.partition("+")[0] == "random" for name in (best, *ties)):
-        return (
-            f"No criterion is worth its cost on this model: random pruning leaves as much as the best within the error "
-            f"bars ({_listed([best, *ties], means, comparison.measure)}; {where})."
-        )
-    if ties:
-        return (
-            f"Use {best} on this model, or {_either(ties)}, which cannot be told from it within the error bars "
-            f"({_listed([best, *ties], means, comparison.measure)}; {where})."
-        )
-    second = ranked[1]
-    factor, unit = unit_of(comparison.measure)
-    gain = factor * (means[best] - means[second])
-    lead = f"{gain:.1f} points" if unit else f"{gain:.3g}"
-    return (
-        f"Use {best} on this model: it leaves {shown(means[best])}, {lead} more than {second}, the next best ({where})."
+        return f"Only {names[0]} was measured; add random and l1 to --criteria to see what it is worth."
+    if len({cell.seed for cell in comparison.cells}) < 2:
+        return f"One seed has no error bars: {_plainly(comparison)}; use --seeds 3 to tell them apart."
+    alike: dict[frozenset[str], list[Judgement]] = {}
+    for each in judged(comparison):
+        alike.setdefault(frozenset(each.leaders), []).append(each)
+    clauses = [_clause(found, comparison) for found in alike.values()]
+    if not any(map(_by_chance, names)):
+        clauses.append("add random to --criteria to see what chance leaves")
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _clause(found: Sequence[Judgement], comparison: Comparison) -> str:
+    """What is said of ratios with the same leaders."""
+    leaders = found[0].leaders
+    all_of_many = len(found) == len(comparison.ratios) > 1
+    where = "every ratio" if all_of_many else _row_of([f"{each.ratio:g}" for each in found])
+    if len(leaders) == len(comparison.criteria):
+        apart = _range([max(max(each.gaps.values()) for each in found)], comparison)
+        return f"at {where} it does not matter: {_row_of(leaders)} are at most {apart} apart, within the error"
+    behind = _row_of(
+        [
+            f"{name} (by {_range([each.gaps[name] for each in found], comparison)})"
+            for name in found[0].gaps
+            if name not in leaders
+        ]
     )
+    if any(map(_by_chance, leaders)):
+        others, chance = (_row_of([n for n in leaders if _by_chance(n) is random]) for random in (False, True))
+        equal = f"{others} cannot be told from {chance}, which is" if others else f"{chance} is"
+        return f"at {where} no criterion beats chance: {equal} ahead of {behind}"
+    tie = ", which cannot be told apart: all" if len(leaders) > 1 else ":"
+    return f"at {where} use {_row_of(leaders, 'or')}{tie} ahead of {behind}"
+
+
+def _range(values: Sequence[float], comparison: Comparison) -> str:
+    """The least and the largest difference."""
+    factor, unit = unit_of(comparison.measure)
+    low, high = (f"{factor * find(values):{'.1f' if unit else '.3g'}}" for find in (min, max))
+    return f"{low if low == high else f'{low} to {high}'}{' points' if unit else ''}"
+
+
+def _plainly(comparison: Comparison) -> str:
+    """What each criterion leaves at each ratio, equal ones together."""
+    said = []
+    for ratio in comparison.ratios:
+        left: dict[str, list[str]] = {}
+        for row in (row for row in rows(comparison) if row["ratio"] == ratio):
+            value = row["tuned" if comparison.finetune else "settled"][0]
+            left.setdefault(amount(comparison.measure, value), []).append(row["criterion"])
+        said.append(f"at {ratio:g} {', '.join(f'{_row_of(names)} {value}' for value, names in left.items())}")
+    return "; ".join(said)
+
+
+def _row_of(names: Sequence[str], word: str = "and") -> str:
+    """Names in a row: ``a, b and c``."""
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def write(path: Path, comparison: Comparison) -> None:
@@ -110,24 +167,19 @@ def write(path: Path, comparison: Comparison) -> None:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _per_seed(comparison: Comparison, criterion: str) -> NDArray[np.float64]:
-    """(seeds,) what is left in the end, averaged over the ratios."""
-    found: dict[int, list[Cell]] = {}
-    for cell in comparison.cells:
-        if cell.criterion == criterion:
-            found.setdefault(cell.seed, []).append(cell)
-    return np.array([np.mean([cell.final for cell in found[seed]]) for seed in sorted(found)])
+def _per_seed(comparison: Comparison, criterion: str, ratio: float) -> NDArray[np.float64]:
+    """(seeds,) what is left in the end."""
+    cells = sorted(comparison.of(criterion, ratio), key=lambda cell: cell.seed)
+    return np.array([cell.final for cell in cells])
 
 
-def _differs(best: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    gaps = best - other
+def _counts(gaps: NDArray[np.float64], least: float) -> bool:
+    """Whether (seeds,) differences are more than noise."""
+    if len(gaps) < 2:
+        return False
     error = float(gaps.std(ddof=1)) / len(gaps) ** 0.5
-    return bool(gaps.mean() > max(_LEAST, _SURE * error))
+    return bool(gaps.mean() > max(least, stdtrit(len(gaps) - 1, _SURE) * error))
 
 
-def _listed(names: list[str], means: dict[str, float], measure: str) -> str:
-    return ", ".join(f"{name} {amount(measure, means[name])}" for name in names)
-
-
-def _either(names: list[str]) -> str:
-    return " or ".join(names)
+def _by_chance(criterion: str) -> bool:
+    return criterion.partition("+")[0] == "random"
