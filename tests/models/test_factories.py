@@ -25,6 +25,10 @@ def broken():
 def ours():
     raise ExportError("its own words")
 
+class Needing:
+    def __init__(self, classes, *, width, depth=3):
+        self.asked = classes, width, depth
+
 constant = 5
 """
 
@@ -90,6 +94,18 @@ def test_options_that_do_not_fit_are_shown(module):
     with pytest.raises(ModelError, match=r"Maker\.pair cannot be called with middle='x'.*middle") as caught:
         call_factory(f"{module}:Maker.pair", ModelError, middle="x")
     assert "(left=1, right=2)" in caught.value.hint
+
+
+def test_a_class_that_needs_values_gets_a_factory_to_paste_that_works(module, tmp_path):
+    with pytest.raises(ModelError, match="needs values for width") as caught:
+        call_factory(f"{module}:Needing", ModelError, classes=7)
+    head, *lines = caught.value.hint.splitlines()
+    assert f"({module}:build)" in head
+    filled = "\n".join(lines).replace("width=...", "width=8")
+    source = tmp_path / f"{module}.py"
+    source.write_text(f"{source.read_text(encoding='utf-8')}\n{filled}\n", encoding="utf-8")
+    del sys.modules[module]
+    assert call_factory(f"{module}:build", ModelError).asked == (7, 8, 3)
 
 
 def test_an_error_of_ours_is_passed_on(module):

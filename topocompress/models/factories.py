@@ -7,7 +7,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ def call_factory(spec: str, error: type[TopocompressError], **options: Any) -> A
         TopocompressError: As ``error``, or any of ours that the factory raises itself.
     """
     factory = load_factory(spec, error)
+    if isinstance(factory, type) and (missing := _without_value(factory, options)):
+        raise error(f"{spec} needs values for {', '.join(missing)}", hint=_pasted(spec, options, missing))
     if options and (signature := _signature(factory)) is not None:
         try:
             signature.bind(**options)
@@ -116,3 +118,27 @@ def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(factory)
     except (TypeError, ValueError):  # some callables written in C have none
         return None
+
+
+def _without_value(factory: Any, options: Mapping[str, Any]) -> list[str]:
+    """Arguments that a call with these options lacks."""
+    signature = _signature(factory)
+    if signature is None or not set(options) <= set(signature.parameters):
+        return []
+    found = signature.parameters.items()
+    filled = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name for name, each in found if each.default is each.empty and each.kind not in filled and name not in options
+    ]
+
+
+def _pasted(spec: str, options: Mapping[str, Any], missing: Sequence[str]) -> str:
+    """A factory for a class whose constructor takes arguments, to be pasted."""
+    module, _, name = spec.partition(":")
+    words = ", ".join([*(f"{key}={value!r}" for key, value in options.items()), *(f"{key}=..." for key in missing)])
+    return (
+        f"Write a function with your values, in {module} or beside it, and name that instead ({module}:build):\n"
+        "def build():\n"
+        f"    return {name}({words})\n"
+        "build.input_shape = (3, 224, 224)  # channels, height, width of its inputs"
+    )
