@@ -1,11 +1,12 @@
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 
 from topocompress.errors import OutputError
-from topocompress.reporting.plots import plot_scores, plot_sweep
-from topocompress.types import LayerScores, Point, Scores, Sweep
+from topocompress.reporting.plots import plot_comparison, plot_scores, plot_sweep
+from topocompress.types import Cell, Comparison, LayerScores, Point, Scores, Sweep
 
 
 def scores(**changes) -> Scores:
@@ -132,3 +133,60 @@ def test_a_sweep_all_on_the_front_has_no_rest(tmp_path):
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "slower and no better" not in text
     assert "no fine-tuning" in text
+
+
+def comparison(ratios=(0.3,), measure="accuracy", finetune=0, **values) -> Comparison:
+    """Criterion → what is left per seed, 0.1 less at each further ratio."""
+    cells = [
+        Cell(criterion=name, ratio=ratio, seed=seed, macs=50, removed=0.0, settled=left - 0.1 * step)
+        for name, given in values.items()
+        for step, ratio in enumerate(ratios)
+        for seed, left in enumerate(given)
+    ]
+    about = {"model": "m", "data": "d", "macs": 100, "samples": 10}
+    return Comparison(**about, measure=measure, original=0.95, finetune=finetune, cells=tuple(cells))
+
+
+def drawn(path, found: Comparison) -> str:
+    plot_comparison(path, found)
+    return path.read_text(encoding="utf-8")
+
+
+def test_one_ratio_is_bars_with_the_best_on_top_and_their_values(tmp_path):
+    text = drawn(tmp_path / "a.svg", comparison(random=[0.5, 0.6], l1=[0.9, 0.9], betti=[0.7, 0.72]))
+    places = [text.index(f"<!-- {name} -->") for name in ("l1", "betti", "random")]
+    assert places == sorted(places)
+    for label in ("90.0 ± 0.0 %", "55.0 ± 7.1 %", "original 95.0 %", "30 % of the channels of every layer removed"):
+        assert f"<!-- {label} -->" in text
+    assert "<!-- accuracy in % (no fine-tuning) -->" in text
+
+
+def test_bars_that_are_close_have_a_cut_axis_that_says_so(tmp_path):
+    cut = "; the axis does not begin at 0 -->"
+    assert cut in drawn(tmp_path / "a.svg", comparison(l1=[0.9], random=[0.8]))
+    assert cut not in drawn(tmp_path / "a.svg", comparison(l1=[0.9], random=[0.2]))
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [({"l1": [0.95], "betti": [0.95]}, "95.0 %"), ({"l1": [-0.2, -0.3], "betti": [-0.5, -0.5]}, "-0.25 ± 0.071")],
+    ids=["all equal", "a metric below 0"],
+)
+def test_odd_values_are_drawn(tmp_path, values, label):
+    measure = "accuracy" if "%" in label else "metric"
+    assert f"<!-- {label} -->" in drawn(tmp_path / "a.svg", comparison(measure=measure, **values))
+
+
+def test_several_ratios_are_lines_against_macs_named_from_the_best_down(tmp_path):
+    text = drawn(tmp_path / "a.svg", comparison(ratios=(0.3, 0.5), random=[0.5], l1=[0.9], betti=[0.7]))
+    places = [text.index(f"<!-- {name} -->") for name in ("original", "l1", "betti", "random")]
+    assert places == sorted(places)
+    assert "<!-- MACs left, % of the original -->" in text
+
+
+def test_the_callers_own_settings_of_matplotlib_are_left_alone(tmp_path):
+    before = dict(matplotlib.rcParams)
+    plot_scores(tmp_path / "a.png", scores())
+    plot_comparison(tmp_path / "b.png", comparison(l1=[0.5]))
+    plot_sweep(tmp_path / "c.png", sweep((1.0, 0.9)))
+    assert dict(matplotlib.rcParams) == before

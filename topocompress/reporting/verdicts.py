@@ -27,6 +27,11 @@ def spread(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
+def by_chance(criterion: str) -> bool:
+    """Whether a criterion is random pruning, with or without settings of what follows."""
+    return criterion.partition("+")[0] == "random"
+
+
 def rows(comparison: Comparison) -> list[dict[str, Any]]:
     """One row per ratio and criterion, best first within a ratio, with mean and deviation of every stage."""
     found = []
@@ -92,7 +97,7 @@ def recommendation(comparison: Comparison) -> str:
     for each in judged(comparison):
         alike.setdefault(frozenset(each.leaders), []).append(each)
     clauses = [_clause(found, comparison) for found in alike.values()]
-    if not any(map(_by_chance, names)):
+    if not any(map(by_chance, names)):
         clauses.append("add random to --criteria to see what chance leaves")
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
@@ -113,8 +118,8 @@ def _clause(found: Sequence[Judgement], comparison: Comparison) -> str:
             if name not in leaders
         ]
     )
-    if any(map(_by_chance, leaders)):
-        others, chance = (_row_of([n for n in leaders if _by_chance(n) is random]) for random in (False, True))
+    if any(map(by_chance, leaders)):
+        others, chance = (_row_of([n for n in leaders if by_chance(n) is random]) for random in (False, True))
         equal = f"{others} cannot be told from {chance}, which is" if others else f"{chance} is"
         return f"at {where} no criterion beats chance: {equal} ahead of {behind}"
     tie = ", which cannot be told apart: all" if len(leaders) > 1 else ":"
@@ -179,7 +184,3 @@ def _counts(gaps: NDArray[np.float64], least: float) -> bool:
         return False
     error = float(gaps.std(ddof=1)) / len(gaps) ** 0.5
     return bool(gaps.mean() > max(least, stdtrit(len(gaps) - 1, _SURE) * error))
-
-
-def _by_chance(criterion: str) -> bool:
-    return criterion.partition("+")[0] == "random"
