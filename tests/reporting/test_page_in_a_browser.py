@@ -12,6 +12,7 @@ from tests.helpers.pages import check_number
 from tests.helpers.reports import full_report, metric_report, report
 from topocompress.reporting import wording
 from topocompress.reporting.page import to_html
+from topocompress.types import Control
 
 
 def written(value):
@@ -153,10 +154,10 @@ def test_variation_explained_may_lie_below_zero(browser, tmp_path):
         figure = page.locator("[data-chart=stages]")
         frame = figure.locator("svg").bounding_box()
         dots = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
-    places = [dot["x"] - frame["x"] for dot in dots]
-    assert min(places) > 100
-    assert max(places) < frame["width"] - 20
-    assert places[1] < places[2] < places[0]  # -0.4, 0.1, 1
+        places = [dot["x"] - frame["x"] for dot in dots]
+        assert figure.locator("text", has_text="◀ -40.0 %").count() == 1  # on the way
+    assert len(places) == 2
+    assert frame["width"] - 20 > places[0] > places[1] > 100  # 1, 0.1
 
 
 def test_stages_stand_in_rows_of_their_own_on_a_zoomed_axis_and_chance_is_marked(browser, tmp_path):
@@ -166,7 +167,7 @@ def test_stages_stand_in_rows_of_their_own_on_a_zoomed_axis_and_chance_is_marked
             figure = page.locator("[data-chart=stages]")
             boxes = [dot.bounding_box() for dot in figure.locator("g[aria-label=dot] > *").all()]
             ticks = figure.locator("g[aria-label='x-axis tick label'] text").all_text_contents()
-            marked = [text for text in figure.locator("text").all_text_contents() if "chance" in text]
+            marked = figure.locator("text").filter(has_text=re.compile("chance|◀")).all_text_contents()
             return boxes, ticks, marked
 
     dots, ticks, marked = drawn(data={**report().data, "classes": 10})
@@ -175,8 +176,13 @@ def test_stages_stand_in_rows_of_their_own_on_a_zoomed_axis_and_chance_is_marked
     assert len(set(rows[5:8])) == 1  # the seeds of random
     assert min(float(tick.removesuffix(" %")) for tick in ticks) == 50  # the lowest is 50.0 %
     assert marked == ["← chance 10.0 %"]
-    assert drawn(data={**report().data, "classes": 2})[2] == ["chance 50.0 %"]  # where the axis reaches
-    assert drawn()[2] == []
+    close = (Control(criterion="random", accuracies=(0.85,)),)
+    dots, ticks, marked = drawn(data={**report().data, "classes": 4}, controls=close)
+    assert min(float(tick.removesuffix(" %")) for tick in ticks) >= 84
+    assert sorted(marked) == ["← chance 25.0 %", "◀ 50.0 %", "◀ 61.0 %"]
+    low = (Control(criterion="random", accuracies=(0.2,)),)
+    assert drawn(data={**report().data, "classes": 4}, controls=low)[2] == ["chance 25.0 %"]  # the axis reaches there
+    assert drawn(controls=low)[2] == []
 
 
 def test_a_table_that_scrolls_says_so_where_it_does(browser, place):

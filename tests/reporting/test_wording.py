@@ -85,7 +85,7 @@ def test_samples_to_fine_tune_on_are_counted_only_where_there_were_some(finetune
 def test_a_note_on_the_data_is_said_once():
     noted = report(data={**report().data, "note": "handwritten"}, notes=("handwritten",))
     assert to_markdown(noted).count("handwritten") == 1
-    assert "## Notes\n\n- handwritten\n" in to_markdown(noted)
+    assert "## Notes\n\n- Data: handwritten\n" in to_markdown(noted)
 
 
 def test_the_file_in_int8_is_in_the_verdict_where_it_is_the_better_one():

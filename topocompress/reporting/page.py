@@ -37,6 +37,7 @@ def to_html(report: Report) -> str:
         verdict=wording.verdict(report),
         inputs=wording.inputs(report),
         warnings=wording.warnings(report),
+        notes=wording.notes(report),
         int8=wording.quantized_line(report),
         policy=_policy(scripts),
         scripts=scripts,

@@ -168,6 +168,12 @@ def warnings(report: Report) -> list[str]:
     return [each for each in report.warnings if each != over_budget(report)]
 
 
+def notes(report: Report) -> list[str]:
+    """What a reader may want to know, each with what it is about."""
+    about = {report.model.get("note"): "Model", report.data["note"]: "Data", report.data.get("pixels"): "Images"}
+    return [f"{about[text]}: {text}" if text in about else text for text in report.notes]
+
+
 def quantized_line(report: Report) -> str:
     """What to think of the file in INT8; empty where there is none, or where a warning says it."""
     return "" if report.quantized is None or not report.quantized.kept else report.quantized.message

@@ -18,6 +18,7 @@ from topocompress.reporting.wording import (
     inputs,
     machine,
     name,
+    notes,
     over_budget,
     parity,
     quantized_line,
@@ -53,7 +54,7 @@ def to_markdown(report: Report) -> str:
 
 def _sections(report: Report) -> Iterator[str]:
     about, data = report.environment, report.data
-    for title, texts in (("Warnings", warnings(report)), ("Notes", report.notes)):
+    for title, texts in (("Warnings", warnings(report)), ("Notes", notes(report))):
         if texts:
             yield from (f"## {title}", "", *(f"- {_text(text)}" for text in texts), "")
     if report.advice:

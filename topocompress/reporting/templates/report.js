@@ -111,7 +111,8 @@
       });
     },
 
-    // One row per stage, controls among them; the axis shows what lies between the values, and says where chance is.
+    // One row per stage, controls among them. The axis spans what the result is held against; what a stage on the way
+    // there had below that is written at its end, as is chance.
     stages(width, figure) {
       const { name, share } = figure.dataset;
       const chance = figure.dataset.chance === "" ? null : Number(figure.dataset.chance);
@@ -120,10 +121,14 @@
       const rows = select("#stages tbody tr").map(({ dataset }) => ({ ...dataset, values: JSON.parse(dataset.values) }));
       const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: colour(looks[row.kind]), symbol: row.kind === "control" ? "diamond" : "circle" })));
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
-      const [low, high] = d3.extent(points, (point) => point.value);
+      const path = rows.filter((row) => row.kind !== "control" && row.kind !== "quantized");
+      const between = path.slice(1, -1).map((row) => row.name);
+      const low = d3.min(points.filter((point) => !between.includes(point.name)), (point) => point.value);
+      const high = d3.max(points, (point) => point.value);
       const room = Math.max(0.06 * (high - low), share ? 0.005 : 1e-9 * Math.max(1, Math.abs(high)));
       const domain = share ? [low < 0 ? low - room : Math.max(0, low - room), Math.min(1, high + room)] : [low - room, high + room];
       const below = chance !== null && chance < domain[0];
+      const [inside, outside] = [true, false].map((within) => points.filter((point) => (point.value >= domain[0]) === within));
       const left = Math.min(170, width * 0.46);
       const means = rows.map((row) => ({ name: row.name, value: d3.mean(row.values), last: d3.max(row.values) }));
       const right = width < 480 ? 16 : 62; // no room for the values, which stand in the table too
@@ -137,9 +142,10 @@
           Plot.ruleY(rows, { y: "name", stroke: colour("line") }),
           ...(chance === null || below || chance > domain[1] ? [] : [Plot.ruleX([chance], { stroke: colour("ink"), strokeDasharray: "4,3" })]),
           ...(chance === null ? [] : [Plot.text([below ? domain[0] : chance], { x: (value) => value, text: () => `${below ? "← " : ""}chance ${percent(chance)}`, frameAnchor: "top", dy: -14, textAnchor: "start", fill: colour("soft") })]),
-          Plot.dot(points, { x: "value", y: "name", symbol: "symbol", stroke: "stroke", fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 }),
+          Plot.text(outside, { x: domain[0], y: "name", text: (point) => `◀ ${said(point.value)}`, textAnchor: "start", fill: "stroke" }),
+          Plot.dot(inside, { x: "value", y: "name", symbol: "symbol", stroke: "stroke", fill: (point) => (hollow(point) ? colour("ground") : point.stroke), strokeWidth: 2, r: 5 }),
           Plot.text(right < 62 ? [] : means, { y: "name", frameAnchor: "right", dx: right - 2, textAnchor: "end", text: (row) => said(row.value), fill: colour("ink") }),
-          Plot.tip(points, Plot.pointer({ x: "value", y: "name", title: (point) => `${point.name}\n${said(point.value)} at ${percent(point.macs)} of the MACs` })),
+          Plot.tip(inside, Plot.pointer({ x: "value", y: "name", title: (point) => `${point.name}\n${said(point.value)} at ${percent(point.macs)} of the MACs` })),
         ],
       });
     },
