@@ -118,3 +118,40 @@ def test_a_sweeps_criterion_knows_what_follows(words: list[str], alone: float, m
 def test_what_cannot_be_swept(macs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "sweep", "tiny.safetensors", *BASE, "--macs", macs) == 2
     assert "cannot read --macs" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place", "unexported")
+def test_a_budget_that_is_not_kept_is_the_first_line_and_an_exit_code_and_the_files_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*PRUNE, "--max-accuracy-drop", "60"]
+    assert run(monkeypatch, *words) == 0
+    assert "is not kept to" not in capsys.readouterr().err
+    monkeypatch.setattr("topocompress.reporting.budgets._reached", lambda *_: 61.0)
+    assert run(monkeypatch, *words, "--force") == 3
+    assert capsys.readouterr().err.startswith("Warning: --max-accuracy-drop 60 is not kept to: 61.0 points are lost")
+    assert report()["budget"]["kept"] is False
+    assert Path("run/model.onnx").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_what_cannot_be_judged_is_asked_back_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("topocompress.cli.opening.Opening.load", lambda *_, **__: pytest.fail("loaded"))
+    for words in ([], ["--max-accuracy-drop", "1"]):
+        assert run(monkeypatch, "prune", "tiny.safetensors", "--arch", "tinynet:Tiny", *words) == 2
+        text = capsys.readouterr().err
+        assert "topocompress prune tiny.safetensors --target-macs 0.5" in text
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_assumed_is_said_before_the_work_and_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("topocompress.workflows.compress.select", lambda _: (_ for _ in ()).throw(PlanError("later")))
+    assert run(monkeypatch, *PRUNE, "--ratio", "0.5") == 2
+    said = capsys.readouterr().out
+    assert said.count("tinynet:Tiny") + said.count("tiny.safetensors: inputs 3 × 16 × 16, ") >= 1
+    assert "20 samples to calibrate, 12 held out; cpu" in said
+    assert said.count("assumed, as for ImageNet") == 1

@@ -370,7 +370,7 @@ def test_all_that_is_held_out_is_from_another_folder_whose_classes_are_matched_b
 
 
 def test_a_part_of_images_of_ones_own_may_have_been_trained_on(tmp_path):
-    photos, _ = folders(tmp_path)
+    photos, _ = folders(tmp_path, other=("cat", "dog"))
     assert any("--val-data" in said for said in load_data(photos, preprocessing=COLOUR, samples=4).warnings)
     unlabelled = load_data(photos, preprocessing=COLOUR, samples=4, unlabelled=True)
     assert not any("--val-data" in said for said in unlabelled.warnings)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.helpers.synthetic import chain, layer, nets, scores
 from topocompress.errors import PlanError
 from topocompress.planning.rules import Limits
-from topocompress.planning.selection import Selection, find_within
+from topocompress.planning.selection import Reached, Selection, find_within, step_back
 from topocompress.types import LayerCost
 
 
@@ -129,3 +129,38 @@ def test_what_is_found_is_within_the_budget_and_refused_only_if_the_smallest_net
     assert share(found) <= limit
     assert all(probe.met == (probe.value <= limit) for probe in budget.probes)
     assert not any(share(found) < probe.macs <= limit for probe in budget.probes)
+
+
+def test_a_bound_decides_what_is_within_a_budget_and_the_value_is_kept():
+    def measure(plan):
+        lost = 10 * (1 - share(plan))
+        return Reached(value=lost, upper=lost + 2)
+
+    found, budget = find_within(hundred(), {"max_accuracy_drop": 4.0}, measure)
+    assert share(found) == pytest.approx(0.8, abs=0.02)
+    for probe in budget.probes:
+        assert probe.upper == pytest.approx(probe.value + 2)
+        assert probe.met == (probe.upper <= 4.0)
+
+
+def test_one_out_of_reach_says_how_sure_that_is():
+    with pytest.raises(PlanError, match=r"and it may be .* judged on so few samples") as refused:
+        find_within(hundred(), {"max_accuracy_drop": 1.0}, lambda _: Reached(value=0.5, upper=3.0))
+    assert "More labelled images" in refused.value.hint
+
+
+def test_a_share_that_a_global_choice_does_not_reach_sends_the_search_to_larger_ones():
+    selection = replace(hundred(), allocation="global")
+    selection = replace(selection, scores=replace(selection.scores, comparable=True, higher="keep"))
+    found, _ = find_within(selection, {"max_accuracy_drop": 9.0}, lambda plan: 10 * (1 - share(plan)))
+    assert share(found) == pytest.approx(0.25, abs=0.02)  # it cuts three quarters of a layer at the most
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8), st.floats(0, 10))
+def test_the_first_within_the_limit_is_taken_else_the_last(lost, limit):
+    asked = []
+    number, kept = step_back((asked.append(value) or value for value in lost), limit)
+    within = [index for index, value in enumerate(lost) if value <= limit]
+    assert kept == bool(within)
+    assert number == (within[0] if within else len(lost) - 1)
+    assert asked == lost[: number + 1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
+from torchvision import transforms
 
 from tests.helpers.imagesets import COLOUR, write_images
 from topocompress.data.loading import Data, load_data
@@ -16,7 +19,7 @@ from topocompress.surgery.run_directory import save
 from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.job import open_job
 from topocompress.workflows.opening import open_model
-from topocompress.workflows.options import Recovery, Scoring
+from topocompress.workflows.options import Recovery, Removal, Scoring
 
 
 def small():
@@ -101,3 +104,35 @@ def test_a_run_directory_has_its_own_weights(run):
 
 def test_published_weights_leave_nothing_to_assume():
     assert "assumed" not in load_model("digits").note
+
+
+class Pictures(Dataset):
+    """(image, label) pairs as torchvision's ImageFolder has them."""
+
+    classes = ("dark", "light")
+    targets = tuple(number % 2 for number in range(60))
+
+    def __init__(self, transform=None):
+        self.transform = transform
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        pixels = np.random.default_rng(index).integers(0, 120, (40, 40, 3), dtype=np.uint8) + 120 * (index % 2)
+        image = Image.fromarray(pixels.astype(np.uint8))
+        return (self.transform(image) if self.transform else image), self.targets[index]
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_dataset_goes_in_beside_a_module_as_it_is(tensors):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    module.input_shape = (3, 32, 32)
+    dataset = Pictures(transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor()]) if tensors else None)
+    job = open_job(
+        module, dataset, scoring=Scoring(samples=20), recovery=Recovery(), seed=0, removal=Removal(ratio=0.5)
+    )
+    assert (job.data.source, job.data.labelled, job.data.classes) == ("Pictures", True, ("dark", "light"))
+    assert (len(job.data.calibration), len(job.data.train), len(job.data.evaluation)) == (20, 28, 12)
+    assert tuple(job.example.shape) == (1, 3, 32, 32)
+    assert any("float tensors" in text for text in (job.data.pixels, *job.data.warnings)) == tensors

@@ -18,6 +18,7 @@ from topocompress.data.crops import PhotoCrops
 from topocompress.data.datasets import FileImages, ForeignSet, Part, SampleSet
 from topocompress.data.division import divide, fingerprint, overlap, partly_labelled, perhaps_seen, shortage
 from topocompress.data.looking import check_seen, settle_range
+from topocompress.data.named import named
 from topocompress.data.splits import Split
 from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes, imagenet_classes
@@ -86,7 +87,7 @@ class Data:
 
 
 def load_data(
-    source: str | Path | None,
+    source: Dataset[Any] | str | Path | None,
     *,
     preprocessing: Preprocessing,
     samples: int = 1000,
@@ -104,8 +105,8 @@ def load_data(
 
     Args:
         source: A folder of images, ``digits``, ``fashion-mnist:ROOT``, ``cifar10:ROOT``, ``pkg.module:factory``, or
-            ``None`` for crops of the photographs that ship with scikit-learn. A factory is called without arguments
-            and returns a :class:`Data`, a dataset, or a pair of datasets (train, test); for what their items may be
+            ``None`` for crops of the photographs that ship with scikit-learn; or a dataset. A factory is called without
+            arguments and returns a :class:`Data`, a dataset, or a pair of datasets (train, test); for what items may be
             see :class:`topocompress.data.datasets.ForeignSet`.
         preprocessing: What the model expects.
         samples: Number of calibration samples, class-balanced where there are labels. Where there are fewer beside
@@ -133,36 +134,28 @@ def load_data(
         raise DataError(f"{samples} calibration samples are too few for any topology", hint="Use --samples 1000.")
     if eval_samples is not None and eval_samples < 1:
         raise DataError(f"{eval_samples} evaluation samples are too few", hint="At least 1.")
+    made: Any = source if isinstance(source, Dataset) else None
     if validation is not None:
-        check_source(source, validation=validation)
+        check_source(None if isinstance(source, Dataset) else source, validation=validation)
     if source is None:
         return _photographs(preprocessing, samples=samples, seed=seed, eval_samples=eval_samples)
     said = given_classes(classes, WORDS)
     said = imagenet_classes() if said == IMAGENET else said
-    source = written(source)
-    name, _, rest = source.partition(":")
-    name = name.lower()
-    where = Path(rest).expanduser()
-    if source == "digits":
-        pool = sources.digits(preprocessing)
-    elif name == "fashion-mnist" and rest:
-        pool = sources.fashion_mnist(where, preprocessing, download=download)
-    elif name == "cifar10" and rest:
-        pool = sources.cifar10(where, preprocessing, download=download)
-    elif name == "imagefolder" and rest:
-        names = said if isinstance(said, tuple) else ()
-        pool = sources.image_folder(where, preprocessing, names, None if validation is None else Path(validation))
-    elif is_factory(source):
+    source = type(source).__name__ if isinstance(source, Dataset) else written(source)
+    names, other = said if isinstance(said, tuple) else (), None if validation is None else Path(validation)
+    pool = None if made is not None else named(source, preprocessing, known=names, download=download, validation=other)
+    if pool is None and made is None:
+        if not is_factory(source):
+            raise DataError(f"unknown data source {source!r}", hint=advice())
         made = call_factory(source, DataError)
         if isinstance(made, Data):
             for part in (made.calibration, made.evaluation):
                 sources.check_fits(part, preprocessing, source)
             seen = check_seen(made.calibration, preprocessing, source, ready=True)
             return _noted(without_labels(made) if unlabelled else made, seen)
+    if pool is None:
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
         pool = sources.foreign(train, test, source, preprocessing, unlabelled=unlabelled, targets=targets)
-    else:
-        raise DataError(f"unknown data source {source!r}", hint=advice())
     pool = _without_labels(pool) if unlabelled else _numbered(pool, said, source)
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from topocompress.criteria.base import CloudCriterion
 from topocompress.criteria.registry import create
@@ -62,7 +63,7 @@ class Result:
 @team()
 def compress(
     model: LoadedModel | nn.Module | str | Path,
-    data: Data | str | None = None,
+    data: Data | Dataset[Any] | str | None = None,
     *,
     removal: Removal | None = None,
     scoring: Scoring | None = None,
@@ -78,8 +79,9 @@ def compress(
 
     Args:
         model: Anything :func:`~topocompress.workflows.opening.open_model` takes, a loaded model, or your own module
-            (then ``data`` is a :class:`~topocompress.data.Data`). It is not changed.
-        data: A data source as on the command line, loaded data, or ``None`` for photographs that stand in for images.
+            (then ``data`` is loaded, or a dataset). It is not changed.
+        data: A data source as on the command line, a dataset of your own, loaded data, or ``None`` for photographs that
+            stand in for images.
         removal: What to remove; exactly one rule must be given, here or among the options.
         scoring: How to score.
         recovery: How to recover.
@@ -150,9 +152,11 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
     return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=report)
 
 
-def _inputs(model: LoadedModel | nn.Module | str | Path, data: Data | str | None, scoring: Scoring) -> list[Path]:
+def _inputs(
+    model: LoadedModel | nn.Module | str | Path, data: Data | Dataset[Any] | str | None, scoring: Scoring
+) -> list[Path]:
     """Files and folders that the job reads, as far as they are known."""
-    samples = data.source if isinstance(data, Data) else data
+    samples = data.source if isinstance(data, Data) else None if isinstance(data, Dataset) else data
     classes = [Path(scoring.classes)] if isinstance(scoring.classes, str | Path) else []
     if isinstance(model, nn.Module):
         return [*data_paths(samples), *classes]
@@ -167,7 +171,7 @@ def _state_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor))
 
 
-def _with_instance(scoring: Scoring, data: Data | str | None) -> Scoring:
+def _with_instance(scoring: Scoring, data: Data | Dataset[Any] | str | None) -> Scoring:
     """The criterion as an instance, and as many samples as there are."""
     criterion = create(scoring.criterion) if isinstance(scoring.criterion, str) else scoring.criterion
     samples = scoring.samples

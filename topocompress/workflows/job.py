@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset
 
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
@@ -22,7 +24,7 @@ from topocompress.errors import DataError
 from topocompress.models.architectures import declared_inputs
 from topocompress.models.factories import load_factory
 from topocompress.models.loading import LoadedModel
-from topocompress.models.preprocessing import imagenet_preprocessing, several
+from topocompress.models.preprocessing import default_preprocessing, imagenet_preprocessing, several
 from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
 from topocompress.network.copying import copied
@@ -184,7 +186,7 @@ def named(function: Callable[..., Any] | str | None) -> Any:
 
 def open_job(
     model: LoadedModel | nn.Module | str | Path,
-    data: Data | str | None,
+    data: Data | Dataset[Any] | str | None,
     *,
     scoring: Scoring,
     recovery: Recovery,
@@ -195,7 +197,7 @@ def open_job(
 
     Args:
         model: Anything :func:`open_model` takes, a loaded model, or a module of the caller's own with loaded data.
-        data: A data source, loaded data, or ``None`` for photographs.
+        data: A data source, a dataset, loaded data, or ``None`` for photographs.
         scoring: How to score.
         recovery: How to recover.
         seed: Seed of everything random.
@@ -206,9 +208,10 @@ def open_job(
     """
     check_seed(seed)
     if isinstance(model, nn.Module):
-        if not isinstance(data, Data):
+        if not isinstance(data, Data | Dataset):
             raise DataError("a module of your own needs loaded data", hint="Use topocompress.data.load_data.")
-        loaded = _own_module(model, data)
+        known = isinstance(data, Data) and data.preprocessing is not None
+        loaded = _own_module(model, (data.calibration if isinstance(data, Data) else data)[0][0], known=known)
     else:
         loaded = model if isinstance(model, LoadedModel) else open_model(model)
     load: dict[str, Any] = {}
@@ -261,14 +264,16 @@ def _packed_first(preprocessing: Preprocessing, first: Any) -> Tensor:
     return packed(preprocessing.inputs, first, "sample 0") if preprocessing.inputs else first
 
 
-def _own_module(module: nn.Module, data: Data) -> LoadedModel:
+def _own_module(module: nn.Module, first: Any, *, known: bool) -> LoadedModel:
+    """A module of the caller's own, by what its data yields first."""
     outer, module = module, unwrapped(module)
-    first = data.calibration[0][0]
-    if isinstance(first, Tensor) and declared_inputs(module) is None:
+    if isinstance(first, Image.Image):
+        preprocessing = default_preprocessing(Architecture(kind="object", name=type(module).__name__), module)
+    elif isinstance(first, Tensor) and declared_inputs(module) is None:
         preprocessing = imagenet_preprocessing(tuple(first.shape))
     else:
         module, preprocessing = _with_several(module, first)
-    known = data.preprocessing or not preprocessing.is_image
+    known = known or not preprocessing.is_image
     said = unwrapped_note(outer)
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
         module = settled(copied(module), lambda: _packed_first(preprocessing, first)[None])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from topocompress.data.checks import BY_ORDER, IMAGENET, WORDS
 from topocompress.data.datasets import SampleSet
@@ -37,7 +38,7 @@ Classes = Sequence[str] | str | Path
 
 def open_data(
     loaded: LoadedModel,
-    data: Data | str | None,
+    data: Data | Dataset[Any] | str | None,
     *,
     classes: Classes | None = None,
     unlabelled: bool = False,
@@ -49,7 +50,7 @@ def open_data(
 
     Args:
         loaded: The network; the names of its outputs are those of ``classes``, or its own.
-        data: A data source, loaded data, or ``None`` for photographs.
+        data: A data source, a dataset, loaded data, or ``None`` for photographs.
         classes: Names of the outputs, or how to number classes; see :func:`topocompress.data.load_data`.
         unlabelled: Leave out all labels.
         outputs_matter: Whether labels are held against outputs; if not, they only tell the classes apart.
