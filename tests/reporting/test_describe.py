@@ -65,13 +65,10 @@ def test_without_labels_it_is_measured_what_the_outputs_are_compared_by():
     assert describe.data(replace(data(), labelled=False), OUTPUTS)["measure"] == "explained_variation"
 
 
-def test_a_note_on_own_data_is_no_warning():
-    assert describe.collect_warnings(loaded(), data("Data note."), PLAN, delivery(), "") == ()
-
-
-def test_what_pixels_were_taken_for_is_one():
+def test_what_pixels_were_taken_for_is_a_note_like_others_on_own_data():
     odd = replace(data("Data note."), pixels="0 is taken for black")
-    assert describe.collect_warnings(loaded(), odd, PLAN, delivery(), "") == ("0 is taken for black",)
+    assert describe.collect_warnings(odd, PLAN, delivery()) == ()
+    assert describe.collect_notes(loaded(), odd) == ("Data note.", "0 is taken for black")
     assert describe.data(odd, OUTPUTS)["pixels"] == "0 is taken for black"
 
 
