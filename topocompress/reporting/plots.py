@@ -129,7 +129,7 @@ def _curves(axes: Axes, comparison: Comparison) -> None:
         cells = [comparison.of(criterion, ratio) for ratio in comparison.ratios]
         macs = [100 * np.mean([cell.macs for cell in found]) / comparison.macs for found in cells]
         means, errors = zip(*(spread([factor * cell.final for cell in found]) for found in cells), strict=True)
-        look: dict[str, Any] = {"color": style.BEFORE, "linestyle": "--"} if by_chance(criterion) else {}
+        look: dict[str, Any] = {"color": style.BEFORE, "linestyle": "--", "zorder": 1.5} if by_chance(criterion) else {}
         axes.errorbar(
             macs,
             means,
