@@ -50,7 +50,8 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
         lines.append(budgets.line(report.budget))
     console.show_report(report, comparison_table(report), lines, said=[over, *said])
     int8 = "" if report.quantized is None else "model.int8.onnx, "
-    console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
+    files = f"model.onnx, {int8}original.onnx, model.safetensors, plan.json, report.json, .md and .html"
+    console.note(f"Written: {output.out}/ ({files})")
     console.show_advice(report)
     if report.budget is not None and not report.budget.kept:
         raise typer.Exit(OVER_BUDGET)

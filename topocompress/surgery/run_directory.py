@@ -35,7 +35,7 @@ from topocompress.network.copying import copied
 from topocompress.network.inputs import take_several
 from topocompress.runtime.files import atomic_directory
 from topocompress.runtime.json_files import read_json
-from topocompress.runtime.outputs import FORMAT, MANIFEST, MANIFEST_BYTES
+from topocompress.runtime.outputs import FORMAT, MANIFEST, MANIFEST_BYTES, ORIGINAL_FILE
 from topocompress.surgery.activations import Wave, describe_waves, restore_waves
 from topocompress.surgery.removal import replay
 from topocompress.types import Architecture, Preprocessing, PruningPlan
@@ -126,7 +126,11 @@ def write_run(
         "plans": [_entry(plan) for plan in plans],
         **({"activations": [_given(wave) for wave in waves]} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
-        "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.suffix in _NETWORK},
+        "files": {
+            file.name: _digest(file)
+            for file in sorted(directory.iterdir())
+            if file.suffix in _NETWORK and file.name != ORIGINAL_FILE
+        },
     }
     manifest["fingerprint"] = _own_digest(manifest)
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -109,5 +109,5 @@ def save(job: Job, shrunk: Shrunk, report: Report, directory: Path) -> None:
         plans=(*job.loaded.history, shrunk.plan),
         preprocessing=job.loaded.preprocessing,
         architecture=job.loaded.architecture,
-        classes=(job.data.classes if job.data.labelled else ()) or job.loaded.classes,
+        classes=job.class_names,
     )

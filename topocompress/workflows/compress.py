@@ -37,8 +37,8 @@ from topocompress.workflows.options import Options, Output, Recovery, Removal, S
 from topocompress.workflows.selecting import select
 from topocompress.workflows.shrinking import shrink
 
-_FILES = 3
-"""Files of a run that may each be as large as the weights: these, and ONNX in 32 and in 8 bits."""
+_FILES = 4
+"""Files of a run that may each be as large as the weights: these, and ONNX of the original, in 32 and in 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,14 @@ from topocompress.deploy.export import export_onnx
 from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
 from topocompress.deploy.latency import compare_latency, peak_memory
 from topocompress.deploy.measurement import Predictions, count_macs, count_parameters, likenesses
+from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.deploy.profile import profile
 from topocompress.errors import ExportError
+from topocompress.models.loading import fingerprint
 from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.reporting.bottlenecks import short_batches, warning
-from topocompress.runtime.temporary import scratch_folder
+from topocompress.runtime.outputs import ORIGINAL_FILE
 from topocompress.types import Delivery, Latency, Measurement
 from topocompress.workflows.job import Job
 from topocompress.workflows.single_steps import layer_costs
@@ -37,11 +39,11 @@ def deliver(
     *,
     int8: bool = False,
 ) -> Delivery:
-    """Write the finished network's files into a directory and measure them beside the original's.
+    """Write the networks' files into a directory and measure the finished one's beside the original's.
 
     Args:
         job: The samples.
-        directory: Where :data:`MODEL_FILE` goes, and :data:`INT8_FILE`.
+        directory: Where :data:`MODEL_FILE` goes, the original beside it, and :data:`INT8_FILE`.
         original: The original and what it says of the held-out samples.
         finished: The same of the finished network.
         int8: Whether a file in 8 bits is wanted as well.
@@ -53,38 +55,40 @@ def deliver(
     wanted = min(_PARITY_SAMPLES, max(_LEAST_PARITY, int(_PARITY_WORK / max(1, job.macs))))
     images = torch.stack([evaluation[index][0] for index in range(min(wanted, sample_count(evaluation)))])
     sample = images[:1].numpy()
-    with scratch_folder() as scratch:
-        paths = [scratch / "original.onnx", directory / MODEL_FILE]
-        with job.timed("export"):
-            job.progress("exporting", 0, 2)
-            export_onnx(original[0], paths[0], samples=images, outputs=job.outputs)
-            job.progress("exporting", 1, 2)
-            check = export_onnx(finished[0], paths[1], samples=images, outputs=job.outputs)
-            job.progress("exporting", 2, 2)
-        failed = _quantized(job, directory) if int8 else ""
-        if int8 and not failed:
-            paths.append(directory / INT8_FILE)
+    paths = [directory / ORIGINAL_FILE, directory / MODEL_FILE]
+    with job.timed("export"):
+        job.progress("exporting", 0, 2)
+        export_onnx(original[0], paths[0], samples=images, outputs=job.outputs)
+        job.progress("exporting", 1, 2)
+        check = export_onnx(finished[0], paths[1], samples=images, outputs=job.outputs)
+        job.progress("exporting", 2, 2)
+    failed = _quantized(job, directory) if int8 else ""
+    if int8 and not failed:
+        paths.append(directory / INT8_FILE)
+    for path in paths:
+        network = original[0] if path.name == ORIGINAL_FILE else finished[0]
+        write_metadata(path, metadata_of(fingerprint(network), job.loaded.preprocessing, job.class_names))
+    with job.timed("measure"):
+        job.progress("measuring latency and memory", 0, 1)
+        batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES
+        latencies = compare_latency(paths, sample=sample, batch_sizes=batches)
+        peaks = [peak_memory(path, sample=sample) for path in paths]
+        job.progress("measuring latency and memory", 1, 1)
+
+    def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
+        return _measurement(job, model, paths[index], (original[1], found), latencies[index], peaks[index])
+
+    before, after = side(0, *original), side(1, *finished)
+    quantized = None
+    if len(paths) > 2:
+        found = job.evaluated(OnnxNetwork(paths[2]), "evaluating the network in INT8")
+        quantized = judged(side(2, finished[0], found), after)
+    slow = ""
+    if short := short_batches(before, after):
         with job.timed("measure"):
-            job.progress("measuring latency and memory", 0, 1)
-            batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES
-            latencies = compare_latency(paths, sample=sample, batch_sizes=batches)
-            peaks = [peak_memory(path, sample=sample) for path in paths]
-            job.progress("measuring latency and memory", 1, 1)
-
-        def side(index: int, model: nn.Module, found: Predictions) -> Measurement:
-            return _measurement(job, model, paths[index], (original[1], found), latencies[index], peaks[index])
-
-        before, after = side(0, *original), side(1, *finished)
-        quantized = None
-        if len(paths) > 2:
-            found = job.evaluated(OnnxNetwork(paths[2]), "evaluating the network in INT8")
-            quantized = judged(side(2, finished[0], found), after)
-        slow = ""
-        if short := short_batches(before, after):
-            with job.timed("measure"):
-                costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
-                times = profile(tuple(paths[:2]), sample=sample, batch=next(iter(short)))
-                slow = warning(short, before.macs / max(1, after.macs), costs, (times[0], times[1]))
+            costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
+            times = profile(tuple(paths[:2]), sample=sample, batch=next(iter(short)))
+            slow = warning(short, before.macs / max(1, after.macs), costs, (times[0], times[1]))
     return Delivery(before=before, after=after, export=check, quantized=quantized, slow=slow, failed=failed)
 
 
