@@ -1,7 +1,7 @@
 """What an ONNX file says to whoever serves it: how its inputs are prepared and what its outputs are called.
 
-Each entry is one of the file's metadata properties, called ``topocompress.NAME``, and its value is JSON. Files come from
-anywhere: what is read is bounded and of the type that it must be, and no other file is opened for it.
+Each entry is one of the file's metadata properties, called ``topocompress.NAME``, and its value is JSON. Files come
+from anywhere: what is read is bounded and of the type that it must be, and no other file is opened for it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 import topocompress
 from topocompress.errors import ArtifactError, ExportError, ModelError
 from topocompress.models.architecture_options import MOST_CLASSES
+from topocompress.runtime.borders import border
 from topocompress.runtime.files import atomic_file
 from topocompress.runtime.json_files import check_regular, parse_json
 from topocompress.types import Preprocessing
@@ -170,9 +170,6 @@ def _bytes(entries: Mapping[str, str]) -> int:
 
 def _load(file: Path) -> onnx.ModelProto:
     """An ONNX file without what other files hold."""
-    try:
+    with border(lambda why: ArtifactError(f"{file} cannot be read: {why}", hint="Name an ONNX file.")):
         check_regular(file)
         return onnx.load(file, load_external_data=False)
-    except (OSError, ValueError, DecodeError) as error:
-        why = "it is no ONNX file" if isinstance(error, DecodeError) else error
-        raise ArtifactError(f"{file} cannot be read: {why}", hint="Name an ONNX file.") from error
