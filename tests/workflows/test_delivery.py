@@ -1,10 +1,15 @@
+import copy
 from dataclasses import replace
 
+import onnx
 import pytest
+import torch
+from torch import nn
 
 from tests.helpers.jobs import data, loaded
 from tests.helpers.trained import trained
 from topocompress.criteria import L1
+from topocompress.deploy.graphs import opset_of
 from topocompress.deploy.measurement import agreement
 from topocompress.deploy.metadata import read_metadata
 from topocompress.errors import ExportError
@@ -78,6 +83,39 @@ def test_the_network_in_8_bits_stands_beside_them(made, tmp_path):
     assert small.accuracy == pytest.approx(found.after.accuracy, abs=0.05)
     assert (small.parameters, small.macs) == (found.after.parameters, found.after.macs)
     assert len(small.latency) == len(found.after.latency)
+
+
+def test_the_network_in_16_bits_stands_beside_them_in_the_opset_asked_for(made, tmp_path):
+    job, original, finished = made
+    found = deliver(job, tmp_path, original, finished, int8=True, half=True, opset=18)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.fp16.onnx",
+        "model.int8.onnx",
+        "model.onnx",
+        "original.onnx",
+    ]
+    opsets = [opset_of(onnx.load(path)) for path in sorted(tmp_path.iterdir()) if "int8" not in path.name]
+    assert opsets == [18, 18, 18] == [found.export.opset] * 3
+    half, full, quantized = found.half.measurement, found.after, found.quantized.measurement
+    assert half.file_bytes == (tmp_path / "model.fp16.onnx").stat().st_size
+    assert quantized.file_bytes == (tmp_path / "model.int8.onnx").stat().st_size
+    assert half.file_bytes < 0.75 * full.file_bytes
+    assert half.accuracy == pytest.approx(full.accuracy, abs=0.005)
+    assert half.agreement == pytest.approx(full.agreement, abs=0.005)
+    assert "FP16" in found.half.message
+    assert read_metadata(tmp_path / "model.fp16.onnx").model == fingerprint(finished[0])
+
+
+def test_a_network_too_large_for_16_bits_has_no_such_file(made, tmp_path):
+    job, original, finished = made
+    huge = copy.deepcopy(finished[0])
+    (*_, last) = [module for module in huge.modules() if isinstance(module, nn.Linear)]
+    with torch.no_grad():
+        last.weight *= 2e4  # no weight is too large, but their sums are
+    found = deliver(job, tmp_path, original, (huge, job.evaluated(huge, "")), half=True)
+    assert found.half is None
+    assert found.failed.startswith("There is no FP16 file: model.onnx computes numbers up to ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "original.onnx"]
 
 
 def test_a_run_goes_on_without_the_file_in_8_bits_where_there_can_be_none(made, tmp_path, monkeypatch):

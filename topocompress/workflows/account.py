@@ -72,6 +72,7 @@ def report_on(
         after=sides[1],
         export=delivery.export,
         quantized=delivery.quantized,
+        half=delivery.half,
         budget=budget,
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
