@@ -20,8 +20,6 @@ from topocompress.errors import OutputError
 
 MANIFEST = "plan.json"
 """What describes a run directory."""
-ORIGINAL_FILE = "original.onnx"
-"""The unpruned network in a run directory, to be compared with; the run is whole without it."""
 FORMAT = "topocompress-run"
 """What a run description says that it is."""
 MANIFEST_BYTES = 64 * 2**20

@@ -20,12 +20,13 @@ from topocompress.models.loading import fingerprint
 from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.reporting.bottlenecks import short_batches, warning
-from topocompress.runtime.outputs import ORIGINAL_FILE
 from topocompress.types import Delivery, Latency, Measurement
 from topocompress.workflows.job import Job
 from topocompress.workflows.single_steps import layer_costs
 
 MODEL_FILE = "model.onnx"
+ORIGINAL_FILE = "original.onnx"
+"""The unpruned network, to compare with; a run is whole without it."""
 INT8_FILE = "model.int8.onnx"
 HALF_FILE = "model.fp16.onnx"
 
