@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from topocompress import TopologicalActivation
 from topocompress.activation.module import AMPLITUDE, FREQUENCY, wave
@@ -25,12 +27,14 @@ class Activation:
         name: As in the tables.
         call: Input and parameters → output.
         start: (shape of one layer's channels, shape of one layer, generator) → parameters; none by default.
+        settle: Input of the first batch, (runs, samples, channels) → constants that follow the parameters in ``call``.
         compiled: The same function in a form to compile for 16 bits, where the operator behind ``call`` is slow.
     """
 
     name: str
     call: Callable[[Tensor, Parameters], Tensor]
     start: Callable[[tuple[int, ...], tuple[int, ...], torch.Generator], Parameters] = lambda *_: ()
+    settle: Callable[[Tensor], Parameters] | None = None
     compiled: Callable[[Tensor, Parameters], Tensor] | None = None
 
 
@@ -39,6 +43,26 @@ def _mish(inputs: Tensor, _: Parameters) -> Tensor:
     e = inputs.clamp(max=20).exp()
     n = e * (e + 2)
     return inputs * (n / (n + 2))
+
+
+class QuickMish(Function):
+    """Mish with a slope by the same exponential, several times as fast as torch's on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> Tensor:
+        """Any shape, to the same."""
+        e = inputs.clamp(max=20).exp_()
+        gate = torch.addcmul(2 * e, e, e)
+        gate.div_(gate + 2)
+        ctx.save_for_backward(inputs, gate, e)
+        return inputs * gate
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """gate + x (1 - gate²) sigmoid(x)."""
+        inputs, gate, e = ctx.saved_tensors
+        rest = torch.addcmul(inputs, inputs, gate.square(), value=-1).mul_(e / (1 + e))
+        return rest.add_(gate).mul_(gradient)
 
 
 def _split(inputs: Tensor, parameters: Parameters) -> Tensor:
@@ -74,7 +98,7 @@ ACTIVATIONS = {
         Activation(name="ReLU", call=lambda x, _: F.relu(x)),
         Activation(name="GELU", call=lambda x, _: F.gelu(x)),
         Activation(name="SiLU", call=lambda x, _: F.silu(x)),
-        Activation(name="Mish", call=lambda x, _: F.mish(x), compiled=_mish),
+        Activation(name="Mish", call=lambda x, _: QuickMish.apply(x) if x.device.type == "cpu" else F.mish(x), compiled=_mish),
         Activation(name="tanh", call=lambda x, _: torch.tanh(x)),
         Activation(name="leaky ReLU", call=lambda x, _: F.leaky_relu(x, 0.01)),
         Activation(name="|x|", call=lambda x, _: torch.abs(x)),
