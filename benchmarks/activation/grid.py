@@ -1,4 +1,4 @@
-"""The grid: networks that nobody has tuned an activation for, drawn at random, every activation at its own best rate."""
+"""The grid: networks drawn at random that no activation is tuned for, each activation at its own best rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.activation.sets import finite
@@ -30,7 +29,7 @@ SOURCES: dict[str, Callable[[], KnownTopology]] = {
     "annuli 5": partial(point_sets.annuli, 5),
     "rings 2": partial(point_sets.annuli, 2, dimension=3),
 }
-RATES = {"Adam": (1e-3, 3e-3, 1e-2), "SGD": (0.02, 0.06, 0.2)}
+RATES = {"Adam": (2e-3, 7e-3, 2.5e-2), "SGD": (6e-3, 0.025, 0.1, 0.4)}
 MOMENTUM = {"Adam": None, "SGD": 0.9}
 NORMS = ("none", "BatchNorm", "LayerNorm")
 SEEDS = (0, 1, 2)
@@ -67,7 +66,9 @@ class Cell:
     @property
     def name(self) -> str:
         """Under which it is kept."""
-        return f"{self.number:03d} {self.source}, {self.start}, {self.depth}×{self.width}, {self.optimiser}, {self.norm}"
+        return (
+            f"{self.number:03d} {self.source}, {self.start}, {self.depth}×{self.width}, {self.optimiser}, {self.norm}"
+        )
 
 
 def cells() -> list[Cell]:
@@ -92,7 +93,7 @@ def study(
     quick: bool = False,
     deadline: float = math.inf,
 ) -> None:
-    """Every activation in every cell; what is there already is not done again, and nothing begins after the deadline."""
+    """Every activation in every cell; what is there is not done again, and nothing begins after the deadline."""
     for cell in cells():
         samples: Samples | None = None
         for name in names:
@@ -107,13 +108,13 @@ def study(
 
 
 def _spared(results: Results, cell: Cell, name: str) -> bool:
-    """Whether an activation is one that is left out where neither ReLU nor GELU arrives: it would take the full time."""
+    """Whether it is one that is left out where neither ReLU nor GELU arrives: it would take the full time."""
     two = [results.rows.get(row(cell, other)) for other in BASELINES[:2]]
     return name in BASELINES[2:] and all(found and math.isinf(median_steps(found)) for found in two)
 
 
 def _best_before(results: Results, cell: Cell, name: str) -> list[int]:
-    """What an activation has to beat that counts only if it is the best of :data:`SMOOTH`: the medians of the others."""
+    """What one that counts only if it is the best of :data:`SMOOTH` has to beat: the medians of those before it."""
     if name not in SMOOTH[1:]:
         return []
     rows = (results.rows.get(row(cell, other)) for other in SMOOTH[: SMOOTH.index(name)])

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from benchmarks.activation import ours
 from topocompress import TopologicalActivation
-from topocompress.activation.module import AMPLITUDE, FREQUENCY, wave
+from topocompress.activation.module import AMPLITUDE, wave
 
 Parameters = tuple[Tensor, ...]
 
@@ -65,6 +66,11 @@ class QuickMish(Function):
         return rest.add_(gate).mul_(gradient)
 
 
+def _mish_here(inputs: Tensor, _: Parameters) -> Tensor:
+    found: Tensor = QuickMish.apply(inputs) if inputs.device.type == "cpu" else F.mish(inputs)
+    return found
+
+
 def _split(inputs: Tensor, parameters: Parameters) -> Tensor:
     """ParametricSplit, Snopov & Musin, arXiv:2507.12874 (2025)."""
     angle, slope = parameters
@@ -92,13 +98,14 @@ ACTIVATIONS = {
     for each in (
         Activation(
             name=OURS,
-            call=lambda x, p: F.silu(x) + p[0] * wave(x, FREQUENCY),
+            call=ours.call,
             start=lambda channels, *_: (torch.full(channels, AMPLITUDE),),
+            settle=ours.fit,
         ),
         Activation(name="ReLU", call=lambda x, _: F.relu(x)),
         Activation(name="GELU", call=lambda x, _: F.gelu(x)),
         Activation(name="SiLU", call=lambda x, _: F.silu(x)),
-        Activation(name="Mish", call=lambda x, _: QuickMish.apply(x) if x.device.type == "cpu" else F.mish(x), compiled=_mish),
+        Activation(name="Mish", call=_mish_here, compiled=_mish),
         Activation(name="tanh", call=lambda x, _: torch.tanh(x)),
         Activation(name="leaky ReLU", call=lambda x, _: F.leaky_relu(x, 0.01)),
         Activation(name="|x|", call=lambda x, _: torch.abs(x)),
