@@ -93,6 +93,8 @@ def _snake(inputs: Tensor, parameters: Parameters) -> Tensor:
 
 
 OURS = "topological"
+FIXED = f"{OURS}, frequency 2"
+"""One setting in all layers, whatever their inputs are like."""
 ACTIVATIONS = {
     each.name: each
     for each in (
@@ -101,6 +103,11 @@ ACTIVATIONS = {
             call=ours.call,
             start=lambda channels, *_: (torch.full(channels, AMPLITUDE),),
             settle=ours.fit,
+        ),
+        Activation(
+            name=FIXED,
+            call=lambda x, p: ours.Waved.apply(x, p[0]),
+            start=lambda channels, *_: (torch.full(channels, AMPLITUDE),),
         ),
         Activation(name="ReLU", call=lambda x, _: F.relu(x)),
         Activation(name="GELU", call=lambda x, _: F.gelu(x)),

@@ -34,26 +34,24 @@ def test_dimensions_are_counted():
     assert float(dimensions(line)) == pytest.approx(1)
 
 
-def test_strength_falls_with_the_dimension_from_2_on():
+def test_strength_falls_with_the_square_of_the_dimension_from_2_on():
     eight = torch.eye(8)
-    assert strengths(torch.stack([eight[:, :8], eight])).tolist() == pytest.approx(
-        [1.5 / 8, 1.5 / 8]
-    )  # (2/8)^1.5 = 1/8
-    assert float(strengths(torch.eye(2))) == 1.5
-    assert float(strengths(torch.ones(4, 3))) == 1.5
+    assert strengths(torch.stack([eight, 5 * eight])).tolist() == pytest.approx([3 / 16, 3 / 16])  # 3 (2/8)²
+    assert float(strengths(torch.eye(2))) == 3
+    assert float(strengths(torch.ones(4, 3))) == 3
 
 
 def test_the_first_batch_is_measured_and_no_other():
     inputs = torch.tensor([[3.0, -4.0], [-3.0, 4.0], [4.0, 3.0], [-4.0, -3.0]])
     activation = fitted(2, inputs)
-    scale, strength, gain = activation.fit.tolist()
-    assert (scale, strength) == pytest.approx((12.5**0.5, 1.5))
+    scale, strength, gain, _ = activation.fit.tolist()
+    assert (scale, strength) == pytest.approx((12.5**0.5, 3))
     unit = inputs / scale
-    shape = F.silu(unit) + 1.5 * wave(unit, 2.0)
+    shape = F.silu(unit) + 3 * wave(unit, 2.0)
     assert gain == pytest.approx(float(shape.square().mean().rsqrt()))
     torch.testing.assert_close(activation(inputs), gain * shape)
     activation(7 * inputs)
-    assert activation.fit.tolist() == [scale, strength, gain]
+    assert activation.fit.tolist() == [scale, strength, gain, 1]
 
 
 def test_outputs_start_with_mean_square_1():
@@ -90,14 +88,14 @@ def test_before_any_batch_inputs_are_taken_as_they_come():
     inputs = normal(4, 2)
     activation = TopologicalActivation(2).eval()
     torch.testing.assert_close(activation(inputs), F.silu(inputs) + wave(inputs, 2.0))
-    assert activation.fit.tolist() == [0, 0, 0]
+    assert activation.fit.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("inputs", [torch.zeros(4, 2), torch.empty(0, 2), torch.full((3, 2), float("nan"))])
 def test_where_there_is_nothing_to_measure_the_next_batch_is(inputs):
     activation = TopologicalActivation(2)
     assert activation(inputs).shape == inputs.shape
-    assert activation.fit.tolist() == [0, 0, 0]
+    assert activation.fit.tolist() == [0, 0, 0, 0]
     activation(normal(4, 2))
     assert activation.fit[0] > 0
 
@@ -124,7 +122,8 @@ def test_copies_and_state_dicts_carry_it():
     stream.seek(0)
     again = TopologicalActivation(2).eval()
     again.load_state_dict(torch.load(stream))
-    for other in (copy.deepcopy(activation), pickle.loads(pickle.dumps(activation)), loaded, again):
+    pickled = pickle.loads(pickle.dumps(activation))  # noqa: S301
+    for other in (copy.deepcopy(activation), pickled, loaded, again):
         assert torch.equal(other(inputs), expected)
         assert torch.equal(other.fit, activation.fit)
 
@@ -141,9 +140,20 @@ def test_a_state_dict_without_a_fit_computes_what_it_did():
 def test_what_another_process_has_measured_is_taken_over_at_the_second_batch():
     inputs = normal(20, 2)
     activation = fitted(2, inputs)
-    activation.fit.copy_(torch.tensor([2.0, 0.5, 1.5]))  # as DistributedDataParallel does
+    activation.fit.copy_(torch.tensor([2.0, 0.5, 1.5, 1.0]))  # as DistributedDataParallel does
     unit = inputs / 2
     torch.testing.assert_close(activation(inputs), 1.5 * (F.silu(unit) + 0.5 * wave(unit, 2.0)))
+
+
+def test_a_moving_average_from_before_the_first_batch_has_the_fit():
+    inputs = 3 * normal(20, 2)
+    activation = TopologicalActivation(2)
+    averaged = copy.deepcopy(activation).eval()
+    averaged(inputs)
+    expected = activation(inputs)
+    with torch.no_grad():
+        averaged.fit.lerp_(activation.fit, 0.01)
+    torch.testing.assert_close(averaged(inputs), expected)
 
 
 def test_it_is_exported_as_constants(tmp_path):
@@ -160,7 +170,7 @@ def test_gradients_are_those_of_the_formula():
     activation = TopologicalActivation(2).double()
     activation(inputs)
     assert torch.autograd.gradcheck(activation, (inputs,))
-    scale, strength, gain = activation.fit.tolist()
+    scale, strength, gain, _ = activation.fit.tolist()
     plain = gain * (F.silu(inputs / scale) + strength * activation.amplitude * wave(inputs / scale, 2.0))
     wanted = (inputs, activation.amplitude)
     for found, expected in zip(

@@ -9,10 +9,10 @@ from torch import Tensor
 
 ROWS = 1 << 14
 """Samples that are looked at."""
-STRONGEST = 1.5
+STRONGEST = 3.0
 """Amplitude of the wave on inputs that lie in a plane, or in less."""
 PLANE = 2.0
-POWER = 1.5
+POWER = 2
 """How fast the amplitude falls with the dimension of the inputs."""
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,8 @@ class TopologicalActivation(nn.Module):
         frequency: ω; ``None`` with ``local``.
         local: c; ``None`` for the wave.
         adaptive: Whether it fits itself to its inputs.
-        fit: If adaptive, (3,) buffer: σ, strength and gain; 0 before the first batch.
+        fit: If adaptive, (4,) buffer: σ, strength, gain and 1, all 0 before the first batch. Divided by the last they
+            stay right in a moving average that began before that batch.
 
     Raises:
         ModelError: No channel, a frequency or width that is not a positive number, or both given.
@@ -131,6 +132,7 @@ class TopologicalActivation(nn.Module):
     adaptive: bool = False
     fit: Tensor
     _fit: _Fit | None = None
+    _seen: tuple[int, int] | None = None
     _read_again = False
 
     def __init__(
@@ -168,7 +170,7 @@ class TopologicalActivation(nn.Module):
         usual = nn.SiLU() if local is None else Hinge(local)
         self.base = usual if base is None else _out_of_place(base)
         if self.adaptive:
-            self.register_buffer("fit", torch.zeros(3))
+            self.register_buffer("fit", torch.zeros(4))
 
     @property
     def channels(self) -> int:
@@ -187,6 +189,8 @@ class TopologicalActivation(nn.Module):
                 return self._wave(inputs, self.amplitude)
             usual = type(self.base) is Hinge and self.base.bend == self.local
             return self._arch(inputs, self.local, self.amplitude, None if usual else self.base)
+        if not torch.compiler.is_compiling() and self._seen != self._state():
+            self._read()  # it was written to from outside
         if self.training and (self._fit is None or self._read_again):
             self._measure(inputs)
         scale, strength, gain = self._fit or _AS_IT_COMES
@@ -203,20 +207,32 @@ class TopologicalActivation(nn.Module):
             found = fitted(rows, lambda z, strength: F.silu(z) + _scaled(_rest(z, turns), strength))
             if not (len(rows) > 1 and found.isfinite().all()):
                 return  # nothing to measure, such as zeros alone
-            self.fit.copy_(found)
+            self.fit.copy_(F.pad(found, (0, 1), value=1.0))
         self._read_again = self._fit is None
         self._read()
 
+    def _state(self) -> tuple[int, int]:
+        """Another one once something has been written to ``fit``; asking a GPU for its numbers each time would wait."""
+        return id(self.fit), -1 if self.fit.is_inference() else self.fit._version
+
     def _read(self) -> None:
-        scale, strength, gain = self.fit.tolist()
-        self._fit = (scale, strength, gain) if scale > 0 else None
+        if not self.fit.is_meta:
+            *fit, weight = self.fit.tolist()
+            self._fit = (fit[0] / weight, fit[1] / weight, fit[2] / weight) if weight > 0 else None
+            self._seen = self._state()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module."""
+        if self.adaptive:
+            self._read()
+        return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         if self.adaptive and f"{prefix}fit" not in state_dict:
             # From before there was a fit: the formula as it was then.
-            state_dict[f"{prefix}fit"] = torch.ones(3)
+            state_dict[f"{prefix}fit"] = torch.ones(4)
         super()._load_from_state_dict(state_dict, prefix, *others)
-        if self.adaptive and not self.fit.is_meta:
+        if self.adaptive:
             self._read()
 
     def _wave(self, inputs: Tensor, amplitude: Tensor) -> Tensor:
