@@ -7,7 +7,7 @@ with h(x) = clip(x/2 + 1/2, 0, 1) and arch = 4h(1-h), one arch of the same wave.
 of its own size in the first batch, and images are folded once, everything else everywhere:
 
     f(x) = g · (silu(x/σ) + s a_c · wave(2x/σ))
-    f(x) = σ · (z · h(z / 1.5) - a_c/4 · arch(z / 1.5)),  z = x/σ
+    f(x) = g · (z · h(z / 1.5) - a_c/4 · arch(z / 1.5)),  z = x/σ
 
 A strictly rising activation is a homeomorphism onto its image, and ReLU glues only along half lines: neither can lay
 pieces of a class that lie apart onto each other, so a network needs many layers to do it. ``f`` rises and falls, maps
@@ -100,8 +100,8 @@ class TopologicalActivation(nn.Module):
     ``TopologicalActivation(channels)`` fits itself to its inputs. In the first training batch it measures their size σ
     and over how many dimensions they spread; both stay as they are from then on and go with the state dict. With inputs
     (N, C, H, W) it folds once, within ±1.5σ. With all others it folds everywhere, at frequency 2/σ, strongly where
-    inputs have few dimensions (as in a first layer) and weakly where they have many, and outputs start with mean
-    square 1, so that weights may start at any scale. Evaluated before any batch, σ, strength and gain are 1.
+    inputs have few dimensions (as in a first layer) and weakly where they have many. Outputs start with mean square 1,
+    so that weights may start at any scale. Evaluated before any batch, σ, strength and gain are 1.
 
     With a frequency, ``local`` or a base it is fitted to nothing and the formula is as given.
 
@@ -195,7 +195,7 @@ class TopologicalActivation(nn.Module):
             self._measure(inputs)
         scale, strength, gain = self._fit or _AS_IT_COMES
         if inputs.ndim == 4:
-            return self._arch(inputs, LOCAL * scale, (LOCAL_AMPLITUDE * scale) * self.amplitude, None)
+            return self._arch(inputs, LOCAL * scale, (LOCAL_AMPLITUDE * scale) * self.amplitude, None) * (gain / scale)
         return self._wave(inputs / scale, strength * self.amplitude) * gain
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -203,8 +203,7 @@ class TopologicalActivation(nn.Module):
         """Fit to the first batch; at the second, read what is kept: of several processes, each has the first one's."""
         if self._fit is None:
             rows = inputs.detach().movedim(self.axis, -1).flatten(0, -2)
-            turns = FREQUENCY / (2 * math.pi)
-            found = fitted(rows, lambda z, strength: F.silu(z) + _scaled(_rest(z, turns), strength))
+            found = fitted(rows, _once if inputs.ndim == 4 else everywhere)
             if not (len(rows) > 1 and found.isfinite().all()):
                 return  # nothing to measure, such as zeros alone
             self.fit.copy_(F.pad(found, (0, 1), value=1.0))
@@ -268,6 +267,15 @@ class TopologicalActivation(nn.Module):
         """The settings, for ``repr``."""
         fold = f"frequency={self.frequency:g}" if self.local is None else f"local={self.local:g}"
         return f"{self.channels}, {'adaptive' if self.adaptive else fold}, axis={self.axis}"
+
+
+def everywhere(inputs: Tensor, strength: Tensor) -> Tensor:
+    """The wave on its base for inputs of size 1; strength spreads over (..., samples, channels)."""
+    return F.silu(inputs) + strength * wave(inputs, FREQUENCY)
+
+
+def _once(inputs: Tensor, _: Tensor) -> Tensor:
+    return inputs * _place(inputs, LOCAL) - LOCAL_AMPLITUDE * arch(inputs, LOCAL)
 
 
 def _out_of_place(base: nn.Module) -> nn.Module:
