@@ -8,7 +8,9 @@ hours on a CPU, everything else for minutes.
 
 Parts, of which several may be named and which are done in that order:
 
-    sets          on sets of known topology
+    grid          networks drawn at random, on sets of known topology
+    image-grid    small CNNs on images of half the size
+    sets          named settings on those sets
     networks      networks for betti, all of the same accuracy
     betti         through the layers of those networks
     tried         how ours was chosen there

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from benchmarks import activation
-from benchmarks.activation import betti, cost, images, page, plots, sets
+from benchmarks.activation import betti, cost, grid, grid_page, image_grid, images, page, plots, sets
 from benchmarks.activation.betti import MAIN, TRIED
 from benchmarks.common import results
 from benchmarks.common.commands import parser_of
 from topocompress.runtime.files import atomic_file
 
-PARTS = ("sets", "networks", "betti", "tried", "candidates", "images", "cost", "show")
+PARTS = ("grid", "image-grid", "sets", "networks", "betti", "tried", "candidates", "images", "cost", "show")
 QUICK = 40
 
 
@@ -52,6 +52,10 @@ def main() -> None:
         images.STEPS.update({10: QUICK, 2: QUICK})
     folders = {"fashion": args.fashion, "cifar": args.cifar}
     for part in args.parts:
+        if part == "grid":
+            grid.study(found, quick=args.quick, deadline=deadline)
+        if part == "image-grid":
+            image_grid.study(found, folders, quick=args.quick, deadline=deadline)
         if part == "sets":
             sets.study(found, quick=args.quick, device=args.device, deadline=deadline)
         if part == "networks":
@@ -76,6 +80,8 @@ def main() -> None:
             found.once("cost-dense", cost.dense)
         if part == "show":
             plots.draw(found.rows, args.docs / "images")
+            insert(args.docs / "research" / "activation.md", "grid", grid_page.text(found.rows))
+            insert(args.docs / "research" / "activation.md", "image grid", image_grid.text(found.rows))
             insert(args.docs / "research" / "activation.md", "measured", page.tables(found.rows))
             insert(args.docs / "research" / "activation.md", "tried", page.tried(found.rows))
         print(f"{part}: {time.time() - begun:.0f} s since the start", flush=True)

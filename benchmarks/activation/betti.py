@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.activation.replay import CPU
 from benchmarks.activation.sets import DEPTH, SEEDS, TASKS, Task, best_rate, finite
 from benchmarks.activation.stack import LEVELS, Samples, Stack, Training
-from benchmarks.activation.zoo import FIRST, OURS, Activation, in_first_layer
+from benchmarks.activation.zoo import FIRST, FIXED, Activation, in_first_layer
 from benchmarks.common.results import Results
 from topocompress.activation.point_sets import Labelled
 from topocompress.topology.layers import INPUT, class_bettis
@@ -63,7 +63,7 @@ VARIANTS = {
     "ReLU, decay": Variant(activation="ReLU", decay=DECAY),
     "tanh": Variant(activation="tanh"),
     "tanh, decay": Variant(activation="tanh", decay=DECAY),
-    OURS: Variant(activation=OURS),
+    FIXED: Variant(activation=FIXED),
     "ReLU, larger start": Variant(activation="ReLU", plain=False),
     "tanh, larger start": Variant(activation="tanh", plain=False),
 }
@@ -82,7 +82,7 @@ TRIED = Table(
         "frequency 4, amplitude 2": Variant(activation=_first(amplitude=2.0)),
         "frequency 4, GELU behind it": Variant(activation=_first(behind="GELU")),
         "frequency 4, ReLU behind it": Variant(activation=_first(behind="ReLU")),
-        "frequency 2 in every layer": Variant(activation=OURS),
+        "frequency 2 in every layer": Variant(activation=FIXED),
     },
     seeds=(200, 201, 202),
 )

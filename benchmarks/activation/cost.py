@@ -17,8 +17,9 @@ from benchmarks.activation import images as cnns
 from benchmarks.activation.sets import DEPTH
 from benchmarks.activation.sets import NAMES as DENSE
 from benchmarks.activation.stack import BATCH as DENSE_BATCH
-from benchmarks.activation.zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, OURS, Layer
+from benchmarks.activation.zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, FIXED, OURS, Layer
 from topocompress import TopologicalActivation, export_onnx
+from topocompress.activation.module import FREQUENCY
 from topocompress.deploy.export import open_session, run_session
 
 NAMES = ("ReLU", OURS, "SiLU", "Mish")
@@ -66,6 +67,8 @@ def _dense_layer(name: str, width: int, place: int) -> nn.Module:
         return nn.SiLU() if place else TopologicalActivation(width, frequency=FIRST_FREQUENCY)
     if name == OURS:
         return TopologicalActivation(width)
+    if name == FIXED:
+        return TopologicalActivation(width, frequency=FREQUENCY)
     return Layer(ACTIVATIONS[name], width, torch.Generator().manual_seed(place), axes=0)
 
 

@@ -18,7 +18,7 @@ Rows = Mapping[str, Any]
 
 
 def image_tables(rows: Rows) -> Iterator[str]:
-    """What the CNNs have come to, all sets together and one by one."""
+    """What the CNNs have come to."""
     cells = {(title, kind): cell_of(rows, title, kind) for title in SETS for kind in images.KINDS}
     cells = {where: found for where, found in cells.items() if "ReLU" in found}
     if not cells:
@@ -41,8 +41,11 @@ def image_tables(rows: Rows) -> Iterator[str]:
         times = times_fewer(plain, own, images.STEPS[len(SETS[title][1])])
         yield f"| {title} | {_WITH[kind]} | {times} | {lead:+.2f} | {best} |"
     yield "\nSteps are medians until ReLU's own final accuracy, accuracies means over the seeds, in points.\n"
-    for (title, kind), found in cells.items():
-        yield from _one(title, kind, found)
+    for words in _OFF_GPU:
+        off = {f"{title}, {_WITH[kind]} BatchNorm": _off(found)[words] for (title, kind), found in cells.items()}
+        named = [f"{where}: {', '.join(some)}" for where, some in off.items() if some]
+        if named:
+            yield f"Trained {words}: {'; '.join(named)}.\n"
 
 
 def lead_of(found: Rows) -> tuple[float, str]:
@@ -70,16 +73,6 @@ def _steps(entry: Rows, goal: float) -> list[float]:
     return [math.inf if step is None else step for step in steps]
 
 
-def _one(title: str, kind: str, found: Rows) -> Iterator[str]:
-    goal = _goal(found)
-    yield f"#### {title}, {_WITH[kind]} BatchNorm\n"
-    yield f"Steps until {100 * goal:.1f} %, which is where ReLU ends on the images of the tests on the way.\n"
-    yield from _ends(found, goal)
-    if missing := [name for name in images.NAMES if name not in found]:
-        yield f"\nNot run yet: {', '.join(missing)}."
-    yield ""
-
-
 def _ends(found: Rows, goal: float) -> Iterator[str]:
     """Activation by activation: steps to the goal and accuracy at the end."""
     yield "| activation | rate | steps | failed | final accuracy, mean (lowest–highest) |"
@@ -97,10 +90,17 @@ def _ends(found: Rows, goal: float) -> Iterator[str]:
 _OFF_GPU = {"in bfloat16": {"precision": "bf16"}, "on a CPU in single precision": {"device": "cpu", "precision": "no"}}
 
 
-def _off_gpu(found: Rows) -> Iterator[str]:
+def _off(found: Rows) -> dict[str, list[str]]:
     """Which were not trained as most were, on a GPU."""
-    for words, there in _OFF_GPU.items():
-        if named := [name for name, entry in found.items() if there.items() <= entry.items()]:
+    return {
+        words: [name for name, entry in found.items() if there.items() <= entry.items()]
+        for words, there in _OFF_GPU.items()
+    }
+
+
+def _off_gpu(found: Rows) -> Iterator[str]:
+    for words, named in _off(found).items():
+        if named:
             yield f"\nTrained {words}: {', '.join(named)}."
 
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from benchmarks.activation.betti import DECAY, MAIN, POINTS, STEPS, TRIED, Table, area, counted, halved, totals_of
 from benchmarks.activation.image_page import Rows, candidate_tables, image_tables
-from benchmarks.activation.sets import DEPTH, NAMES, RATES, SEEDS, TASKS, Task
-from benchmarks.activation.stack import BATCH, LEVELS
-from benchmarks.activation.steps import median_steps, spread, times_fewer
-from benchmarks.activation.zoo import OURS, SMOOTH
+from benchmarks.activation.sets import DEPTH, NAMES, RATES, SEEDS, TASKS
+from benchmarks.activation.stack import BATCH
+from benchmarks.activation.steps import spread
 
 
 def tables(rows: Rows) -> str:
@@ -26,46 +25,24 @@ def _escaped(name: str) -> str:
 
 
 def _sets(rows: Rows) -> Iterator[str]:
-    for title, task in TASKS.items():
-        found = {name: rows[key] for name in NAMES if (key := f"sets/{title}/{name}/runs") in rows}
-        if OURS not in found:
-            continue
-        yield f"### {title}: {task.source.name}, Betti numbers {task.source.betti[0]} and {task.source.betti[1]}\n"
-        most = f"{task.steps} steps" + (f" (ReLU {task.longer})" if task.longer else "")
-        yield (
-            f"{DEPTH} hidden layers of {task.width}, {task.training:,} points, batches of {BATCH}, Adam; {len(SEEDS)} "
-            f"seeds, at most {most}; the best rate of {', '.join(f'{rate:g}' for rate in RATES)}.\n"
-        )
-        yield "| activation | rate | to 90 % | to 95 % | to 99 % | failed | time to 99 %, relative to ReLU |"
-        yield "|---|---:|---:|---:|---:|---:|---:|"
-        for name, entry in found.items():
-            steps = [spread(entry["steps"][f"{level:.2f}"]) for level in LEVELS]
-            failed = sum(value is None for value in entry["steps"]["0.99"])
-            time = _time(rows, task, name, found)
-            yield f"| {_escaped(name)} | {entry['rate']:g} | {' | '.join(steps)} | {failed} | {time} |"
-        if missing := [name for name in NAMES if name not in found]:
-            yield f"\nNot run yet: {', '.join(missing)}."
-        own = median_steps(found[OURS])
-        smooth = {name: median_steps(found[name]) for name in SMOOTH if name in found}
-        if "ReLU" in found and smooth:
-            best = min(smooth, key=smooth.__getitem__)
-            plain = times_fewer(median_steps(found["ReLU"]), own, task.longer or task.steps)
-            yield (
-                f"\nTo 99 %: **{plain}** fewer steps than ReLU, "
-                f"**{times_fewer(smooth[best], own, task.steps)}** fewer than the best of {', '.join(smooth)}.\n"
-            )
+    found = {name: [rows.get(f"sets/{title}/{name}/runs") for title in TASKS] for name in NAMES}
+    if not any(any(entries) for entries in found.values()):
+        return
+    yield "### Named settings on sets of known topology\n"
+    yield f"| activation | {' | '.join(TASKS)} |"
+    yield f"|---|{'---:|' * len(TASKS)}"
+    for name, entries in found.items():
+        if any(entries):
+            yield f"| {_escaped(name)} | {' | '.join(_arrival(entry) for entry in entries)} |"
+    widths = ", ".join(str(task.width) for task in TASKS.values())
+    yield (
+        f"\nSteps to 99 %, medians and quartiles of {len(SEEDS)} seeds, the best of {len(RATES)} rates; {DEPTH} hidden "
+        f"layers of {widths}, batches of {BATCH}, Adam, weights so that outputs start with mean square 1.\n"
+    )
 
 
-def _time(rows: Rows, task: Task, name: str, found: Rows) -> str:
-    """Steps times the time of a step, both relative to ReLU."""
-    steps = rows.get("cost-dense", {}).get(str(task.width))
-    if steps is None or "ReLU" not in found or name not in steps:
-        return "not measured"
-    own, other = median_steps(found[name]), median_steps(found["ReLU"])
-    if not math.isfinite(own):
-        return "never"
-    ratio = own / min(other, task.longer or task.steps) * steps[name] / steps["ReLU"]
-    return f"{ratio:.2f}×" if math.isfinite(other) else f"below {ratio:.2f}×"
+def _arrival(entry: Rows | None) -> str:
+    return "not run" if entry is None else spread(entry["steps"]["0.99"])
 
 
 def _betti(rows: Rows) -> Iterator[str]:

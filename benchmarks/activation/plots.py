@@ -16,14 +16,14 @@ from matplotlib.lines import Line2D
 from benchmarks.activation.betti import VARIANTS, counted, totals_of
 from benchmarks.activation.sets import NAMES, TASKS
 from benchmarks.activation.steps import spread
-from benchmarks.activation.zoo import FIRST, OURS
+from benchmarks.activation.zoo import FIRST, FIXED, OURS
 from topocompress import TopologicalActivation
 from topocompress.activation.point_sets import nine_discs
 
 mpl.use("agg")
 _COLOURS = ("#c2410c", "#1d4ed8")
 _STYLES = {", decay": "--", ", larger start": ":", "": "-"}
-_LINES = {FIRST: "#c2410c", OURS: "#f59e0b", "SiLU": "#7e22ce", "ReLU": "#1d4ed8", "tanh": "#15803d"}
+_LINES = {FIRST: "#c2410c", FIXED: "#f59e0b", "SiLU": "#7e22ce", "ReLU": "#1d4ed8", "tanh": "#15803d"}
 
 
 def draw(rows: Mapping[str, Any], folder: Path) -> None:

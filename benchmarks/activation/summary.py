@@ -6,26 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.activation import grid_page
 from benchmarks.activation.data import SETS
 from benchmarks.activation.image_page import cell_of, lead_of
 from benchmarks.activation.images import KINDS
 from benchmarks.activation.sets import TASKS
 from benchmarks.activation.steps import median_steps
-from benchmarks.activation.zoo import OURS
+from benchmarks.activation.zoo import FIXED, OURS
 
 
 def summary(rows: Mapping[str, Any]) -> str:
-    """Steps on the sets of known topology, and final accuracy of the CNNs."""
-    return "; ".join(part for part in (_sets(rows), _images(rows)) if part)
+    """Steps in the grid and on the sets of known topology, and final accuracy of the CNNs."""
+    return "; ".join(part for part in (grid_page.in_short(rows), _sets(rows), _images(rows)) if part)
 
 
 def _sets(rows: Mapping[str, Any]) -> str:
     found = []
     for title in TASKS:
-        ours, relu = (rows.get(f"sets/{title}/{name}/runs") for name in (OURS, "ReLU"))
+        ours, relu = (rows.get(f"sets/{title}/{name}/runs") for name in (FIXED, "ReLU"))
         if ours and relu:
             found.append(f"{_steps(ours)} on {title} (ReLU {_steps(relu)})")
-    return f"median steps to 99 %: {', '.join(found)}" if found else ""
+    return f"median steps to 99 % at frequency 2: {', '.join(found)}" if found else ""
 
 
 def _steps(entry: Mapping[str, Any]) -> str:

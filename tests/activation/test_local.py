@@ -42,7 +42,7 @@ def test_a_local_activation_starts_at_a_quarter_and_says_what_it_is():
     assert local.amplitude.tolist() == [0.25, 0.25, 0.25]
     assert (local.local, local.frequency, local.base.bend) == (1.5, None, 1.5)
     assert "3, local=1.5, axis=1" in repr(local)
-    assert "3, frequency=2, axis=1" in repr(TopologicalActivation(3))
+    assert "3, frequency=2, axis=1" in repr(TopologicalActivation(3, frequency=2.0))
 
 
 @pytest.mark.parametrize("base", [None, nn.Tanh()])

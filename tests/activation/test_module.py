@@ -37,7 +37,7 @@ def test_a_wave_stays_near_the_sine(value, frequency):
     ("shape", "axis"), [((5, 3), 1), ((2, 3, 4, 4), 1), ((2, 7, 3), -1), ((2, 4, 4, 3), -1), ((3, 6), 0)]
 )
 def test_each_channel_has_its_own_amplitude(shape, axis):
-    activation = with_amplitudes(0.0, 0.5, -2.0, axis=axis)
+    activation = with_amplitudes(0.0, 0.5, -2.0, axis=axis, frequency=2.0)
     inputs = normal(*shape)
     channels = activation(inputs).movedim(axis, 0)
     for amplitude, found, received in zip((0.0, 0.5, -2.0), channels, inputs.movedim(axis, 0), strict=True):
@@ -46,7 +46,7 @@ def test_each_channel_has_its_own_amplitude(shape, axis):
 
 def test_one_amplitude_serves_all_channels():
     inputs = normal(2, 4, 3, 3)
-    torch.testing.assert_close(TopologicalActivation()(inputs), F.silu(inputs) + wave(inputs, 2.0))
+    torch.testing.assert_close(TopologicalActivation(frequency=2.0)(inputs), F.silu(inputs) + wave(inputs, 2.0))
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_formula(axis):
 
 def test_large_inputs_go_through_in_parts(monkeypatch):
     monkeypatch.setattr("topocompress.activation.kernels.BLOCK", 20)
-    activation = with_amplitudes(0.3, -0.4)
+    activation = with_amplitudes(0.3, -0.4, frequency=2.0)
     inputs = normal(7, 2, 3).requires_grad_()
     found = activation(inputs)
     expected = F.silu(inputs) + torch.tensor([0.3, -0.4]).view(2, 1) * wave(inputs, 2.0)
@@ -83,7 +83,7 @@ def test_large_inputs_go_through_in_parts(monkeypatch):
 
 
 def test_it_is_many_to_one():
-    outputs = TopologicalActivation(1)(torch.linspace(-3, 3, 601)[:, None])
+    outputs = TopologicalActivation(1, frequency=2.0)(torch.linspace(-3, 3, 601)[:, None])
     rising = np.sign(np.diff(outputs.detach().numpy()[:, 0]))
     assert np.count_nonzero(np.diff(rising)) >= 4  # folds
 
@@ -113,7 +113,7 @@ def test_inputs_of_another_width_are_refused():
 
 
 def test_modules_from_before_there_was_a_local_form_still_work():
-    activation, inputs = TopologicalActivation(2), normal(3, 2)
+    activation, inputs = TopologicalActivation(2, frequency=2.0), normal(3, 2)
     expected = activation(inputs)
     del activation.__dict__["local"]
     assert torch.equal(activation(inputs), expected)
@@ -127,7 +127,7 @@ def network():
         torch.manual_seed(0)
         return nn.Sequential(
             nn.Conv2d(3, 4, 3, padding=1),
-            TopologicalActivation(4, amplitude=0.5),
+            TopologicalActivation(4, amplitude=0.5, frequency=2.0),
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
             nn.Linear(16, 6),

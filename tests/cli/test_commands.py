@@ -17,7 +17,7 @@ import topocompress
 from tests.helpers.commands import BASE, run
 from topocompress.cli.reference import page
 
-FILES = ["model.onnx", "model.safetensors", "plan.json", "report.html", "report.json", "report.md"]
+FILES = ["model.onnx", "model.safetensors", "original.onnx", "plan.json", "report.html", "report.json", "report.md"]
 L1 = ["--ratio", "0.5", "--criterion", "l1"]
 
 
@@ -59,7 +59,7 @@ def test_prune_writes_a_whole_run_and_can_be_repeated(
 def test_same_seed_same_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for out in ("first", "second"):
         assert run(monkeypatch, "prune", "tiny.safetensors", *BASE, *L1, "--finetune", "1", "--out", out) == 0
-    for name in ("model.safetensors", "model.onnx"):
+    for name in ("model.safetensors", "model.onnx", "original.onnx", "plan.json"):
         assert Path("first", name).read_bytes() == Path("second", name).read_bytes()
 
 

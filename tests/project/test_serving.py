@@ -1,9 +1,11 @@
 """The serving example: what the exported file says without torch is what the network says with it."""
 
-import json
+import os
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from PIL import Image
@@ -14,13 +16,15 @@ from torchvision.transforms.v2 import functional as F
 from tests.helpers.processes import python
 from topocompress.data.images import prepare, read_image
 from topocompress.deploy.export import export_onnx
+from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.models.digits import DigitsNet
-from topocompress.models.loading import load_model
-from topocompress.surgery.run_directory import load_run, save, write_run
+from topocompress.models.loading import fingerprint, load_model
+from topocompress.surgery.run_directory import load_run, save
 from topocompress.types import Preprocessing
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serve_onnx.py"
 FOREIGN = ("torch", "torchvision", "topocompress", "torch_pruning", "timm", "onnx", "scipy", "sklearn")
+DIGITS = Preprocessing(input_shape=DigitsNet.input_shape, mean=(0.3,), std=(0.3,))
 ALONE = f"""
 import runpy, sys
 
@@ -49,12 +53,26 @@ def expected(model, image, preprocessing, classes):
     return [(classes[k], 100 * float(shares[k])) for k in shares.argsort(descending=True)]
 
 
-def write(folder, model, preprocessing, **settings):
+def write(folder, model, preprocessing, classes=()):
+    """A directory with an ONNX file as a run has it, and nothing else."""
     example = torch.rand(2, *preprocessing.input_shape, generator=torch.Generator().manual_seed(0))
-    folder.mkdir()
     export_onnx(model, folder / "model.onnx", samples=example)
-    write_run(folder, model, plans=[], preprocessing=preprocessing, **settings)
+    write_metadata(folder / "model.onnx", metadata_of(fingerprint(model), preprocessing, classes))
     return folder
+
+
+def said_in_a_file(folder, preprocessing):
+    """What the example reads in a file of a network with these inputs."""
+    import serve_onnx
+
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("input", "output")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["input"], ["output"])], "g", ends[:1], ends[1:])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10),
+        folder / "m.onnx",
+    )
+    write_metadata(folder / "m.onnx", metadata_of(fingerprint(DigitsNet()), preprocessing))
+    return serve_onnx.said_by(ort.InferenceSession(folder / "m.onnx", providers=["CPUExecutionProvider"]))
 
 
 def assert_same(found, wanted):
@@ -69,7 +87,7 @@ def digits(tmp_path_factory):
     names = tuple(f"digit {number}" for number in range(10))
     folder = tmp_path_factory.mktemp("digits") / "run"
     return (
-        write(folder, loaded.module, loaded.preprocessing, architecture=loaded.architecture, classes=names),
+        write(folder, loaded.module, loaded.preprocessing, names),
         loaded,
         names,
     )
@@ -115,9 +133,7 @@ def test_inputs_are_ours_up_to_rounding(monkeypatch, tmp_path, preprocessing, si
     import serve_onnx
 
     Image.fromarray(load_sample_image("flower.jpg")[100:340, 150:500]).resize(size).save(tmp_path / "photo.png")
-    folder = tmp_path / "run"
-    save(folder, DigitsNet(), plans=[], preprocessing=preprocessing)
-    settings = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["preprocessing"]
+    settings = said_in_a_file(tmp_path, preprocessing)
     ours = prepare(read_image(tmp_path / "photo.png"), preprocessing)[None].numpy()
     theirs = serve_onnx.prepare(Image.open(tmp_path / "photo.png"), settings)
     assert theirs.shape == ours.shape
@@ -148,17 +164,51 @@ def test_images_of_more_than_8_bits_on_the_range_of_the_run(monkeypatch, tmp_pat
     ramp = (np.linspace(0, 1, 64).reshape(8, 8) * top).astype(dtype)
     Image.fromarray(ramp).save(tmp_path / "ramp.tif")
     preprocessing = Preprocessing(input_shape=(1, 8, 8), mean=(0.3,), std=(0.3,), pixel_range=(0.0, float(top)))
-    save(tmp_path / "run", DigitsNet(), plans=[], preprocessing=preprocessing)
-    settings = json.loads((tmp_path / "run" / "plan.json").read_text(encoding="utf-8"))["preprocessing"]
+    settings = said_in_a_file(tmp_path, preprocessing)
     ours = prepare(read_image(tmp_path / "ramp.tif", preprocessing.pixel_range), preprocessing)[None].numpy()
     theirs = serve_onnx.prepare(Image.open(tmp_path / "ramp.tif"), settings)
     assert np.abs(theirs - ours).max() <= 0.6 / (255 * 0.3)  # half a level of 8 bits
     assert np.ptp(ours) == pytest.approx(1 / 0.3)
 
 
-def test_class_names_survive_a_second_pruning(digits):
+def test_class_names_survive_a_second_pruning(tmp_path):
+    save(tmp_path / "run", DigitsNet(), plans=[], preprocessing=DIGITS, classes=("a", "b"))
+    assert load_run(tmp_path / "run", arch=DigitsNet).classes == ("a", "b")
+
+
+def test_a_file_is_named_by_itself_in_its_run_or_with_its_run(digits, tmp_path):
     run, _, names = digits
-    assert load_run(run).classes == names
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    other = run / "other.onnx"
+    other.write_bytes((run / "model.onnx").read_bytes())
+    write_metadata(other, metadata_of(fingerprint(DigitsNet()), DIGITS, tuple(f"other {name}" for name in names)))
+    for words, other_names in (
+        ((run,), False),
+        ((run / "model.onnx",), False),
+        ((other,), True),
+        ((run, "--model", "other.onnx"), True),
+        ((os.path.relpath(run), "--model", os.path.relpath(other)), True),
+    ):
+        found = served(words[0], tmp_path / "image.png", *words[1:])
+        assert {name.startswith("other ") for name, _ in found} == {other_names}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "image.png"], "there is no file nowhere"),
+        ([".", "image.png", "--model", "mine.onnx"], "there is no file mine.onnx"),
+        (["foreign.onnx", "image.png"], "foreign.onnx does not say how images are prepared for it"),
+    ],
+)
+def test_what_cannot_be_served_is_said(digits, tmp_path, words, message):
+    proto = onnx.load(digits[0] / "model.onnx")
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "foreign.onnx")
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    done = python(EXAMPLE, *words, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
 
 
 def test_what_is_no_classifier_is_refused(tmp_path):

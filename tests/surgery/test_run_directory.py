@@ -176,9 +176,12 @@ def test_an_existing_directory_is_replaced_by_force_only(run):
 
 def test_files_beside_the_weights_are_fingerprinted_too(tmp_path):
     model, description, _inputs = trained_digits()
-    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    for name in ("model.onnx", "original.onnx"):
+        (tmp_path / name).write_bytes(b"onnx")
     write_run(tmp_path, model, **description)
     assert is_run(tmp_path)
+    topocompress.load(tmp_path)
+    (tmp_path / "original.onnx").unlink()  # no part of the network
     topocompress.load(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"other")
     with pytest.raises(ArtifactError, match=r"model\.onnx is not the file of this run"):

@@ -3,7 +3,11 @@
     f(x) = base(x) + a_c · wave(ω x)      folds everywhere; the base is SiLU
     f(x) = base(x) - a_c · arch(x / c)    folds once, within ±c; the base is x · h(x / c), a hardswish of that width
 
-with h(x) = clip(x/2 + 1/2, 0, 1) and arch = 4h(1-h), one arch of the same wave.
+with h(x) = clip(x/2 + 1/2, 0, 1) and arch = 4h(1-h), one arch of the same wave. Without settings x is measured in units
+of its own size in the first batch, and images are folded once, everything else everywhere:
+
+    f(x) = g · (silu(x/σ) + s a_c · wave(2x/σ))
+    f(x) = g · (z · h(z / 1.5) - a_c/4 · arch(z / 1.5)),  z = x/σ
 
 A strictly rising activation is a homeomorphism onto its image, and ReLU glues only along half lines: neither can lay
 pieces of a class that lie apart onto each other, so a network needs many layers to do it. ``f`` rises and falls, maps
@@ -16,17 +20,23 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topocompress.activation.fitting import fitted
 from topocompress.activation.kernels import Arched, Folded, beside
 from topocompress.errors import ModelError
 
 AMPLITUDE = 1.0
 FREQUENCY = 2.0
 LOCAL_AMPLITUDE = 0.25
+LOCAL = 1.5
+"""Half-width of the arch on images, in units of their size."""
+_Fit = tuple[float, float, float]
+_AS_IT_COMES: _Fit = (1.0, 1.0, 1.0)
 
 
 def wave(inputs: Tensor, frequency: float) -> Tensor:
@@ -87,13 +97,18 @@ class Hinge(nn.Module):
 class TopologicalActivation(nn.Module):
     """base(x) + a_c · wave(ω x), or base(x) - a_c · arch(x / c): many-to-one, with one learned amplitude per channel.
 
-    ``TopologicalActivation(channels)`` is for fully connected networks on points of few dimensions,
-    ``TopologicalActivation(channels, local=1.5)`` for CNNs with BatchNorm.
+    ``TopologicalActivation(channels)`` fits itself to its inputs. In the first training batch it measures their size σ
+    and over how many dimensions they spread; both stay as they are from then on and go with the state dict. With inputs
+    (N, C, H, W) it folds once, within ±1.5σ. With all others it folds everywhere, at frequency 2/σ, strongly where
+    inputs have few dimensions (as in a first layer) and weakly where they have many. Outputs start with mean square 1,
+    so that weights may start at any scale. Evaluated before any batch, σ, strength and gain are 1.
+
+    With a frequency, ``local`` or a base it is fitted to nothing and the formula is as given.
 
     Args:
         channels: How many amplitudes: the size of the channel axis, or 1 for one that all channels share.
-        amplitude: Where they start; 1 for the wave and 0.25 for the single arch if ``None``. 0 leaves a trained network
-            as it is.
+        amplitude: Where they start; 1 if ``None``, with ``local`` 0.25. 0 with a base leaves a trained network as it
+            is.
         frequency: ω, in radians per unit of the input; 2 if ``None``.
         local: c, in units of the input: one arch within ±c instead of a wave.
         base: The plain activation; SiLU if ``None``, with ``local`` a :class:`Hinge` of that width. A copy is used,
@@ -104,12 +119,21 @@ class TopologicalActivation(nn.Module):
         amplitude: (channels,) parameter.
         frequency: ω; ``None`` with ``local``.
         local: c; ``None`` for the wave.
+        adaptive: Whether it fits itself to its inputs.
+        fit: If adaptive, (4,) buffer: σ, strength, gain and 1, all 0 before the first batch. Divided by the last they
+            stay right in a moving average that began before that batch.
 
     Raises:
         ModelError: No channel, a frequency or width that is not a positive number, or both given.
     """
 
-    local: float | None = None  # here too, for modules that were pickled before there was one
+    # Here too, for modules that were pickled before there were these.
+    local: float | None = None
+    adaptive: bool = False
+    fit: Tensor
+    _fit: _Fit | None = None
+    _seen: tuple[int, int] | None = None
+    _read_again = False
 
     def __init__(
         self,
@@ -127,6 +151,7 @@ class TopologicalActivation(nn.Module):
                 f"a topological activation of frequency {frequency} that is local",
                 hint="Give either a frequency, for a wave, or local, for a single arch.",
             )
+        self.adaptive = frequency is None and local is None and base is None
         if local is None and frequency is None:
             frequency = FREQUENCY
         size = frequency if local is None else local
@@ -144,6 +169,8 @@ class TopologicalActivation(nn.Module):
         self.axis = axis
         usual = nn.SiLU() if local is None else Hinge(local)
         self.base = usual if base is None else _out_of_place(base)
+        if self.adaptive:
+            self.register_buffer("fit", torch.zeros(4))
 
     @property
     def channels(self) -> int:
@@ -157,27 +184,74 @@ class TopologicalActivation(nn.Module):
                 f"a topological activation of {self.channels} channels got an input of shape {tuple(inputs.shape)}",
                 hint=f"Its channels are axis {self.axis}.",
             )
-        return self._wave(inputs) if self.local is None else self._arch(inputs, self.local)
+        if not self.adaptive:
+            if self.local is None:
+                return self._wave(inputs, self.amplitude)
+            usual = type(self.base) is Hinge and self.base.bend == self.local
+            return self._arch(inputs, self.local, self.amplitude, None if usual else self.base)
+        if not torch.compiler.is_compiling() and self._seen != self._state():
+            self._read()  # it was written to from outside
+        if self.training and (self._fit is None or self._read_again):
+            self._measure(inputs)
+        scale, strength, gain = self._fit or _AS_IT_COMES
+        if inputs.ndim == 4:
+            return self._arch(inputs, LOCAL * scale, (LOCAL_AMPLITUDE * scale) * self.amplitude, None) * (gain / scale)
+        return self._wave(inputs / scale, strength * self.amplitude) * gain
 
-    def _wave(self, inputs: Tensor) -> Tensor:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _measure(self, inputs: Tensor) -> None:
+        """Fit to the first batch; at the second, read what is kept: of several processes, each has the first one's."""
+        if self._fit is None:
+            rows = inputs.detach().movedim(self.axis, -1).flatten(0, -2)
+            found = fitted(rows, _once if inputs.ndim == 4 else everywhere)
+            if not (len(rows) > 1 and found.isfinite().all()):
+                return  # nothing to measure, such as zeros alone
+            self.fit.copy_(F.pad(found, (0, 1), value=1.0))
+        self._read_again = self._fit is None
+        self._read()
+
+    def _state(self) -> tuple[int, int]:
+        """Another one once something has been written to ``fit``; asking a GPU for its numbers each time would wait."""
+        return id(self.fit), -1 if self.fit.is_inference() else self.fit._version
+
+    def _read(self) -> None:
+        if not self.fit.is_meta:
+            *fit, weight = self.fit.tolist()
+            self._fit = (fit[0] / weight, fit[1] / weight, fit[2] / weight) if weight > 0 else None
+            self._seen = self._state()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module."""
+        if self.adaptive:
+            self._read()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        if self.adaptive and f"{prefix}fit" not in state_dict:
+            # From before there was a fit: the formula as it was then.
+            state_dict[f"{prefix}fit"] = torch.ones(4)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        if self.adaptive:
+            self._read()
+
+    def _wave(self, inputs: Tensor, amplitude: Tensor) -> Tensor:
         turns = (self.frequency or FREQUENCY) / (2 * math.pi)
         if torch.compiler.is_compiling():  # export: standard operators, few of them, and nothing of our own
-            exported: Tensor = self.base(inputs) + _scaled(
-                _rest(inputs, turns), self.amplitude.view(beside(inputs, self.channels, self.axis))
-            )
+            spread = amplitude.view(beside(inputs, self.channels, self.axis))
+            exported: Tensor = self.base(inputs) + _scaled(_rest(inputs, turns), spread)
             return exported
         # The usual base is computed in one go with the wave, which spares two passes over the numbers.
         plain = None if type(self.base) is nn.SiLU else self.base(inputs)
-        found: Tensor = Folded.apply(inputs, plain, self.amplitude, turns, self.axis)
+        found: Tensor = Folded.apply(inputs, plain, amplitude, turns, self.axis)
         return found
 
-    def _arch(self, inputs: Tensor, half: float) -> Tensor:
-        usual = type(self.base) is Hinge and self.base.bend == half
+    def _arch(self, inputs: Tensor, half: float, amplitude: Tensor, base: nn.Module | None) -> Tensor:
+        """One arch on a base, or on the hinge of its own width."""
         if not torch.compiler.is_compiling():
-            found: Tensor = Arched.apply(inputs, None if usual else self.base(inputs), self.amplitude, half, self.axis)
+            found: Tensor = Arched.apply(inputs, base and base(inputs), amplitude, half, self.axis)
             return found
         place = _exported_place(inputs, half)
-        scale = 4 * self.amplitude
+        scale = 4 * amplitude
         if inputs.ndim == 4 and self.axis in (1, -3):
             # ONNX Runtime keeps the blocked layout of its convolutions here, which a product by channel would leave.
             width = inputs.shape[1]
@@ -186,13 +260,22 @@ class TopologicalActivation(nn.Module):
         else:
             scale = scale.view(beside(inputs, self.channels, self.axis))
             depth = place * scale - scale
-        exported: Tensor = place * (inputs + depth) if usual else self.base(inputs) + place * depth
+        exported: Tensor = place * (inputs + depth) if base is None else base(inputs) + place * depth
         return exported
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""
         fold = f"frequency={self.frequency:g}" if self.local is None else f"local={self.local:g}"
-        return f"{self.channels}, {fold}, axis={self.axis}"
+        return f"{self.channels}, {'adaptive' if self.adaptive else fold}, axis={self.axis}"
+
+
+def everywhere(inputs: Tensor, strength: Tensor) -> Tensor:
+    """The wave on its base for inputs of size 1; strength spreads over (..., samples, channels)."""
+    return F.silu(inputs) + strength * wave(inputs, FREQUENCY)
+
+
+def _once(inputs: Tensor, _: Tensor) -> Tensor:
+    return inputs * _place(inputs, LOCAL) - LOCAL_AMPLITUDE * arch(inputs, LOCAL)
 
 
 def _out_of_place(base: nn.Module) -> nn.Module:

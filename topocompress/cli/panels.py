@@ -27,7 +27,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("accumulate", "distill_weight", "patience", "label_smoothing", "precision", "augment", "metric", "loss"),
         "activation",
     ),
-    "Output": ("out", "quantize", "plot", "force", "dry_run"),
+    "Output": ("out", "quantize", "half", "opset", "plot", "force", "dry_run"),
     "Running": (
         *("memory", "workers", "cluster", "resume", "cache", "seed", "batch", "runs", "warmup", "threads", "seconds"),
     ),

@@ -69,6 +69,11 @@ def prune(
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="int8: write and measure a file in 8 bits as well.")
     ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write and measure a file in 16 bits as well.")] = False,
+    opset: Annotated[
+        int | None,
+        typer.Option("--opset", help="ONNX opset of the files, 18 to 23.", show_default="the exporter's own choice"),
+    ] = None,
     activation: Annotated[
         str | None,
         typer.Option("--activation", help="topological: swap activations; --finetune learns how strongly they fold."),
@@ -144,7 +149,14 @@ def prune(
         loss=tuning.loss,
     )
     output = Output(
-        out=out, force=force, dry_run=dry_run, quantize=quantize, controls=controls, command=tuple(sys.argv[1:])
+        out=out,
+        force=force,
+        dry_run=dry_run,
+        quantize=quantize,
+        half=half,
+        opset=opset,
+        controls=controls,
+        command=tuple(sys.argv[1:]),
     )
     check(removal, scoring, recovery, output)  # what can be refused without torch is refused first
     opening.check(model, data)

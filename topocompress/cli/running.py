@@ -46,11 +46,15 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     lines = [headline(report), *stage_lines(report)]
     if report.quantized is not None and report.quantized.kept:  # if not, a warning says so
         lines.append(report.quantized.message)
+    if report.half is not None:
+        lines.append(report.half.message)
     if report.budget is not None:
         lines.append(budgets.line(report.budget))
     console.show_report(report, comparison_table(report), lines, said=[over, *said])
-    int8 = "" if report.quantized is None else "model.int8.onnx, "
-    console.note(f"Written: {output.out}/ (model.onnx, {int8}model.safetensors, plan.json, report.json, .md and .html)")
+    more = [name for name, side in (("int8", report.quantized), ("fp16", report.half)) if side is not None]
+    smaller = "".join(f"model.{name}.onnx, " for name in more)
+    files = f"model.onnx, {smaller}original.onnx, model.safetensors, plan.json, report.json, .md and .html"
+    console.note(f"Written: {output.out}/ ({files})")
     console.show_advice(report)
     if report.budget is not None and not report.budget.kept:
         raise typer.Exit(OVER_BUDGET)

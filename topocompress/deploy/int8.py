@@ -83,8 +83,8 @@ class OnnxNetwork(nn.Module):
         return found[0] if len(found) == 1 else found
 
 
-def judged(small: Measurement, pruned: Measurement) -> Quantized:
-    """What to think of the network in 8 bits, beside the same in 32."""
+def judged(small: Measurement, pruned: Measurement, kind: str = "INT8") -> Quantized:
+    """What to think of the network in 8 bits (or in 16, as ``FP16``), beside the same in 32."""
     faster = pruned.latency[0].median_ms / small.latency[0].median_ms
     shrunk = (pruned.file_bytes or 0) / max(1, small.file_bytes or 0)
     size = f"{shrunk:.1f}× smaller" if shrunk >= 1 else f"{1 / max(shrunk, 1e-9):.1f}× larger"
@@ -94,11 +94,11 @@ def judged(small: Measurement, pruned: Measurement) -> Quantized:
     first, second = getattr(pruned, what) or 0.0, getattr(small, what) or 0.0
     quality = f"{what.replace('_', ' ')} {100 * second:.1f} % against {100 * first:.1f} %"
     if faster > 1:
-        message = f"In INT8 the pruned network is {faster:.2f}× faster again and its file {size}; {quality}."
+        message = f"In {kind} the pruned network is {faster:.2f}× faster again and its file {size}; {quality}."
     else:
         message = (
-            f"INT8 is {1 / faster:.2f}× slower than 32 bits on this processor: ship model.onnx. "
-            f"The INT8 file is {size}; {quality}."
+            f"{kind} is {1 / faster:.2f}× slower than 32 bits on this processor: ship model.onnx. "
+            f"The {kind} file is {size}; {quality}."
         )
     return Quantized(measurement=small, kept=faster > 1, message=message)
 

@@ -146,6 +146,8 @@ def some(names: Sequence[str]) -> str:
 def fold_back(model: nn.Module, *, tolerance: float = TOLERANCE) -> nn.Module:
     """A copy in which amplitudes near 0 are 0, and a wave without any other is gone: its plain activation is left.
 
+    One that has fitted itself to its inputs stays, its amplitudes 0: its plain activation alone is of another scale.
+
     Args:
         model: The network; left as it was.
         tolerance: Largest absolute amplitude that counts as 0.
@@ -154,7 +156,7 @@ def fold_back(model: nn.Module, *, tolerance: float = TOLERANCE) -> nn.Module:
     for module, names in _waves(folded).items():
         with torch.no_grad():
             module.amplitude[module.amplitude.abs() <= tolerance] = 0
-        if not module.amplitude.any():
+        if not (module.adaptive or module.amplitude.any()):
             _put(folded, names, module.base.train(module.training))
     return folded
 
@@ -167,8 +169,8 @@ class Wave:
         names: Its module and others that share it.
         channels: Channels with an amplitude of their own.
         axis: Axis of the channels.
-        frequency: Of the wave; ``None`` where it is local.
-        local: Width of a wave around zero; ``None`` where it goes on for ever.
+        frequency: Of the wave; ``None`` where it is local, or fits itself to its inputs.
+        local: Width of a wave around zero; ``None`` where it goes on for ever, or fits itself to its inputs.
     """
 
     names: tuple[str, ...]
@@ -185,7 +187,7 @@ def describe_waves(model: nn.Module) -> list[Wave]:
             names=tuple(names),
             channels=module.channels,
             axis=module.axis,
-            frequency=module.frequency if module.local is None else None,
+            frequency=None if module.adaptive or module.local is not None else module.frequency,
             local=module.local,
         )
         for module, names in _waves(model).items()
@@ -211,8 +213,15 @@ def restore_waves(model: nn.Module, entries: Iterable[Wave]) -> None:
             raise ModelError(f"the network has no activation {names[0]}") from error
         if isinstance(base, TopologicalActivation):
             base = base.base
-        fold = {"frequency": entry.frequency} if entry.local is None else {"local": entry.local}
-        new = TopologicalActivation(entry.channels, amplitude=0.0, base=base, axis=entry.axis, **fold)
+        adaptive = entry.frequency is None and entry.local is None
+        new = TopologicalActivation(
+            entry.channels,
+            amplitude=0.0,
+            frequency=entry.frequency,
+            local=entry.local,
+            base=None if adaptive else base,
+            axis=entry.axis,
+        )
         _put(model, names, new.train(base.training))
     for module, own in _waves(model).items():
         if listed.isdisjoint(own):

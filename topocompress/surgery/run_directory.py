@@ -47,8 +47,8 @@ Factory = Callable[..., nn.Module]
 
 
 _MOST_PLANS = 1_000
-_NETWORK = (".safetensors", ".onnx")
-"""Endings of the files that hold the network."""
+_NETWORK = "model.*"
+"""The files that hold the network."""
 _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -126,14 +126,10 @@ def write_run(
         "plans": [_entry(plan) for plan in plans],
         **({"activations": [_given(wave) for wave in waves]} if (waves := describe_waves(model)) else {}),
         "model": fingerprint(model),
-        "files": {file.name: _digest(file) for file in sorted(directory.iterdir()) if file.suffix in _NETWORK},
+        "files": {file.name: _digest(file) for file in sorted(directory.glob(_NETWORK))},
     }
     manifest["fingerprint"] = _own_digest(manifest)
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
-def _without_empty(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name or value}
 
 
 def load(

@@ -177,7 +177,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """The pruned network with weights and activations of 8 bits.
+    """The pruned network with weights and activations of 8 bits, or of 16.
 
     Attributes:
         measurement: Of its ONNX file, measured in the same run as the other two.
@@ -199,14 +199,16 @@ class Delivery:
         after: The finished network.
         export: ONNX parity of the finished network.
         quantized: The finished network in INT8; ``None`` where it was not asked for, or failed.
+        half: The same in FP16.
         slow: What holds the finished network back, if it is slower than its multiply-accumulates promise.
-        failed: Why there is no INT8 file, where one was asked for.
+        failed: Why there is no INT8 or FP16 file, where one was asked for.
     """
 
     before: Measurement
     after: Measurement
     export: ExportCheck
     quantized: Quantized | None = None
+    half: Quantized | None = None
     slow: str = ""
     failed: str = ""
 
@@ -230,6 +232,7 @@ class Report:
         after: The finished model.
         export: ONNX parity of the finished model.
         quantized: The finished model in INT8, if asked for.
+        half: The finished model in FP16, if asked for.
         budget: What the result had to stay within, if it was found by trying.
         controls: The same widths chosen otherwise, accuracy comparable with ``removed``.
         finetune: Settings, what chose the best epoch, and per-epoch history; empty if there was none.
@@ -248,6 +251,7 @@ class Report:
     after: Measurement
     export: ExportCheck
     quantized: Quantized | None = None
+    half: Quantized | None = None
     budget: Budget | None = None
     controls: tuple[Control, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)

@@ -72,6 +72,7 @@ def report_on(
         after=sides[1],
         export=delivery.export,
         quantized=delivery.quantized,
+        half=delivery.half,
         budget=budget,
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
@@ -110,5 +111,5 @@ def save(job: Job, shrunk: Shrunk, report: Report, directory: Path) -> None:
         plans=(*job.loaded.history, shrunk.plan),
         preprocessing=job.loaded.preprocessing,
         architecture=job.loaded.architecture,
-        classes=(job.data.classes if job.data.labelled else ()) or job.loaded.classes,
+        classes=job.class_names,
     )

@@ -16,8 +16,10 @@ from topocompress.criteria.base import CloudCriterion
 from topocompress.criteria.registry import create
 from topocompress.data.checks import paths_of as data_paths
 from topocompress.data.loading import Data
+from topocompress.deploy.opsets import check_opset
 from topocompress.models.loading import LoadedModel
 from topocompress.models.sources import paths_of as model_paths
+from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.planning.rules import INT8, check_samples
 from topocompress.runtime.arguments import checked
@@ -38,8 +40,10 @@ from topocompress.workflows.options import Options, Output, Recovery, Removal, S
 from topocompress.workflows.selecting import select
 from topocompress.workflows.shrinking import shrink
 
-_FILES = 3
-"""Files of a run that may each be as large as the weights: these, and ONNX in 32 and in 8 bits."""
+_FILES = 4
+"""Files of a run that may each be as large as the weights: these, and ONNX of the original, in 32 and in 8 bits.
+
+One more where 16 bits are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,8 @@ def compress(
     )
     if isinstance(scoring.criterion, CloudCriterion):
         check_samples(sample_count(job.data.calibration), job.removal.max_betti)  # as many as there are
-    with _directory(output, room=_FILES * _state_bytes(job.model)) as directory:
+    check_opset(output.opset, detector=is_detector(job.model))
+    with _directory(output, room=(_FILES + output.half) * _state_bytes(job.model)) as directory:
         return _result(job, output, directory)
 
 
@@ -134,7 +139,7 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
         return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=None)
     after = job.evaluated(shrunk.model, "evaluating the result")
     controls = run_controls(job, shrunk.plan, selection) if output.controls else ()
-    delivery = deliver(job, directory, (job.model, before), (shrunk.model, after), int8=output.quantize == INT8)
+    delivery = deliver(job, directory, (job.model, before), (shrunk.model, after), **_formats(output))
     report = report_on(
         job,
         selection,
@@ -150,6 +155,10 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
         save(job, shrunk, report, directory)
     job.forget_checkpoints()
     return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=report)
+
+
+def _formats(output: Output) -> dict[str, Any]:
+    return {"int8": output.quantize == INT8, "half": output.half, "opset": output.opset}
 
 
 def _inputs(

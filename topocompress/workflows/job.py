@@ -95,6 +95,11 @@ class Job:
         return outputs_with(self.loaded, self.data)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs, from labelled data or with the weights; empty where they are not known."""
+        return (self.data.classes if self.data.labelled else ()) or self.loaded.classes
+
+    @property
     def measure(self) -> str:
         """What is judged by: the user's ``metric``, ``accuracy``, or without labels what outputs are compared by."""
         if self.metric is not None:

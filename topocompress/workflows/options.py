@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from topocompress.criteria.base import CloudCriterion
+from topocompress.deploy.opsets import check_opset
 from topocompress.errors import PlanError
 from topocompress.models.factories import is_factory
 from topocompress.planning.rules import (
@@ -170,6 +171,8 @@ class Output:
         force: Replace an existing run directory.
         dry_run: Stop after the plan.
         quantize: ``int8`` writes and measures a file in 8 bits as well.
+        half: Whether one in 16 bits is written and measured as well.
+        opset: Version of ONNX's operators, 18..23 (of detectors ..20); the exporter's own choice if ``None``.
         controls: Measure the same widths chosen at random and by L1, where there are labels.
         command: The command line for the report and its advice, without the program's name.
     """
@@ -178,6 +181,8 @@ class Output:
     force: bool = False
     dry_run: bool = False
     quantize: str | None = None
+    half: bool = False
+    opset: int | None = None
     controls: bool = True
     command: Sequence[str] = ()
 
@@ -218,6 +223,8 @@ class Options(TypedDict, total=False):
     force: bool
     dry_run: bool
     quantize: str | None
+    half: bool
+    opset: int | None
     controls: bool
     command: Sequence[str]
 
@@ -286,3 +293,4 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     check_block_epochs(recovery.distill_blocks)
     check_rounds(removal.rounds, rule, recovery.epochs)
     check_quantize(output.quantize)
+    check_opset(output.opset)

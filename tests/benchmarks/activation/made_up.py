@@ -5,7 +5,7 @@ import torch
 from benchmarks.activation.betti import VARIANTS
 from benchmarks.activation.data import Images
 from benchmarks.activation.sets import DEPTH
-from benchmarks.activation.zoo import OURS
+from benchmarks.activation.zoo import FIXED
 
 
 def normal(*shape):
@@ -15,9 +15,9 @@ def normal(*shape):
 def measured():
     """Made-up results of the study on one set."""
     steps = {level: [10.0] * 10 for level in ("0.90", "0.95", "0.99")}
-    rows = {f"sets/D-I/{name}/runs": {"rate": 0.01, "steps": steps} for name in (OURS, "SiLU")}
+    rows = {f"sets/D-I/{name}/runs": {"rate": 0.01, "steps": steps} for name in (FIXED, "SiLU")}
     rows["sets/D-I/ReLU/runs"] = {"rate": 0.01, "steps": {level: [40.0] * 10 for level in steps}}
-    rows["cost-dense"] = {"32": {OURS: 6.0, "ReLU": 3.0, "SiLU": 4.5}}
+    rows["cost-dense"] = {"32": {FIXED: 6.0, "ReLU": 3.0, "SiLU": 4.5}}
     network = [[[9, 0], [1, 9]], *[[[3, 0], [1, 1]]] * DEPTH, [[1, 0], [1, 0]]]
     layers = ["input", *map(str, range(1, DEPTH + 1)), "logits"]
     for name in VARIANTS:

@@ -4,9 +4,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.activation.zoo import ACTIVATIONS, CANDIDATES, IMAGE, OURS, gain, in_first_layer, layer
+from benchmarks.activation.zoo import (
+    ACTIVATIONS,
+    CANDIDATES,
+    FIXED,
+    IMAGE,
+    OURS,
+    QuickMish,
+    gain,
+    in_first_layer,
+    layer,
+)
 from tests.benchmarks.activation.made_up import normal
 from topocompress import TopologicalActivation
+from topocompress.activation.module import wave
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -52,6 +63,35 @@ def test_mish_by_one_exponential_is_mish():
     torch.testing.assert_close(quick, plain)
     torch.testing.assert_close(
         *(torch.autograd.grad(each.sum(), inputs)[0] for each in (quick, plain)), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_mish_of_a_cpu_is_mish():
+    inputs = torch.linspace(-30, 30, 601, requires_grad=True)
+    quick, plain = QuickMish.apply(inputs), F.mish(inputs)
+    torch.testing.assert_close(quick, plain)
+    weights = normal(601)
+    torch.testing.assert_close(*(torch.autograd.grad((each * weights).sum(), inputs)[0] for each in (quick, plain)))
+
+
+def test_ours_in_a_stack_is_the_products_module():
+    inputs = (1.7 * normal(2, 300, 7)).requires_grad_()
+    amplitude = normal(2, 1, 7).requires_grad_()
+    modules = [TopologicalActivation(7) for _ in range(2)]
+    for module, own in zip(modules, amplitude.detach(), strict=True):
+        module.load_state_dict({"amplitude": own[0], "fit": torch.zeros(4)})
+    activation = ACTIVATIONS[OURS]
+    stacked = activation.call(inputs, (amplitude, *activation.settle(inputs.detach())))
+    alone = torch.stack([module(each) for module, each in zip(modules, inputs, strict=True)])
+    torch.testing.assert_close(stacked, alone)
+    weights = normal(2, 300, 7)
+    found = torch.autograd.grad((stacked * weights).sum(), [inputs, amplitude])
+    expected = torch.autograd.grad((alone * weights).sum(), [inputs, *(module.amplitude for module in modules)])
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1][:, 0], torch.stack(expected[1:]))
+    torch.testing.assert_close(
+        ACTIVATIONS[FIXED].call(inputs[0], (amplitude[0],)),
+        F.silu(inputs[0]) + amplitude[0] * wave(inputs[0], 2.0),
     )
 
 
