@@ -9,11 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.activation.grid import BASELINES, CELLS, HOPELESS, RATES, STEPS, Cell, cells, median_steps, row
+from benchmarks.activation.grid import (
+    BASELINES,
+    CELLS,
+    EXAMPLES,
+    HOPELESS,
+    LONGER,
+    RATES,
+    STEPS,
+    Cell,
+    cells,
+    median_steps,
+    row,
+)
 from benchmarks.activation.zoo import OURS, SMOOTH
 
 WORSE = 1.1
-EXAMPLES = 3
 KEYS: dict[str, Callable[[Cell], Any]] = {
     "set": lambda cell: cell.source,
     "start": lambda cell: cell.start,
@@ -148,7 +159,7 @@ def _example(measured: Sequence[Found]) -> Iterator[str]:
     some = [each for each in measured if each.cell.number < EXAMPLES]
     if not some:
         return
-    yield "\nSix layers of 25, Kaiming's start, Adam, no normalisation:\n"
+    yield f"\nSix layers of 25, Kaiming's start, Adam, no normalisation; ReLU up to {LONGER:,} steps:\n"
     yield f"| set | ours | {' | '.join(BASELINES)} |"
     yield f"|---|---:|{'---:|' * len(BASELINES)}"
     for each in some:
