@@ -67,9 +67,9 @@ def test_what_is_said_follows_from_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     steps = {
         f"sets/D-I/{name}/runs": {"steps": {"0.99": [each] * 3}}
-        for name, each in (("topological", 7.0), ("ReLU", None))
+        for name, each in (("topological, frequency 2", 7.0), ("ReLU", None))
     }
-    assert said("activation", steps, tmp_path) == "median steps to 99 %: 7 on D-I (ReLU never)"
+    assert said("activation", steps, tmp_path) == "median steps to 99 % at frequency 2: 7 on D-I (ReLU never)"
     ends = {
         f"images/CIFAR-10/{kind}/{name}/runs": {"final": [end, end]}
         for kind, name, end in (
