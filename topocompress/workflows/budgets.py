@@ -134,4 +134,5 @@ def _export(job: Job, model: nn.Module, path: Path) -> None:
     """Export without looking at how exact it is: a try may be cut down to where nothing sensible is computed."""
     images = torch.stack([job.data.calibration[index][0] for index in range(2)])
     with job.timed("search"):
-        export_onnx(model, path, samples=images, tolerance=math.inf)
+        export_onnx(model, path, samples=images, tolerance=math.inf, opset=job.opset)
+        job.describe_file(path, model)  # which takes room in the file

@@ -18,10 +18,11 @@ from torch.nn.parameter import is_lazy
 from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
+from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.errors import DataError
 from topocompress.models.architectures import declared_inputs
 from topocompress.models.factories import load_factory
-from topocompress.models.loading import LoadedModel
+from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.models.preprocessing import imagenet_preprocessing, several
 from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
@@ -58,6 +59,7 @@ class Job:
         recovery: How to recover.
         cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
         resume: Continue what an interrupted run has left there.
+        opset: Version of ONNX's operators in its files; the exporter's own choice if ``None``.
         seconds: What each step has taken so far.
         cpu_seconds: The same in processor time, of all processes that worked for it.
         checkpoints: Folders of epochs kept for this run.
@@ -72,6 +74,7 @@ class Job:
     recovery: Recovery = field(default_factory=Recovery)
     cache: str | Path | None = None
     resume: bool = False
+    opset: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     checkpoints: list[Path] = field(default_factory=list)
@@ -175,6 +178,10 @@ class Job:
         return processes.from_main(
             lambda: likeness(*(self.passes.said(each, "held out", outputs=compared) for each in both))
         )
+
+    def describe_file(self, path: Path, model: nn.Module) -> None:
+        """Write into the ONNX file of a network how it is fed and what its classes are called."""
+        write_metadata(path, metadata_of(fingerprint(model), self.loaded.preprocessing, self.class_names))
 
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""
