@@ -11,7 +11,9 @@ import torch
 from tests.helpers.commands import BASE, run
 from topocompress.criteria import Criterion
 from topocompress.deploy.export import export_onnx
+from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.errors import PlanError
+from topocompress.types import Preprocessing
 
 PRUNE = ["prune", "tiny.safetensors", *BASE, "--criterion", "l1", "--no-controls", "--out", "run"]
 
@@ -25,13 +27,22 @@ def test_a_size_with_a_file_in_8_bits(monkeypatch: pytest.MonkeyPatch, capsys: p
     import tinynet
 
     export_onnx(tinynet.Tiny().eval(), Path("tiny.onnx"), samples=torch.rand(2, 3, 16, 16))
+    preprocessing = Preprocessing(input_shape=(3, 16, 16))
+    write_metadata("tiny.onnx", metadata_of(f"sha256:{64 * '0'}", preprocessing))
     size = Path("tiny.onnx").stat().st_size
     assert run(monkeypatch, *PRUNE, "--target-size", f"{size - 100}B") == 2
     assert "cannot read --target-size" in capsys.readouterr().err
     wanted = str(round(0.8 * size))
-    assert run(monkeypatch, *PRUNE, "--target-size", wanted, "--quantize", "int8") == 0
+    assert run(monkeypatch, *PRUNE, "--target-size", wanted, "--quantize", "int8", "--half", "--opset", "19") == 0
     found = report()
-    assert found["after"]["file_bytes"] <= 0.8 * size < found["before"]["file_bytes"] == size
+    files = {
+        side: Path("run", name).stat().st_size for side, name in (("before", "original.onnx"), ("after", "model.onnx"))
+    }
+    assert {side: found[side]["file_bytes"] for side in files} == files
+    assert found["after"]["file_bytes"] <= 0.8 * size < found["before"]["file_bytes"]
+    assert found["before"]["file_bytes"] == pytest.approx(size, abs=100)  # less what the two say of classes and pixels
+    assert found["half"]["measurement"]["file_bytes"] == Path("run/model.fp16.onnx").stat().st_size
+    assert found["export"]["opset"] == 19
     assert found["budget"]["option"] == "--target-size"
     assert found["budget"]["probes"][0]["met"] is True
     assert found["quantized"]["measurement"]["file_bytes"] == Path("run/model.int8.onnx").stat().st_size

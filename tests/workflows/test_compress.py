@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from tests.helpers.tiny_nets import tiny_detector
 from topocompress import Betti, compress, load
 from topocompress.data.loading import ONE_LABEL, Data
-from topocompress.errors import DataError, OutputError, PlanError
+from topocompress.errors import DataError, ExportError, OutputError, PlanError
 from topocompress.models.loading import fingerprint, load_model
 from topocompress.reporting.page import to_html
 
@@ -173,6 +173,22 @@ def test_a_detector_is_compared_by_its_boxes_whatever_the_labels(tmp_path):
     assert ONE_LABEL in report.warnings
     assert report.controls == ()
     assert result.model.backbone[0].out_channels == 6
+
+
+def test_an_opset_that_detectors_do_not_have_is_refused_before_anything_is_scored(tmp_path):
+    steps = []
+    with pytest.raises(ExportError, match=r"opset=21 cannot be written for a detector"):
+        compress(
+            tiny_detector("retinanet"),
+            one_label_per_image(64),
+            ratio=0.25,
+            criterion="l1",
+            opset=21,
+            out=tmp_path / "run",
+            progress=lambda step, done, total: steps.append(step),
+        )
+    assert not any("scor" in step for step in steps)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_segmentation_network_is_compared_pixel_by_pixel_whatever_the_labels():

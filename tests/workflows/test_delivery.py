@@ -87,7 +87,7 @@ def test_the_network_in_8_bits_stands_beside_them(made, tmp_path):
 
 def test_the_network_in_16_bits_stands_beside_them_in_the_opset_asked_for(made, tmp_path):
     job, original, finished = made
-    found = deliver(job, tmp_path, original, finished, int8=True, half=True, opset=18)
+    found = deliver(replace(job, opset=18), tmp_path, original, finished, int8=True, half=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.fp16.onnx",
         "model.int8.onnx",

@@ -17,8 +17,8 @@ from topocompress.errors import PlanError
 from topocompress.planning.confidence import upper_loss
 from topocompress.planning.selection import Reached
 from topocompress.types import PruningPlan
-from topocompress.workflows.job import Job, no_accuracy
-from topocompress.workflows.sampling import check_judges, judges
+from topocompress.workflows.job import Job
+from topocompress.workflows.sampling import check_judges, judges, no_accuracy
 
 Judge = Callable[[PruningPlan], float | Reached]
 Finish = Callable[[PruningPlan], nn.Module]
@@ -134,4 +134,5 @@ def _export(job: Job, model: nn.Module, path: Path) -> None:
     """Export without looking at how exact it is: a try may be cut down to where nothing sensible is computed."""
     images = torch.stack([job.data.calibration[index][0] for index in range(2)])
     with job.timed("search"):
-        export_onnx(model, path, samples=images, tolerance=math.inf)
+        export_onnx(model, path, samples=images, tolerance=math.inf, opset=job.opset)
+        job.describe_file(path, model)  # which takes room in the file

@@ -122,6 +122,7 @@ def compress(
     if isinstance(scoring.criterion, CloudCriterion):
         check_samples(sample_count(job.data.calibration), job.removal.max_betti)  # as many as there are
     check_opset(output.opset, detector=is_detector(job.model))
+    job.opset = output.opset
     with _directory(output, room=(_FILES + output.half) * _state_bytes(job.model)) as directory:
         return _result(job, output, directory)
 
@@ -139,7 +140,9 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
         return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=None)
     after = job.evaluated(shrunk.model, "evaluating the result")
     controls = run_controls(job, shrunk.plan, selection) if output.controls else ()
-    delivery = deliver(job, directory, (job.model, before), (shrunk.model, after), **_formats(output))
+    delivery = deliver(
+        job, directory, (job.model, before), (shrunk.model, after), int8=output.quantize == INT8, half=output.half
+    )
     report = report_on(
         job,
         selection,
@@ -155,10 +158,6 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
         save(job, shrunk, report, directory)
     job.forget_checkpoints()
     return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=report)
-
-
-def _formats(output: Output) -> dict[str, Any]:
-    return {"int8": output.quantize == INT8, "half": output.half, "opset": output.opset}
 
 
 def _inputs(

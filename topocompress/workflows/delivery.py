@@ -13,10 +13,8 @@ from topocompress.deploy.half import halve_onnx
 from topocompress.deploy.int8 import OnnxNetwork, judged, quantize_onnx
 from topocompress.deploy.latency import compare_latency, peak_memory
 from topocompress.deploy.measurement import Predictions, count_macs, count_parameters, likenesses
-from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.deploy.profile import profile
 from topocompress.errors import ExportError, ModelError
-from topocompress.models.loading import fingerprint
 from topocompress.network.detectors import is_detector
 from topocompress.network.inference import sample_count
 from topocompress.reporting.bottlenecks import short_batches, warning
@@ -44,7 +42,6 @@ def deliver(
     *,
     int8: bool = False,
     half: bool = False,
-    opset: int | None = None,
 ) -> Delivery:
     """Write the networks' files into a directory and measure the finished one's beside the original's.
 
@@ -55,7 +52,6 @@ def deliver(
         finished: The same of the finished network.
         int8: Whether a file in 8 bits is wanted as well.
         half: Whether one in 16 bits is.
-        opset: Version of ONNX's operators; the exporter's own choice if ``None``.
 
     Raises:
         ExportError: A network cannot be exported, or its file differs from it.
@@ -67,15 +63,15 @@ def deliver(
     paths = [directory / ORIGINAL_FILE, directory / MODEL_FILE]
     with job.timed("export"):
         job.progress("exporting", 0, 2)
-        export_onnx(original[0], paths[0], samples=images, opset=opset, outputs=job.outputs)
+        export_onnx(original[0], paths[0], samples=images, opset=job.opset, outputs=job.outputs)
         job.progress("exporting", 1, 2)
-        check = export_onnx(finished[0], paths[1], samples=images, opset=opset, outputs=job.outputs)
+        check = export_onnx(finished[0], paths[1], samples=images, opset=job.opset, outputs=job.outputs)
         job.progress("exporting", 2, 2)
     smaller, failed = _smaller(job, directory, images[:_LEAST_PARITY], int8=int8, half=half)
     paths += [directory / _FILE_OF[kind] for kind in smaller]
     for path in paths:
         network = original[0] if path.name == ORIGINAL_FILE else finished[0]
-        write_metadata(path, metadata_of(fingerprint(network), job.loaded.preprocessing, job.class_names))
+        job.describe_file(path, network)
     with job.timed("measure"):
         job.progress("measuring latency and memory", 0, 1)
         batches = (1,) if is_detector(original[0]) else _LATENCY_BATCHES

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
-from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
+from topocompress.data.loading import Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
+from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.errors import DataError
 from topocompress.models.architectures import declared_inputs
 from topocompress.models.factories import load_factory
-from topocompress.models.loading import LoadedModel
+from topocompress.models.loading import LoadedModel, fingerprint
 from topocompress.models.preprocessing import default_preprocessing, imagenet_preprocessing, several
 from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
@@ -43,7 +44,7 @@ from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
-from topocompress.workflows.sampling import check_judges, scaled
+from topocompress.workflows.sampling import check_judges, no_accuracy, scaled
 
 
 @dataclass(kw_only=True)
@@ -60,6 +61,7 @@ class Job:
         recovery: How to recover.
         cache: Folder where scores and, until the run is finished, epochs are kept; nowhere if ``None``.
         resume: Continue what an interrupted run has left there.
+        opset: Version of ONNX's operators in its files; the exporter's own choice if ``None``.
         seconds: What each step has taken so far.
         cpu_seconds: The same in processor time, of all processes that worked for it.
         checkpoints: Folders of epochs kept for this run.
@@ -74,6 +76,7 @@ class Job:
     recovery: Recovery = field(default_factory=Recovery)
     cache: str | Path | None = None
     resume: bool = False
+    opset: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     checkpoints: list[Path] = field(default_factory=list)
@@ -178,6 +181,10 @@ class Job:
             lambda: likeness(*(self.passes.said(each, "held out", outputs=compared) for each in both))
         )
 
+    def describe_file(self, path: Path, model: nn.Module) -> None:
+        """Write into the ONNX file of a network how it is fed and what its classes are called."""
+        write_metadata(path, metadata_of(fingerprint(model), self.loaded.preprocessing, self.class_names))
+
     def forget_checkpoints(self) -> None:
         """Remove the epochs kept for a run that is finished."""
         for folder in self.checkpoints:
@@ -242,15 +249,6 @@ def open_job(
         recovery, finetune=fitted(recovery.finetune, job.model, job.data, own_loss=job.loss is not None)
     )
     return job
-
-
-def no_accuracy(data: Data) -> DataError:
-    """The error where accuracy is asked for and there is none."""
-    use, unfit = "use --target-macs, --target-latency or --target-size.", data.note in (ONE_LABEL, NO_CLASSES)
-    return DataError(
-        f"--max-accuracy-drop needs labels to measure accuracy by{f'; {data.note}' if unfit else ''}",
-        hint=use.capitalize() if unfit else f"Give labelled images with --data, or {use}",
-    )
 
 
 def _with_several(module: nn.Module, first: Any) -> tuple[nn.Module, Preprocessing]:

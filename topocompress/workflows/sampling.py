@@ -16,7 +16,7 @@ from topocompress.planning.rules import USUAL_SAMPLES
 from topocompress.workflows.options import Removal
 
 if TYPE_CHECKING:
-    from topocompress.data.loading import Data
+    from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
     from topocompress.models.loading import LoadedModel
 
 _WORK, _LEAST = 1e12, 250
@@ -84,3 +84,12 @@ def check_judges(data: Data, limit: float) -> None:
             hint="Give more images with --data or --val-data, or allow more: --max-accuracy-drop "
             f"{math.ceil(100 * upper_loss(0, 0, count))}.",
         )
+
+
+def no_accuracy(data: Data) -> DataError:
+    """The error where accuracy is asked for and there is none."""
+    use, unfit = "use --target-macs, --target-latency or --target-size.", data.note in (ONE_LABEL, NO_CLASSES)
+    return DataError(
+        f"--max-accuracy-drop needs labels to measure accuracy by{f'; {data.note}' if unfit else ''}",
+        hint=use.capitalize() if unfit else f"Give labelled images with --data, or {use}",
+    )
