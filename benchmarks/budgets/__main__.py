@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import budgets
 from benchmarks.arena.setting import NETWORKS, SOURCES, Setting, opened
-from benchmarks.budgets.simulation import LIMITS, SIZES, Ways, simulated
+from benchmarks.budgets.summary import table
 from benchmarks.common.commands import parser_of
 from benchmarks.common.results import Results, kept
 from topocompress.data.loading import load_data
@@ -74,29 +74,6 @@ def _run(name: str, args: Namespace, results: Results) -> None:
     for share in wanted:
         found = results.once(f"{name}/{share}", partial(row, share))
         print(name, share, {key: value for key, value in found.items() if key != "right"}, flush=True)
-
-
-def table(rows: dict[str, Any]) -> str:
-    """What the searches find, as Markdown."""
-    lines = [
-        "| network | budget | judges | really exceeded | MACs left | exceeded without bound | MACs left |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    names = sorted({key.partition("/")[0] for key in rows if "/" in key})
-    for name in names:
-        sizes = {
-            row["macs"]: np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8))[: row["images"]]
-            for key, row in rows.items()
-            if key.startswith(f"{name}/") and "right" in row
-        }
-        for limit in LIMITS:
-            for size in SIZES:
-                found: Ways = simulated(sizes, limit, size)
-                lines.append(
-                    f"| {name} | {limit:g} | {size:,} | {found.exceeded:.1%} | {found.macs} | "
-                    f"{found.plainly_exceeded:.1%} | {found.plain_macs} |"
-                )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

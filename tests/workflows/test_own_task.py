@@ -68,7 +68,8 @@ def test_a_budget_of_the_metric_is_kept():
     met = [probe for probe in report.budget.probes if probe.met]
     assert met
     assert all(probe.value <= 0.2 for probe in met)
-    assert report.budget.samples == 40
+    assert report.budget.samples == report.data["samples"]["evaluation"]
+    assert not report.budget.apart
 
 
 def test_criteria_are_compared_by_the_metric(tmp_path):

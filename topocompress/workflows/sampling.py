@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
 from topocompress.deploy.measurement import count_macs
 from topocompress.errors import DataError
 from topocompress.network.inference import device_of, sample_count
@@ -16,7 +17,6 @@ from topocompress.planning.rules import USUAL_SAMPLES
 from topocompress.workflows.options import Removal
 
 if TYPE_CHECKING:
-    from topocompress.data.loading import NO_CLASSES, ONE_LABEL, Data
     from topocompress.models.loading import LoadedModel
 
 _WORK, _LEAST = 1e12, 250
