@@ -100,6 +100,9 @@ def _options() -> Iterator[Case]:
             ),
             "--classes": ("no such file", "/dev/null", "photos", "nets.py", "", "pipe", "zeros.txt"),
             "--cluster": ("x", "tcp://", "\x1b[31m"),
+            "--val-data": ("", "no such", "/dev/null", "pipe", "m.pt", "project", "n" * 5000),
+            "--opset": ("-1", "0", "99", "9" * 20, "nan", "x"),
+            "--allocation": ("", "x"),
         },
         f"{PRUNE} --criterion betti": {
             "--scale": (

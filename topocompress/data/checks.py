@@ -31,8 +31,8 @@ def check_source(source: str | Path | None, *, download: bool = False, validatio
     if validation is not None:
         if source is None or not written(source).lower().startswith("imagefolder:"):
             raise DataError("--val-data goes with --data and a folder of images", hint=NO_VALIDATION)
-        if not Path(validation).expanduser().is_dir():
-            raise DataError(f"{validation} is no directory", hint="Give --val-data a folder of images.")
+        if not str(validation) or not _there(validation):
+            raise DataError(f"--val-data {str(validation)[:80]} is no directory", hint="Give it a folder of images.")
     if source is None or source == "digits":
         return
     source = written(source)
@@ -53,8 +53,11 @@ def written(given: str | Path) -> str:
     """A source as it is written in full: a folder is one of images."""
     source = str(given)
     known = source == "digits" or source.partition(":")[0].lower() in _ROOTED or is_factory(source)
-    there = os.path.isdir(source)  # noqa: PTH112 - of a name too long for a file, a Path raises
-    return f"imagefolder:{source}" if there and not known else source
+    return f"imagefolder:{source}" if source and not known and _there(source) else source
+
+
+def _there(folder: str | Path) -> bool:
+    return os.path.isdir(Path(folder).expanduser())  # noqa: PTH112 - of a name too long for a file, a Path raises
 
 
 def paths_of(source: str | None) -> list[Path]:
