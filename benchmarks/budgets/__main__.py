@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks import budgets
 from benchmarks.arena.setting import NETWORKS, SOURCES, Setting, opened
 from benchmarks.budgets.summary import table
-from benchmarks.common.commands import parser_of
+from benchmarks.common.commands import add_places, parser_of
 from benchmarks.common.results import Results, kept
 from topocompress.data.loading import load_data
 from topocompress.errors import PlanError
@@ -29,9 +29,7 @@ def main() -> None:
     parser = parser_of(budgets)
     parser.add_argument("part", choices=("run", "show"))
     parser.add_argument("--networks", default="resnet20,fashion")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
-    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    add_places(parser)
     parser.add_argument("--samples", type=int, default=500, help="that calibrate")
     parser.add_argument("--results", type=Path, default=kept("budgets"))
     args = parser.parse_args()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.errors import PlanError
 from topocompress.planning.confidence import upper_loss
-from topocompress.planning.selection import Reached, Selection, find_within, step_back
-from topocompress.types import PruningPlan
+from topocompress.planning.selection import Reached, Selection, find_within, larger_plans, step_back
+from topocompress.types import GroupPlan, PruningPlan
 
 LIMITS, SIZES, HELD_OUT, SPLITS = (0.5, 1.0, 2.0), (500, 1000, 2000), 2000, 200
 _WHOLE = 1_000_000
@@ -54,10 +54,9 @@ class _Sizes:
         return self._plan(min(self.macs))
 
     def _plan(self, macs: int) -> PruningPlan:
-        # Plans are told apart by what they remove.
-        plan: Any = PruningPlan(model="", rule={}, criterion="", groups=(), macs_before=_WHOLE, macs_after=macs)
-        object.__setattr__(plan, "groups", (macs,))
-        return cast("PruningPlan", plan)
+        # Plans are told apart by their groups.
+        group = GroupPlan(root=str(macs), width=1)
+        return PruningPlan(model="", rule={}, criterion="", groups=(group,), macs_before=_WHOLE, macs_after=macs)
 
 
 def simulated(networks: Mapping[float, Right], limit: float, judges: int) -> Ways:
@@ -99,7 +98,14 @@ def simulated(networks: Mapping[float, Right], limit: float, judges: int) -> Way
         if not bound:
             return found
         met.sort(key=lambda plan: plan.macs_after)
-        number, _ = step_back([points(plan, held_out) for plan in met], limit)
+
+        def losses() -> Iterator[float]:
+            yield from [points(plan, held_out) for plan in met]
+            for plan in larger_plans(sizes, met[-1]):
+                if measure(plan).upper <= limit:  # which notes it
+                    yield points(plan, held_out)
+
+        number, _ = step_back(losses(), limit)
         return met[number]
 
     everything = np.arange(len(original))

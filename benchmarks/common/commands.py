@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from types import ModuleType
 
 
@@ -13,3 +14,9 @@ def parser_of(study: ModuleType) -> argparse.ArgumentParser:
         description=study.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where trained weights and data sets lie, as most studies take them."""
+    for name in ("weights", "cifar", "fashion"):
+        parser.add_argument(f"--{name}", type=Path, default=Path(name))

@@ -11,7 +11,7 @@ from benchmarks import reconstruction
 from benchmarks.arena.rows import BASELINES
 from benchmarks.arena.setting import CHAINS, NETWORKS, RATIOS, SEEDS, Setting, prepare_images
 from benchmarks.arena.study import Subject
-from benchmarks.common.commands import parser_of
+from benchmarks.common.commands import add_places, parser_of
 from benchmarks.common.networks import images_at_224, untrained
 from benchmarks.common.results import Results, kept
 from benchmarks.reconstruction import cells
@@ -27,9 +27,7 @@ SAMPLES = 500
 def main() -> None:
     parser = parser_of(reconstruction)
     parser.add_argument("part", choices=("run", "pipeline", "single", "cost", "show"))
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
-    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    add_places(parser)
     parser.add_argument("--work", type=Path, default=Path("reconstruction-work"))
     parser.add_argument("--networks", default=",".join(NETWORKS), help=f"also {', '.join(CHAINS)}")
     parser.add_argument("--criteria", default=",".join(("persistence", "persistence@global", *BASELINES)))

@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 
 from benchmarks import sampling
 from benchmarks.arena.setting import CHAINS, NETWORKS, SOURCES, Setting, opened
-from benchmarks.common.commands import parser_of
+from benchmarks.common.commands import add_places, parser_of
 from benchmarks.common.results import Results, kept
 from benchmarks.sampling.summary import table
 from topocompress.criteria.registry import create
@@ -54,9 +54,7 @@ def main() -> None:
     parser = parser_of(sampling)
     parser.add_argument("part", choices=("run", "show"))
     parser.add_argument("--networks", default="resnet20,resnet56,fashion")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
-    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    add_places(parser)
     parser.add_argument("--samples", type=int, default=1000, help="of the yardstick")
     parser.add_argument("--checkpoint", help="of a factory named in --networks")
     parser.add_argument("--mean", type=float, help="of its normalisation")

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import scales
 from benchmarks.arena.setting import CHAINS, NETWORKS, SOURCES, Setting, opened
-from benchmarks.common.commands import parser_of
+from benchmarks.common.commands import add_places, parser_of
 from topocompress import Betti, apply, reconstruct, score
 from topocompress.criteria import Random
 from topocompress.data.loading import batches, load_data
@@ -34,9 +34,7 @@ REFITTED = 500
 def main() -> None:
     parser = parser_of(scales)
     parser.add_argument("network", choices=("digits", *KNOWN))
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--cifar", type=Path, default=Path("cifar"))
-    parser.add_argument("--fashion", type=Path, default=Path("fashion"))
+    add_places(parser)
     parser.add_argument("--scales", default="components:0.2,quantile:0.05,quantile:0.1,quantile:0.2")
     parser.add_argument("--seeds", type=int, default=3, help="random choices per scale")
     args = parser.parse_args()

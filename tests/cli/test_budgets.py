@@ -140,7 +140,7 @@ def test_a_budget_that_is_not_kept_is_the_first_line_and_an_exit_code_and_the_fi
     assert "is not kept to" not in capsys.readouterr().err
     monkeypatch.setattr("topocompress.reporting.budgets._reached", lambda *_: 61.0)
     assert run(monkeypatch, *words, "--force") == 3
-    assert capsys.readouterr().err.startswith("Warning: --max-accuracy-drop 60 is not kept to: 61.0 points are lost")
+    assert capsys.readouterr().err.startswith("Warning: --max-accuracy-drop 60 is not kept to: 61.00 points are lost")
     assert report()["budget"]["kept"] is False
     assert Path("run/model.onnx").exists()
 

@@ -35,9 +35,10 @@ def accuracies(before, after, name="accuracy"):
 def test_an_accuracy_outside_its_budget_is_told_of_beside_what_chose_it():
     asked = budget("--max-accuracy-drop", 1.0, 0.2, 0.9, 3.0, samples=500, apart=True)
     assert kept(asked, accuracies(0.9, 0.891))
+    assert kept(asked, accuracies(0.885, 0.875))  # a point, whose difference as binary fractions is more
     assert not kept(asked, accuracies(0.9, 0.886))
     said = missed(settled(asked, accuracies(0.9, 0.886)), accuracies(0.9, 0.886))
-    assert "1.4 points are lost on the held-out samples by the largest of the 2 networks" in said
+    assert "1.40 points are lost on the held-out samples by the largest of the 2 networks" in said
     assert "on the 500 samples that chose among them, where it was 0.2" in said
 
 
@@ -65,7 +66,7 @@ def test_a_sentence_says_who_judged_and_how_sure_it_is():
         apart=True,
         stepped_back=2,
     )
-    assert "judged on 700 samples kept for that, so that it is so for new images with 95 % confidence" in line(sure)
+    assert "judged on 700 samples kept for that with 95 % confidence for others like these" in line(sure)
     assert line(sure).endswith("the smallest network was taken, which 2 smaller were not on the held-out samples.")
     assert "held-out samples, on which it is measured too" in line(replace(sure, apart=False))
 

@@ -68,7 +68,7 @@ def test_the_smallest_within_the_budget_is_taken_where_the_held_out_samples_agre
     assert share(choice.plan) == min(probe.macs for probe in met) == choice.made.model.share
     assert (choice.budget.stepped_back, choice.budget.kept, choice.budget.apart) == (0, True, False)
     assert choice.plan.rule["max_accuracy_drop"] == 1.0
-    assert len(carried) == len(choice.budget.probes)  # none was made twice
+    assert len(carried) == len(choice.budget.probes)  # none was made twice, none but those of the search
 
 
 def test_where_they_do_not_agree_the_next_larger_one_is_taken(monkeypatch):
@@ -78,6 +78,15 @@ def test_where_they_do_not_agree_the_next_larger_one_is_taken(monkeypatch):
     assert 0 < len(larger) < len(met)
     assert share(choice.plan) == larger[0] == choice.made.model.share
     assert choice.budget.stepped_back == len(met) - len(larger)
+    assert choice.budget.kept
+
+
+def test_where_none_of_a_search_is_within_it_larger_ones_are_tried(monkeypatch):
+    choice, _ = chosen(monkeypatch, held_out=lambda share: 6 * (1 - share))
+    *searched, first, second = choice.budget.probes
+    assert max(probe.macs for probe in searched if probe.met) < first.macs < second.macs
+    assert 6 * (1 - first.macs) > 1 >= 6 * (1 - second.macs)
+    assert share(choice.plan) == second.macs == choice.made.model.share
     assert choice.budget.kept
 
 

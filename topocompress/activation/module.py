@@ -248,7 +248,7 @@ class TopologicalActivation(nn.Module):
     def _arch(self, inputs: Tensor, half: float, amplitude: Tensor, base: nn.Module | None) -> Tensor:
         """One arch on a base, or on the hinge of its own width."""
         if not torch.compiler.is_compiling():
-            found: Tensor = Arched.apply(inputs, base and base(inputs), amplitude, half, self.axis)
+            found: Tensor = Arched.apply(inputs, None if base is None else base(inputs), amplitude, half, self.axis)
             return found
         place = _exported_place(inputs, half)
         scale = 4 * amplitude

@@ -114,7 +114,7 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
     from topocompress.runtime.outputs import Place, check_outputs
-    from topocompress.workflows.defaults import criterion_for, judges_for, settled_rule
+    from topocompress.workflows.defaults import AUTO, criterion_for, judges_for, settled_rule
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
@@ -138,7 +138,7 @@ def prune(
     )
     removal, taken = settled_rule(removal, model, data)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
-    name = criterion or ("betti" if of_betti else str(criterion_for("auto", removal)))
+    name = criterion or ("betti" if of_betti else str(criterion_for(AUTO, removal)))
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from topocompress.errors import PlanError
@@ -14,6 +14,8 @@ _PROBES = 7
 _CLOSE = 0.02
 """A search ends with a try that meets the budget and falls short of it by no more than this share of it."""
 
+_LARGER = 3
+"""Networks tried beyond those of a search, where none of them is within its budget on other samples."""
 _EVERYTHING = 1 - 1e-9
 """Ratio at which limits alone say what stays."""
 
@@ -106,6 +108,24 @@ def find_within(
     return found, Budget(option=option(name), limit=limit, probes=tuple(tries.probes), samples=samples)
 
 
+def probe_of(plan: PruningPlan, found: float | Reached, limit: float) -> Probe:
+    """The record of a try: what a plan reaches, held against a limit."""
+    value, upper = (found.value, found.upper) if isinstance(found, Reached) else (found, None)
+    met = (value if upper is None else upper) <= limit
+    return Probe(macs=plan.macs_after / plan.macs_before, value=value, met=met, upper=upper)
+
+
+def larger_plans(selection: Selection, plan: PruningPlan) -> Iterator[PruningPlan]:
+    """A few plans that leave more, each half of what the one before removes, as far as there are such."""
+    share = plan.macs_after / plan.macs_before
+    for _ in range(_LARGER):
+        share = (share + 1) / 2
+        try:
+            yield selection.plan({"target_macs": share})
+        except PlanError:  # nothing can be removed that leaves so much
+            return
+
+
 def step_back(lost: Iterable[float], limit: float) -> tuple[int, bool]:
     """Which of several networks to take, and whether it is within the budget.
 
@@ -147,11 +167,8 @@ class _Tries:
         for tried, probe in zip(self.plans, self.probes, strict=True):
             if tried.groups == plan.groups:
                 return probe
-        found = self.measure(plan)
-        value, upper = (found.value, found.upper) if isinstance(found, Reached) else (found, None)
-        met = (value if upper is None else upper) <= self.limit
+        self.probes.append(probe_of(plan, self.measure(plan), self.limit))
         self.plans.append(plan)
-        self.probes.append(Probe(macs=plan.macs_after / plan.macs_before, value=value, met=met, upper=upper))
         return self.probes[-1]
 
     def best(self, *, largest: bool) -> PruningPlan | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from topocompress.types import Budget, Measurement
 
@@ -32,7 +33,7 @@ def missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> str
             "latency. Timings on this machine differ from run to run."
         )
     tries = [probe for probe in budget.probes if probe.met]
-    gone = f"{reached:.1f} points are" if budget.option == "--max-accuracy-drop" else f"{reached:.3g} of the metric is"
+    gone = f"{reached:.2f} points are" if budget.option == "--max-accuracy-drop" else f"{reached:.3g} of the metric is"
     largest = max(tries, key=lambda probe: probe.macs)
     return (
         f"{limit} is not kept to: {gone} lost on the held-out samples by the largest of the {len(tries)} networks that "
@@ -48,7 +49,7 @@ def line(budget: Budget) -> str:
         return f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it; of those the {_taken(budget)}."
     who = "samples kept for that" if budget.apart else "held-out samples, on which it is measured too"
     sure = any(probe.upper is not None for probe in budget.probes)
-    bound = ", so that it is so for new images with 95 % confidence" if sure else ""
+    bound = " with 95 % confidence for others like these" if sure else ""
     back = f", which {budget.stepped_back} smaller were not on the held-out samples" if budget.stepped_back else ""
     return (
         f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it as judged on {budget.samples} {who}"
@@ -66,13 +67,34 @@ def _taken(budget: Budget) -> str:
     return f"{'smallest' if budget.option in _JUDGED else 'largest'} network was taken"
 
 
+class Judged(Protocol):
+    """What says how good a network is.
+
+    Attributes:
+        accuracy: In 0..1.
+        metric: The user's own.
+    """
+
+    @property
+    def accuracy(self) -> float | None:
+        """See above."""
+
+    @property
+    def metric(self) -> float | None:
+        """See above."""
+
+
+def lost_of(option: str, before: Judged, after: Judged) -> float:
+    """What is lost of a quality, in the unit of its budget: points of accuracy, or the metric's; 0 if not measured."""
+    scale, name = (1.0, "metric") if option == "--max-metric-drop" else (100.0, "accuracy")
+    first, last = getattr(before, name), getattr(after, name)
+    # Rounded: 88.5 less 87.5 % would be more than a point.
+    return 0.0 if first is None or last is None else round(scale * (first - last), 9)
+
+
 def _reached(budget: Budget, sides: tuple[Measurement, Measurement]) -> float | None:
     """What the finished network reaches, in the budget's unit; ``None`` where that was not measured."""
     before, after = sides
     if budget.option == "--target-latency" and before.latency and after.latency:
         return after.latency[0].median_ms / before.latency[0].median_ms
-    if budget.option == "--max-metric-drop" and before.metric is not None and after.metric is not None:
-        return before.metric - after.metric
-    if budget.option == "--max-accuracy-drop" and before.accuracy is not None and after.accuracy is not None:
-        return 100 * (before.accuracy - after.accuracy)
-    return None
+    return lost_of(budget.option, before, after) if budget.option in _JUDGED else None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import nn
 
-from topocompress.deploy.measurement import Predictions
 from topocompress.planning.rules import BUDGETS, QUALITY
-from topocompress.planning.selection import Reached, Selection, find_within, step_back
+from topocompress.planning.selection import Reached, Selection, find_within, larger_plans, probe_of, step_back
+from topocompress.reporting.budgets import lost_of
 from topocompress.runtime.temporary import scratch_folder
 from topocompress.surgery.removal import apply
 from topocompress.training import processes
-from topocompress.types import Budget, PruningPlan
+from topocompress.types import PruningPlan
 from topocompress.workflows.budgets import judge_of
 from topocompress.workflows.job import Job
 from topocompress.workflows.shrinking import Choice, Shrunk, carry_out, swap
@@ -51,7 +51,7 @@ def choose(job: Job, selection: Selection) -> Choice:
         # What is timed must not differ between processes; what is tuned needs them all.
         reached = judge(plan) if name in QUALITY else processes.from_main(lambda: judge(plan))
         job.progress(what, number, number)
-        if (reached.upper if isinstance(reached, Reached) else reached) <= limit:
+        if probe_of(plan, reached, limit).met:
             tried.append(plan)
             within[:] = latest
         return reached
@@ -62,34 +62,22 @@ def choose(job: Job, selection: Selection) -> Choice:
     if name not in QUALITY:
         return Choice(plan=replace(found, rule={**found.rule, name: limit}), budget=budget)
     tried.sort(key=lambda plan: plan.macs_after)
-    return _kept(job, tried, within[0], replace(budget, apart=job.data.judging is not None))
-
-
-def _kept(job: Job, plans: Sequence[PruningPlan], smallest: Shrunk, budget: Budget) -> Choice:
-    """The smallest of the networks within a budget that is within it on the held-out samples too.
-
-    Args:
-        job: Its held-out samples are those that the report is about.
-        plans: Of the networks within the budget, the smallest first.
-        smallest: The first of them.
-        budget: What was found.
-    """
-    ((name, limit),) = job.removal.rule.items()
-    before = job.evaluated(job.model, "evaluating the original")
-    latest = [smallest]
+    before, probes = job.evaluated(job.model, "evaluating the original"), list(budget.probes)
 
     def losses() -> Iterator[float]:
-        for plan in plans:
-            latest[:] = [smallest if plan is plans[0] else carry_out(job, plan)]
-            yield _lost(name, before, job.evaluated(latest[0].model, "evaluating the result"))
+        """Of what is within the budget on the held-out samples, which the report is about, the smallest first."""
+        for plan in tried:
+            latest[:] = [within[0] if plan is tried[0] else carry_out(job, plan)]
+            yield lost_of(budget.option, before, job.evaluated(latest[0].model, "evaluating the result"))
+        for plan in larger_plans(selection, tried[-1]):
+            probes.append(probe_of(plan, measure(plan), limit))
+            if probes[-1].met:
+                yield lost_of(budget.option, before, job.evaluated(latest[0].model, "evaluating the result"))
 
     number, kept = step_back(losses(), limit)
-    plan = replace(plans[number], rule={**plans[number].rule, name: limit})
-    found = replace(budget, stepped_back=number, kept=kept)
-    return Choice(plan=plan, budget=found, made=replace(latest[0], plan=plan))
-
-
-def _lost(name: str, before: Predictions, after: Predictions) -> float:
-    if name == "max_metric_drop":
-        return (before.metric or 0.0) - (after.metric or 0.0)
-    return 100 * ((before.accuracy or 0.0) - (after.accuracy or 0.0))
+    if not kept:  # what was tried last need not be what was within it
+        latest[:] = [carry_out(job, tried[number])]
+    plan = replace(tried[number], rule={**tried[number].rule, name: limit})
+    apart = job.data.judging is not None
+    budget = replace(budget, probes=tuple(probes), apart=apart, stepped_back=number, kept=kept)
+    return Choice(plan=plan, budget=budget, made=replace(latest[0], plan=plan))

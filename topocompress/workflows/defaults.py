@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from topocompress.errors import PlanError
 from topocompress.planning.rules import QUALITY, option
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 MAX_ACCURACY_DROP = 1.0
 """Points of accuracy that may go where no rule is given."""
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
+"""For whatever suits the network and the rule."""
 
 JUDGES = 2000
 """Samples that judge a quality within a budget."""

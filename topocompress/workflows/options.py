@@ -28,16 +28,13 @@ from topocompress.planning.rules import (
 )
 from topocompress.runtime.arguments import check_fields
 from topocompress.training.recipe import Recipe
-from topocompress.workflows.defaults import criterion_for
+from topocompress.workflows.defaults import AUTO, criterion_for
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
     from topocompress.network.capture import Maps
     from topocompress.network.task import Loss, Metric
     from topocompress.runtime.resources import Resources
-
-AUTO: Literal["auto"] = "auto"
-"""As many calibration samples as suit the network's size."""
 
 _RULES = ("max_betti", "ratio", "target_macs", "max_accuracy_drop", "max_metric_drop", "target_latency", "target_size")
 

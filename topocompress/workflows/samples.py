@@ -29,7 +29,7 @@ from topocompress.models.loading import LoadedModel
 from topocompress.network.detectors import boxes_of
 from topocompress.network.inference import device_of, evaluating, named_outputs, run_forward, sample_count
 from topocompress.network.outputs import Outputs, outputs_of
-from topocompress.workflows.options import AUTO
+from topocompress.workflows.defaults import AUTO
 from topocompress.workflows.sampling import samples_for, taken_by_size
 
 Classes = Sequence[str] | str | Path
