@@ -19,7 +19,6 @@ _CUT = 0.75
 """Bars begin at 0, unless the lowest reaches this share of the highest: then the axis is cut, and says so."""
 _MARKERS = "osD^vP*X<>"
 
-
 def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) -> None:
     """Draw the distribution of the scores: all filters as a histogram, each layer as a box.
 
@@ -189,6 +188,11 @@ def plot_sweep(path: Path, found: Sweep) -> None:
                 textcoords="offset points",
             )
         axes.margins(0.1)
+        low, high = min(places(found.points)[1]), max(places(found.points)[1])
+        if high - low < (
+            least := 0.02 * max(abs(high), abs(low))
+        ):  # equal ones are not drawn on an axis of their own size
+            axes.set_ylim(low - least, high + least / 2)
         axes.set_xlabel("latency of one sample in ONNX Runtime, % of the original's (labels: MACs left)")
         axes.set_ylabel(_measured(found))
         axes.legend(loc="lower right")
