@@ -19,6 +19,7 @@ _CUT = 0.75
 """Bars begin at 0, unless the lowest reaches this share of the highest: then the axis is cut, and says so."""
 _MARKERS = "osD^vP*X<>"
 
+
 def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) -> None:
     """Draw the distribution of the scores: all filters as a histogram, each layer as a box.
 
