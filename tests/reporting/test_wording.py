@@ -105,7 +105,7 @@ def over(kept):
 
 def test_a_budget_that_was_not_kept_comes_first_and_is_said_once():
     said = missed(over(False), (report().before, report().after))
-    assert said.startswith("--max-accuracy-drop 1 is not kept to: 2.5 points are lost")
+    assert said.startswith("--max-accuracy-drop 1 is not kept to: 2.50 points are lost")
     found = report(budget=over(False), warnings=(said, "Another."))
     text = to_markdown(found)
     assert text.splitlines()[2] == said
