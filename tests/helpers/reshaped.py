@@ -244,3 +244,40 @@ class Transformer(nn.Module):
         x = x + self.attention(self.before(x))
         x = x + self.down(F.gelu(self.up(self.between(x))))
         return self.head(self.norm(x)[:, 0])
+
+
+class Borrowed(nn.Module):
+    """A map laid out by the width of the tensor that it was made from, as SegFormer and PVT reduce keys."""
+
+    def __init__(self, others=1):
+        super().__init__()
+        self.embed, self.inner = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+        self.reduce = nn.ModuleList(nn.Conv2d(8, 8, 2, 2) for _ in range(others))
+        self.norm, self.read, self.head = nn.LayerNorm(8), nn.Linear(8, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.inner(self.embed(x).flatten(2).transpose(1, 2))
+        batch, tokens, width = x.shape
+        side = int(tokens**0.5)
+        found = 0
+        for reduce in self.reduce:
+            maps = reduce(x.transpose(1, 2).reshape(batch, width, side, side))
+            found = found + self.norm(maps.reshape(batch, width, -1).transpose(1, 2))
+        return self.head(F.relu(self.read(found)).mean(1))
+
+
+class OneHead(nn.Module):
+    """Attention of a single head whose width the module keeps: queries and keys lose the same channels."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.embed, self.width = nn.Conv2d(3, 6, 4, 4), width
+        self.query, self.key, self.value = (nn.Linear(6, width) for _ in range(3))
+        self.out, self.head = nn.Linear(width, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        shape = (*x.shape[:-1], -1, self.width)
+        query, key, value = (layer(x).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        found = F.scaled_dot_product_attention(query, key, value, scale=0.5)
+        return self.head((x + self.out(found.transpose(1, 2).reshape(*x.shape[:-1], -1))).mean(1))

@@ -10,7 +10,8 @@ from tests.helpers.tiny_nets import conv, example, seeded
 from topocompress.models.loading import fingerprint
 from topocompress.reconstruction.refit import reconstruct
 from topocompress.surgery.checking import lively
-from topocompress.surgery.removal import apply, kept_outputs
+from topocompress.surgery.kept import kept_outputs
+from topocompress.surgery.removal import apply
 from topocompress.surgery.trial import prunable_groups
 from topocompress.types import GroupPlan, PruningPlan
 

@@ -32,7 +32,8 @@ from topocompress.dependencies.groups import find_groups
 from topocompress.errors import SurgeryError
 from topocompress.planning.plan import make_plan
 from topocompress.planning.rules import Limits
-from topocompress.surgery.removal import apply, kept_channels
+from topocompress.surgery.kept import kept_channels
+from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, PruningPlan
 from topocompress.workflows.single_steps import layer_costs, score_groups
 

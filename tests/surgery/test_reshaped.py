@@ -30,6 +30,9 @@ FREE = [
     ((reshaped.Parted, lambda net: net.sizes), {"stem": 8, "inner": 4, "reader": 6}),
     ((reshaped.ScaledBy,), {"body": 8}),
     ((reshaped.Expanded,), {"body": 8}),
+    ((reshaped.Borrowed,), {"embed": 8, "inner": 8, "read": 6}),
+    ((reshaped.Borrowed, 2), {"embed": 8, "inner": 8, "read": 6}),
+    ((reshaped.OneHead,), {"embed": 6, "query": 8}),
     ((reshaped.Transformer,), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Plain), {"embed": 16, "attention.qkv": 4, "up": 24}),
     ((reshaped.Transformer, reshaped.Separate), {"embed": 16, "attention.query": 4, "up": 24}),
@@ -49,6 +52,25 @@ def test_half_of_every_group_goes(made, units):
     assert count_macs(smaller, example()) == plan.macs_after  # products of attention too
     for root in units:
         assert len(smaller.get_submodule(root).weight) == len(model.get_submodule(root).weight) // 2
+
+
+def test_layers_whose_widths_only_agree_together_lose_the_same_channels():
+    model = seeded(reshaped.Borrowed)
+    scores = topocompress.score(model, example=example(), criterion="l1")
+    plan = topocompress.plan(model, scores, example=example(), ratio=0.25, round_to=1)
+    (inner,) = (entry for entry in plan.groups if entry.root == "inner")
+    assert inner.also == ("reduce.0",)
+    assert inner.filters == {"inner": (8, 6), "reduce.0": (8, 6)}
+    assert [entry.remove for entry in plan.entries if entry.root in ("inner", "reduce.0")] == [inner.remove] * 2
+    weights = [model.inner.weight, model.reduce[0].weight.flatten(1)]
+    together = sum(weight.abs().sum(1) / weight.abs().sum(1).mean() for weight in weights)
+    kept = [channel for channel in range(8) if channel not in inner.remove]
+    assert together[list(inner.remove)].max() < together[kept].min()
+
+    smaller = topocompress.apply(model, plan, example=example())
+    for layer in (smaller.inner, smaller.reduce[0]):
+        assert len(layer.weight) == 6
+    torch.testing.assert_close(smaller.reduce[0].weight, model.reduce[0].weight[kept][:, kept])
 
 
 def test_a_split_by_numbers_in_the_code_stays_and_they_are_the_reason():

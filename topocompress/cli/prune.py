@@ -138,7 +138,8 @@ def prune(
     )
     removal, taken = settled_rule(removal, model, data)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
-    name = criterion or ("betti" if of_betti else str(criterion_for(AUTO, removal)))
+    usual = "betti" if of_betti else str(criterion_for(AUTO, removal))
+    name = usual if criterion is None else criterion
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),

@@ -262,6 +262,7 @@ def _group_plan(group: ChannelGroup, entry: RankedGroup, units: Sequence[int], m
         above=sum(len(group.units[unit]) for unit in entry.first(wanted)),
         part=group.part,
         coupled=group.coupled,
+        also=group.also,
         **coupled_widths(group, set(units)),
     )
 
@@ -270,9 +271,8 @@ def _nothing_removed(
     ranked: Sequence[RankedGroup], scores: Scores, max_betti: float | None, limits: Limits, besides: str
 ) -> PlanError:
     what = "the plan removes nothing: "
-    ceiling = _ceiling(limits, max_betti)
-    bounds = f"--min-channels {limits.min_channels}, {'' if ceiling is None else f'--max-ratio {ceiling:g}, '}"
-    bounds += f"--round-to {limits.round_to}"
+    ratio = "" if (most := _ceiling(limits, max_betti)) is None else f"--max-ratio {most:g}, "
+    bounds = f"--min-channels {limits.min_channels}, {ratio}--round-to {limits.round_to}"
     if max_betti is None:
         widths = _few([f"{entry.group.root} ({entry.group.width} channels)" for entry in ranked])
         return PlanError(

@@ -90,6 +90,7 @@ def _removing(group: ChannelGroup, units: Sequence[int]) -> GroupPlan:
         remove=tuple(sorted(channel for unit in units for channel in group.units[unit])),
         part=group.part,
         coupled=group.coupled,
+        also=group.also,
         protected=group.protected,
         **coupled_widths(group, set(units)),
     )

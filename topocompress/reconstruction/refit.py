@@ -24,7 +24,7 @@ from topocompress.reconstruction.patches import groups_of, matrix, places, rows,
 from topocompress.reconstruction.streams import Holding, Stream, order_of
 from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import Resources, give_back
-from topocompress.surgery.removal import kept_outputs
+from topocompress.surgery.kept import kept_outputs
 from topocompress.types import PruningPlan, Refit
 
 _ROWS = 40

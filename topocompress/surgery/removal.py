@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from topocompress.dependencies.calls import Explored, explore
 from topocompress.dependencies.groups import explicit
@@ -19,7 +17,6 @@ from topocompress.dependencies.tracing import trace_parts
 from topocompress.errors import ModelError, SurgeryError
 from topocompress.models.loading import fingerprint
 from topocompress.network.baking import baked
-from topocompress.network.batchnorm import named_statistics
 from topocompress.network.carrying import takes_several
 from topocompress.network.copying import copied
 from topocompress.network.detectors import followed
@@ -29,7 +26,7 @@ from topocompress.network.modes import EachAlone
 from topocompress.surgery.checking import Difference, Yardstick, stopping_in
 from topocompress.surgery.masking import Reader, mask, readers
 from topocompress.surgery.parameters import parameters_of, settle
-from topocompress.surgery.statistics import Copies, copies, overwrite, silences
+from topocompress.surgery.statistics import Copies, copies, either, overwrite, silences
 from topocompress.types import GroupPlan, PruningPlan
 
 _PRUNING_ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -112,43 +109,6 @@ def replay(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> nn.Module
     return smaller.eval()
 
 
-def kept_channels(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
-    """BatchNorm → (channels,) which of its channels stay when a plan is applied to the model, which is not changed."""
-    numbered = copied(model)
-    with torch.no_grad():
-        for norm in named_statistics(numbered).values():
-            norm.register_buffer("running_mean", torch.arange(float(norm.num_features)).to(norm.running_var))
-    smaller = replay(numbered, plan, example=example)
-    norms = named_statistics(smaller).items()
-    return {name: norm.running_mean.round().long() for name, norm in norms if norm.running_mean is not None}
-
-
-def kept_outputs(model: nn.Module, plan: PruningPlan, *, example: Tensor) -> dict[str, Tensor]:
-    """Convolution or linear layer → (outputs,) which of its outputs stay under a plan; the model is not changed."""
-    numbered = copied(model)
-    names: list[str] = []
-    for name, module in numbered.named_modules():
-        if isinstance(module, nn.Linear | _ConvNd) and isinstance(module.weight, nn.Parameter):
-            weight, numbers = module.weight, torch.arange(len(module.weight))[:, None]
-            if isinstance(module, _ConvTransposeNd):  # (inputs, outputs of a group, ...)
-                block = numbers // (len(weight) // module.groups)
-                numbers = block * weight.shape[1] + torch.arange(weight.shape[1])
-            shape = (*numbers.shape, *[1] * (weight.ndim - 2))
-            weight.data = numbers.to(weight).view(shape).expand_as(weight).contiguous()
-            names.append(name)
-    smaller: dict[str, Any] = dict(replay(numbered, plan, example=example).named_modules())
-    return {name: _numbers(smaller[name]) for name in names if name in smaller}
-
-
-def _numbers(layer: Any) -> Tensor:
-    """(outputs,) the numbers that were put in place of the weights."""
-    weight: Tensor = layer.weight.detach()
-    first = weight.flatten(2)[..., 0] if weight.ndim > 2 else weight
-    if isinstance(layer, _ConvTransposeNd):
-        return first[:: max(1, len(first) // layer.groups)].flatten().round().long()
-    return first[:, 0].round().long()
-
-
 def _remove(model: nn.Module, plan: PruningPlan, yardstick: Yardstick) -> nn.Module:
     original = _editable(model, plan)
     smaller, masked = copied(original), copied(original)
@@ -171,7 +131,7 @@ def _editable(model: nn.Module, plan: PruningPlan) -> nn.Module:
 
 def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explored: Explored) -> None:
     """Remove the channels from one copy in place; in the other let nobody read them."""
-    removed = [entry for entry in plan.groups if entry.remove]
+    removed = [entry for entry in plan.entries if entry.remove]
     before, shapes = parameters_of(smaller), shapes_of(smaller)
     apart = {name for name, module in smaller.named_modules() if separates(module)}
     layers, heads = _layers(smaller), attention_heads(smaller)
@@ -209,7 +169,7 @@ def _cut(smaller: nn.Module, masked: nn.Module | None, plan: PruningPlan, explor
 
 def _check_groups(model: nn.Module, plan: PruningPlan) -> None:
     layers = _layers(model)
-    for entry in plan.groups:
+    for entry in plan.entries:
         if entry.root not in layers or width_of(layers[entry.root], out=True) != entry.width:
             raise SurgeryError(
                 f"the plan has a group {entry.root!r} of width {entry.width}, the model has not",
@@ -235,7 +195,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def _check_widths(smaller: nn.Module, plan: PruningPlan) -> None:
     layers = _layers(explicit(smaller))
-    for entry in plan.groups:
+    for entry in plan.entries:
         width = width_of(layers[entry.root], out=True)
         if width != entry.kept:
             raise SurgeryError(f"{entry.root} has {width} channels after removal, not {entry.kept}", hint=_KEEP)
@@ -267,21 +227,23 @@ def _check_statistics(original: nn.Module, plan: PruningPlan, yardstick: Yardsti
         SurgeryError: They do.
     """
     heads = attention_heads(original)
-    removed = [entry for entry in plan.groups if entry.remove]
+    removed = [entry for entry in plan.entries if entry.remove]
     traced = copied(original)
     roots = _layers(traced)
     with buffers_traced(traced, written_buffers(followed(traced), yardstick.example)):
         inside = [entry.part for entry in removed if entry.part not in heads]
         parts = trace_parts(followed(traced), inside, yardstick.explored)
-        for find in (copies, silences):
+        tried: list[list[Copies | None]] = []
+        for find in (copies, silences, either):
             found = [
                 Copies(entry, {}) if entry.part in heads else find(parts[entry.part], roots[entry.root], entry)
                 for entry in removed
             ]
-            known = [each for each in found if each is not None]
+            known = [each for each in found if each is not None and found not in tried]
             changed = any(each.chosen for each in known)
             if changed and len(known) == len(found) and _same_with(original, known, plan, yardstick):
                 return
+            tried.append(found)
     raise SurgeryError(
         f"the pruned model does not compute what the original computes without these channels: outputs differ "
         f"by {difference.largest:.3g} where they otherwise change by {difference.changes:.3g}",

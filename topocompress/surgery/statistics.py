@@ -7,8 +7,8 @@ every channel is there twice. So some units of the original are overwritten with
 as the next, and these copies are removed: if the rest then computes what it did, the channels were followed rightly,
 and nothing but a mean over channels depends on how many there are.
 
-A sum over channels, such as a norm of the vector that they are, does not change when some are 0. So where copies do not
-do, the weights that make the units to be removed are set to 0 instead.
+A sum over channels, such as a norm of the vector that they are or the product of a query and a key, does not change
+when some are 0. So where copies do not do, the weights that make the units to be removed are set to 0 instead.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from topocompress.dependencies.channel_routes import Disjoint, Reached, routes, unit_choices
+from topocompress.dependencies.layouts import multiplies
 from topocompress.dependencies.tracing import Part
 from topocompress.network.layers import width_of
 from topocompress.types import GroupPlan
@@ -101,7 +102,7 @@ def silences(part: Part, root: nn.Module, entry: GroupPlan) -> Copies:
     gone = set(entry.remove)
     chosen: dict[str, Chosen] = {}
     members = routes(part.graph, root, Disjoint(width_of(root, out=True)))
-    if not any(getattr(member.module, "couples", False) for member in members):
+    if not any(_adds_up(part, member.module) for member in members):
         return Copies(entry, {})
     for member in members:
         name = _name_of(part, member.module)
@@ -109,6 +110,23 @@ def silences(part: Part, root: nn.Module, entry: GroupPlan) -> Copies:
             targets = [channel for channel, source in member.sources.items() if source in gone]
             chosen[name] = (_axis(part, member.module), targets, None)
     return Copies(entry, chosen)
+
+
+def either(part: Part, root: nn.Module, entry: GroupPlan) -> Copies | None:
+    """:func:`silences` where a group's channels are summed over in a product of matrices, else :func:`copies`."""
+    members = routes(part.graph, root, Disjoint(width_of(root, out=True)))
+    multiplied = any(_multiplies(part, member.module) for member in members)
+    return silences(part, root, entry) if multiplied else copies(part, root, entry)
+
+
+def _adds_up(part: Part, member: nn.Module | nn.Parameter) -> bool:
+    """Whether it is an operation that adds channels up: a statistic, or a product such as of queries and keys."""
+    return getattr(member, "couples", False) or _multiplies(part, member)
+
+
+def _multiplies(part: Part, member: nn.Module | nn.Parameter) -> bool:
+    node = part.graph.module2node.get(member)
+    return node is not None and multiplies(node.grad_fn)
 
 
 def overwrite(network: nn.Module, chosen: Mapping[str, Chosen]) -> None:

@@ -7,8 +7,10 @@ own verification judges. Only where that fails are the groups tried fewer at a t
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,6 +30,9 @@ from topocompress.types.reasons import ON_TRIAL, Kind, Reason
 
 SECONDS = 300.0
 """Time after which what could not be removed together with all else is kept whole."""
+
+FEW = 4
+"""Groups of one width among which a single one that does not belong to the others is looked for."""
 
 _SHARE = 0.25
 _SEED = 0
@@ -66,11 +71,79 @@ def tried(model: nn.Module, groups: Sequence[ChannelGroup], *inputs: Tensor) -> 
         inputs: (1, C, H, W) what outputs are compared on, the steadiest first.
     """
     random = np.random.default_rng(_SEED)
-    trials = [(group, _some(group, random)) for group in groups if not group.protected and len(group.units) > 1]
+    before: Counter[int] = Counter()
+    trials = []
+    for group in groups:
+        if not group.protected and len(group.units) > 1:
+            trials.append((group, _some(group, random, before[len(group.units)])))
+            before[len(group.units)] += 1
     kept = _misread(lively(model), [entry for _, entry in trials], *inputs)
-    if lost := [root for root, why in kept.items() if why.kind is not Kind.UNTRIED]:
+    failed = [group for group, _ in trials if group.root in kept and kept[group.root].kind is not Kind.UNTRIED]
+    sound = [entry for _, entry in trials if entry.root not in kept]
+    joined = {group.root: group for group in _joined(lively(model), failed, sound, random, *inputs)}
+    inside = {root for group in joined.values() for root in group.also}
+    kept = {root: why for root, why in kept.items() if root not in joined}
+    if lost := [group.root for group in failed if group.root in kept and group.root not in inside]:
         kept |= lost_places(model, inputs[0], lost)
-    return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in groups)
+    outer = (joined.get(group.root, group) for group in groups if group.root not in inside)
+    return tuple(replace(group, protected=kept.get(group.root, group.protected)) for group in outer)
+
+
+def _joined(
+    model: nn.Module,
+    failed: Sequence[ChannelGroup],
+    sound: Sequence[GroupPlan],
+    random: np.random.Generator,
+    *inputs: Tensor,
+) -> list[ChannelGroup]:
+    """Groups of one width that cannot lose channels alone, put together where they can lose the same ones.
+
+    So it is where a network takes a size of one tensor to lay out another.
+
+    Args:
+        model: The network; left as it was.
+        failed: Groups that failed their trial.
+        sound: The trials of those that did not.
+        random: Chooses what is tried.
+        inputs: As in :func:`tried`.
+    """
+    alike: dict[tuple[str, int, tuple[tuple[int, ...], ...]], list[ChannelGroup]] = {}
+    for group in failed:
+        alike.setdefault((group.part, group.width, group.units), []).append(group)
+    several = [groups for groups in alike.values() if len(groups) > 1]
+    if not several:
+        return []
+    yardstick, started = Yardstick(model, *inputs), time.monotonic()
+
+    def works(*entries: GroupPlan) -> bool:
+        late = time.monotonic() - started > SECONDS
+        return not (late or refusal(model, _trial(entries), yardstick))
+
+    joined = []
+    for groups in several:
+        fewer = [[other for other in groups if other is not group] for group in groups]
+        choices = map(_together, (groups, *(fewer if 2 < len(groups) <= FEW else ())))
+        joined += itertools.islice((one for one in choices if works(_some(one, random))), 1)
+    trials = [_some(group, random, number) for number, group in enumerate(joined)]
+    return joined if joined and works(*sound, *trials) else []
+
+
+def _together(groups: Sequence[ChannelGroup]) -> ChannelGroup:
+    """Groups of the same units as one."""
+    first = groups[0]
+    readers: dict[str, tuple[int, ...]] = {}
+    for group in groups:
+        for name, counts in group.readers.items():
+            readers[name] = tuple(map(sum, zip(counts, readers.get(name, [0] * len(counts)), strict=True)))
+    products = [group.products for group in groups if group.products]
+    return replace(
+        first,
+        filters={name: units for group in groups for name, units in group.filters.items()},
+        readers=readers,
+        coupled=tuple(dict.fromkeys(name for group in groups for name in group.coupled)),
+        products=tuple(map(sum, zip(*products, strict=True))),
+        also=tuple(group.root for group in groups[1:]),
+    )
 
 
 def _steady(model: nn.Module, example: Tensor) -> Tensor:
@@ -105,12 +178,19 @@ def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     return worst
 
 
-def _some(group: ChannelGroup, random: np.random.Generator) -> GroupPlan:
-    """A trial: a quarter of the units, at least one."""
-    count = max(1, int(_SHARE * len(group.units)))
+def _some(group: ChannelGroup, random: np.random.Generator, more: int = 0) -> GroupPlan:
+    """A trial: a quarter of the units, and ``more``, at least one and at most half.
+
+    Groups of one width lose different numbers, or nobody would see that two must go on having the same.
+    """
+    count = 1 + (max(1, int(_SHARE * len(group.units))) - 1 + more) % max(1, len(group.units) // 2)
     units = random.permutation(len(group.units))[:count]
     remove = sorted(channel for unit in units for channel in group.units[unit])
-    return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove))
+    return GroupPlan(root=group.root, width=group.width, part=group.part, remove=tuple(remove), also=group.also)
+
+
+def _trial(groups: Sequence[GroupPlan]) -> PruningPlan:
+    return PruningPlan(model="", rule={}, criterion="trial", groups=tuple(groups), macs_before=0, macs_after=0)
 
 
 def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) -> dict[str, Reason]:
@@ -127,9 +207,7 @@ def _misread(model: nn.Module, entries: Sequence[GroupPlan], *inputs: Tensor) ->
         if bad and not why and time.monotonic() - started > SECONDS:
             bad.update({entry.root: Reason(Kind.UNTRIED) for entry in part})
             return False
-        groups = (*sound, *part)
-        plan = PruningPlan(model="", rule={}, criterion="trial", groups=groups, macs_before=0, macs_after=0)
-        why = why or refusal(model, plan, yardstick)
+        why = why or refusal(model, _trial((*sound, *part)), yardstick)
         if not why:
             sound.extend(part)
         elif len(part) == 1:

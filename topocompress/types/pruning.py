@@ -7,7 +7,7 @@ JSON can carry.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -88,6 +88,8 @@ class ChannelGroup:
         protected: Why the group must stay whole; empty if it may be pruned.
         products: products[u] = multiply-accumulates of products of matrices, as in attention, that go with unit u;
             empty where its channels go into none.
+        also: Roots of further groups that lose the same channels, because the network takes a size of one from the
+            other.
     """
 
     root: str
@@ -99,6 +101,7 @@ class ChannelGroup:
     coupled: tuple[str, ...] = ()
     protected: str = ""
     products: tuple[float, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,7 @@ class GroupPlan:
         readers: Convolution or linear layer → how many of its input channels (or features) come from the group,
             (before, after).
         protected: Why nothing may be removed; empty otherwise.
+        also: Further layers whose output channels of the same numbers go.
     """
 
     root: str
@@ -147,6 +151,7 @@ class GroupPlan:
     filters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     readers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     protected: str = ""
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(sorted(set(self.remove))) != tuple(self.remove):
@@ -187,6 +192,11 @@ class PruningPlan:
     groups: tuple[GroupPlan, ...]
     macs_before: int
     macs_after: int
+
+    @property
+    def entries(self) -> tuple[GroupPlan, ...]:
+        """One entry for every root, those of ``also`` too."""
+        return tuple(replace(group, root=root, also=()) for group in self.groups for root in (group.root, *group.also))
 
     @property
     def removed(self) -> int:

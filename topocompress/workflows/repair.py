@@ -14,7 +14,7 @@ from topocompress.network.batchnorm import match_moments, recalibrate_batchnorm,
 from topocompress.reconstruction.distillation import distill_blocks
 from topocompress.reconstruction.refit import Reconstruction, reconstruct
 from topocompress.runtime.resources import give_back
-from topocompress.surgery.removal import kept_channels
+from topocompress.surgery.kept import kept_channels
 from topocompress.training import processes
 from topocompress.types import PruningPlan, Refit
 from topocompress.workflows.job import Job
