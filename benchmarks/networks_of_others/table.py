@@ -158,6 +158,7 @@ _SIZES: Mapping[str, tuple[int, ...]] = {
     "fastvit_t8": (3, 64, 64),
     "edgenext_xx_small": (3, 64, 64),
     "cait_xxs24_224": (3, 64, 64),
+    "pvt_v2_b0": (3, 64, 64),
 }
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": 64, "depth": 4},
@@ -213,6 +214,9 @@ OTHERS: dict[str, Entry] = {
                 hidden_sizes=[32, 64, 96, 128], embedding_size=32,
             ),
             "ConvNeXt": _hugging("ConvNextForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
+            "PVT": _hugging(
+                "PvtForImageClassification", "logits", image_size=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 160, 256]
+            ),
             "MobileViT": _hugging("MobileViTForImageClassification", "logits", image_size=64),
             "RegNet": _hugging("RegNetForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
         }.items()

@@ -119,7 +119,7 @@ def _joined(
         late = time.monotonic() - started > SECONDS
         return not (late or refusal(model, _trial(entries), yardstick))
 
-    joined = []
+    joined: list[ChannelGroup] = []
     for groups in several:
         fewer = [[other for other in groups if other is not group] for group in groups]
         choices = map(_together, (groups, *(fewer if 2 < len(groups) <= FEW else ())))
