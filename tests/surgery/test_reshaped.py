@@ -82,7 +82,7 @@ def test_a_split_by_numbers_in_the_code_stays_and_they_are_the_reason():
 def test_sizes_in_the_code_are_the_reason():
     groups = prunable_groups(seeded(reshaped.Laid, 128, reshaped.hard_coded), example())
     (body,) = (group for group in groups if group.root == "body")
-    assert body.protected.startswith("Laid reads it by sizes that are written in its code")
+    assert body.protected.startswith("Laid reads it by sizes written in its code")
 
 
 def test_heads_whose_queries_keys_and_values_alternate_stay_and_operation_and_module_are_named():

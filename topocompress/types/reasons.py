@@ -31,7 +31,7 @@ class Kind(Enum):
     CHANGED = "removing some of its channels on trial changed what the others compute: it stays whole"
     UNTRIED = "there was no time to remove some on trial: groups whose channels cannot be followed took it"
     MISFED = "{} would be given another number of channels than it has: the code before it takes a size from elsewhere"
-    WRITTEN = "{} reads it by sizes that are written in its code: take them from x.shape to let channels go"
+    WRITTEN = "{} reads it by sizes written in its code or those of another tensor: take its own to let channels go"
 
 
 ON_TRIAL = frozenset({Kind.CHANGED, Kind.UNTRIED, Kind.MISFED, Kind.WRITTEN, Kind.REARRANGED})
