@@ -36,6 +36,8 @@ SEEDS = (0, 1, 2)
 CELLS, STEPS, QUICK = 120, 600, 20
 EXAMPLES, LONGER = 3, 1_200
 """Cells of the example, which come first; there ReLU may take so long."""
+LATER, TIMES = "ReLU, later", 4
+"""Where ours arrives and ReLU does not, ReLU once more, for so many times the steps of ours."""
 HOPELESS = 0.9
 """Where the median of no rate has come to this accuracy in half of :data:`STEPS`, the other half is spared."""
 BATCH, TRAINING, TEST = 512, 50_000, 1_000
@@ -108,6 +110,16 @@ def study(
             steps = min([QUICK if quick else longest, *_best_before(results, cell, name)])
             found = results.once(row(cell, name), partial(measured, cell, name, samples, steps))
             print(row(cell, name), found["steps"], flush=True)
+    for cell in cells():
+        own, relu = (results.rows.get(row(cell, name)) for name in (OURS, "ReLU"))
+        if own is None or relu is None or row(cell, LATER) in results.rows or math.isfinite(median_steps(relu)):
+            continue
+        steps = QUICK if quick else TIMES * median_steps(own)
+        if time.time() > deadline:
+            return
+        if math.isfinite(steps) and steps > relu["ran"]:
+            again = partial(measured, cell, "ReLU", samples_of(cell), math.ceil(steps), patient=True)
+            print(row(cell, LATER), results.once(row(cell, LATER), again)["steps"], flush=True)
 
 
 def _spared(results: Results, cell: Cell, name: str) -> bool:
@@ -141,8 +153,18 @@ def samples_of(cell: Cell) -> Samples:
     return Samples.of(SOURCES[cell.source](), TRAINING, test=TEST, seeds=seeds)
 
 
-def measured(cell: Cell, activation: str | Activation, samples: Samples, steps: int) -> dict[str, Any]:
-    """Steps to the last level at the best rate of the grid, for each seed; all rates train side by side."""
+def measured(
+    cell: Cell, activation: str | Activation, samples: Samples, steps: int, *, patient: bool = False
+) -> dict[str, Any]:
+    """Steps to the last level at the best rate of the grid, for each seed; all rates train side by side.
+
+    Args:
+        cell: The network.
+        activation: Its activation, or the name of one.
+        samples: What it learns.
+        steps: At most.
+        patient: Go on also where it looks hopeless.
+    """
     rates = RATES[cell.optimiser]
     own = activation if isinstance(activation, str) else [activation] * cell.depth
     seeds = [seed for _ in rates for seed in SEEDS]
@@ -153,7 +175,9 @@ def measured(cell: Cell, activation: str | Activation, samples: Samples, steps: 
     training = Training(stack, samples, each, seeds, momentum=MOMENTUM[cell.optimiser], batch=BATCH)
     training.run(min(steps, STEPS // 2), among=len(rates), finished=_settled)
     reached = np.median(training.best.reshape(len(rates), -1), axis=1).max()
-    if reached >= HOPELESS and not _settled(training.hits[LEVELS[-1]].reshape(len(rates), -1), training.steps):
+    if (patient or reached >= HOPELESS) and not _settled(
+        training.hits[LEVELS[-1]].reshape(len(rates), -1), training.steps
+    ):
         training.run(steps, among=len(rates), finished=_settled)
     hits = training.hits[LEVELS[-1]].reshape(len(rates), -1)
     medians, best = np.median(hits, axis=1), training.best.reshape(len(rates), -1).mean(1)

@@ -215,7 +215,7 @@ OTHERS: dict[str, Entry] = {
             ),
             "ConvNeXt": _hugging("ConvNextForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),
             "PVT": _hugging(
-                "PvtForImageClassification", "logits", image_size=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 160, 256]
+                "PvtForImageClassification", "logits", image_size=64, depths=[1] * 4, hidden_sizes=[32, 64, 160, 256]
             ),
             "MobileViT": _hugging("MobileViTForImageClassification", "logits", image_size=64),
             "RegNet": _hugging("RegNetForImageClassification", "logits", hidden_sizes=[32, 64, 96, 128]),

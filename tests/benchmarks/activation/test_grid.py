@@ -94,6 +94,28 @@ def test_what_nobody_else_learns_is_a_lower_bound():
     )
 
 
+def test_relu_has_four_times_as_long_where_it_has_not_arrived(tmp_path, monkeypatch):
+    cell = cells()[5]
+    monkeypatch.setattr(grid, "cells", lambda: [cell])
+    asked = []
+
+    def measured(_cell, name, _samples, steps, **options):
+        asked.append((name, steps, options))
+        return {"steps": [None, 700.0, 800.0], "rate": 0.1, "ran": steps}
+
+    monkeypatch.setattr(grid, "measured", measured)
+    results = Results(tmp_path / "grid.json")
+    results.rows = {row(cell, name): {"steps": [None] * 3, "rate": 0.1, "ran": 300} for name in BASELINES}
+    results.rows[row(cell, OURS)] = {"steps": [250.0] * 3, "rate": 0.1, "ran": 300}
+    for _ in range(2):
+        grid.study(results)
+    assert asked == [("ReLU", 1000, {"patient": True})]
+    (found,) = grid_page.found(results.rows)
+    assert found.relu == 3.2
+    results.rows[row(cell, grid.LATER)] = {"steps": [None] * 3}
+    assert grid_page.found(results.rows)[0].relu == grid.TIMES
+
+
 def _one(rows):
     cell = cells()[11]
     return {row(cell, name): next(iter(rows.values())) for name in (OURS, *BASELINES)}
