@@ -133,9 +133,9 @@ def _sample(sample: Sequence[Found]) -> Iterator[str]:
     yield (
         f"\nSteps to 99 % of the test points, median of three seeds at the best rate of one grid ({rates}), at most "
         f"{STEPS} steps; where no rate came to {100 * HOPELESS:.0f} % in half of them, the other half was spared. "
-        f"A ReLU that does not arrive had {TIMES} times the steps of ours, if that arrives; a ratio to one that does not "
-        f"arrive is a lower bound. SiLU, Mish and tanh were trained for as long as they could "
-        f"still be the best, and not at all where neither ReLU nor GELU arrives; those cells do not count in the "
+        f"A ReLU that does not arrive had {TIMES} times the steps of ours, if that arrives; a ratio to one that does "
+        f"not arrive is a lower bound. SiLU, Mish and tanh were trained for as long as they could still be the best, "
+        f"and not at all where neither ReLU nor GELU arrives; those cells do not count in the "
         f"second line.\n"
     )
 
