@@ -4,6 +4,8 @@ import copy
 import io
 import pickle
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from tests.helpers.waves import normal
 from topocompress import TopologicalActivation, export_onnx
 from topocompress.activation.fitting import dimensions, strengths
 from topocompress.activation.module import Hinge, arch, wave
+from topocompress.deploy.export import open_session
 
 
 def fitted(channels, inputs, **options):
@@ -163,6 +166,21 @@ def test_it_is_exported_as_constants(tmp_path):
     images = 4 * normal(6, 3, 6, 6)
     model(images)
     assert export_onnx(model.eval(), tmp_path / "m.onnx", samples=images).max_rel < 1e-5
+
+
+def test_the_scale_of_images_costs_no_operator_of_its_own(tmp_path):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), TopologicalActivation(4), nn.Conv2d(4, 2, 3), nn.ReLU()
+    )
+    images = 4 * normal(6, 3, 6, 6)
+    model(images)
+    export_onnx(model.eval(), tmp_path / "m.onnx", samples=images)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    open_session(tmp_path / "m.onnx", options)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("Mul") == 1  # of the bend and what it bends; σ and gain are in the first convolution
 
 
 def test_gradients_are_those_of_the_formula():

@@ -195,7 +195,8 @@ class TopologicalActivation(nn.Module):
             self._measure(inputs)
         scale, strength, gain = self._fit or _AS_IT_COMES
         if inputs.ndim == 4:
-            return self._arch(inputs, LOCAL * scale, (LOCAL_AMPLITUDE * scale) * self.amplitude, None) * (gain / scale)
+            # Scaled before, not after: ONNX Runtime folds that into the convolution in front.
+            return self._arch(inputs * (gain / scale), LOCAL * gain, (LOCAL_AMPLITUDE * gain) * self.amplitude, None)
         return self._wave(inputs / scale, strength * self.amplitude) * gain
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
