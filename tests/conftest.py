@@ -20,12 +20,19 @@ os.environ.update(COLUMNS="80", LINES="25")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from tests.helpers.commands import place  # noqa: E402, F401 - a fixture
 from tests.helpers.delivering import unexported  # noqa: E402, F401 - a fixture
 from tests.helpers.digits import digits  # noqa: E402, F401 - a fixture
 from tests.helpers.exporting import read_operators_once  # noqa: E402
 from tests.helpers.imagesets import write_images  # noqa: E402
+
+# How long an example takes says how busy a machine is, and every run tries the same ones.
+settings.register_profile(
+    "usual", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("usual")
 
 
 @pytest.fixture

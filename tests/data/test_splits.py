@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topocompress.data import splits
@@ -35,12 +35,10 @@ def cases(draw):
     return Case(labels=labels, usable=usable, held_out=held_out, seed=draw(st.integers(0, 2**32 - 1)))
 
 
-laws = settings(derandomize=True, deadline=None, database=None)
 wanted = st.integers(1, 100)
 limits = st.none() | st.integers(1, 30)
 
 
-@laws
 @given(cases(), wanted, limits)
 def test_no_sample_has_two_uses_and_only_usable_ones_have_any(case, samples, eval_samples):
     parts = case.split(samples, eval_samples)
@@ -52,7 +50,6 @@ def test_no_sample_has_two_uses_and_only_usable_ones_have_any(case, samples, eva
         assert not {*parts.calibration.tolist(), *parts.train.tolist()} & set(case.held_out.tolist())
 
 
-@laws
 @given(cases(), wanted)
 def test_every_usable_sample_has_a_use(case, samples):
     parts = case.split(samples)
@@ -60,7 +57,6 @@ def test_every_usable_sample_has_a_use(case, samples):
     assert together == np.flatnonzero(case.usable).tolist()
 
 
-@laws
 @given(cases(), wanted, limits)
 def test_sizes(case, samples, eval_samples):
     everything, parts = case.split(samples), case.split(samples, eval_samples)
@@ -72,7 +68,6 @@ def test_sizes(case, samples, eval_samples):
         assert len(everything.evaluation) > 0 or not case.usable.any()
 
 
-@laws
 @given(cases(), wanted)
 def test_calibration_is_balanced_within_one_as_far_as_there_are_samples(case, samples):
     parts = case.split(samples)
@@ -81,7 +76,6 @@ def test_calibration_is_balanced_within_one_as_far_as_there_are_samples(case, sa
         assert counts[label] >= max(counts.values()) - 1
 
 
-@laws
 @given(cases(), wanted)
 def test_a_fifth_of_each_class_is_held_out_within_one(case, samples):
     held_out = Counter(case.labels[case.split(samples, held_out=None).evaluation].tolist())
@@ -89,7 +83,6 @@ def test_a_fifth_of_each_class_is_held_out_within_one(case, samples):
         assert abs(held_out[label] - HELD_OUT * size) < 1
 
 
-@laws
 @given(cases(), wanted, limits)
 def test_the_same_seed_gives_the_same_parts(case, samples, eval_samples):
     first, second = (case.split(samples, eval_samples) for _ in range(2))
@@ -97,7 +90,6 @@ def test_the_same_seed_gives_the_same_parts(case, samples, eval_samples):
         assert getattr(first, use).tolist() == getattr(second, use).tolist()
 
 
-@laws
 @given(cases(), wanted, wanted)
 def test_more_calibration_samples_keep_the_first_ones(case, few, more):
     first, second = case.split(few), case.split(few + more)
@@ -105,7 +97,6 @@ def test_more_calibration_samples_keep_the_first_ones(case, few, more):
     assert second.evaluation.tolist() == first.evaluation.tolist()
 
 
-@laws
 @given(cases(), wanted, st.integers(0, 1000))
 def test_a_split_seed_fixes_the_evaluation_samples_for_all_seeds(case, samples, other):
     first, second = (case.split(samples, split_seed=7, seed=seed) for seed in (case.seed, other))
@@ -128,7 +119,6 @@ def test_a_tiny_pool_still_evaluates_on_something():
     assert (len(parts.calibration), len(parts.evaluation)) == (1, 1)
 
 
-@laws
 @given(cases(), wanted, limits, st.integers(1, 40))
 def test_samples_that_judge_have_no_other_use_and_the_choice_of_calibration_does_not_depend_on_them(
     case, samples, eval_samples, judging

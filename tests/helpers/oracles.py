@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 
 def few(examples: int = 40):
-    return settings(max_examples=examples, deadline=None, derandomize=True)
+    return settings(max_examples=examples)
 
 
 @st.composite

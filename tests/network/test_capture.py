@@ -17,7 +17,7 @@ from topocompress.network.capture import EXACT, Maps, Slice, collect_clouds, map
 from topocompress.runtime.shared_arrays import LocalArray
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), max_size=6),
     st.integers(2, 30),

@@ -112,7 +112,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 @given(nets(higher="keep"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_target_is_met_and_the_prediction_is_exact(net):
     found = replace(net.scores, comparable=True)
     try:

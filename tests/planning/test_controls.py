@@ -43,7 +43,7 @@ def test_groups_that_stay_whole_need_no_scores():
     assert found.groups[2].remove == (2,)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@settings(max_examples=60)
 @given(nets(), st.data())
 def test_a_matched_plan_has_the_same_widths_and_the_same_macs(net, data):
     try:

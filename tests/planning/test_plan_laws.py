@@ -10,7 +10,7 @@ from topocompress.planning.plan import make_plan
 from topocompress.planning.ranking import rank
 from topocompress.planning.rules import Limits
 
-laws = settings(derandomize=True, deadline=None, max_examples=80, database=None)
+laws = settings(max_examples=80)
 limit_sets = st.builds(
     Limits,
     min_channels=st.integers(1, 12),

@@ -9,7 +9,7 @@ from topocompress.planning.ranking import rank
 from topocompress.planning.rules import Limits
 from topocompress.types import ChannelGroup
 
-given_nets = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+given_nets = settings(max_examples=60)
 
 
 def test_high_scores_go_first_where_they_mean_remove():

@@ -72,7 +72,7 @@ def test_units_stay_whole_in_every_round_and_protected_groups_untouched():
     )
 
 
-@settings(derandomize=True, deadline=None, max_examples=50, database=None)
+@settings(max_examples=50)
 @given(nets(), st.integers(1, 4))
 def test_all_rounds_together_have_the_widths_of_one(net, rounds):
     """With scores that do not change, they remove the very same channels."""

@@ -112,7 +112,7 @@ def test_where_nothing_can_be_removed_there_is_no_search():
         find_within(hundred(min_channels=100), {"max_accuracy_drop": 1.0}, share)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@settings(max_examples=60)
 @given(nets(), st.floats(0.05, 0.95))
 def test_what_is_found_is_within_the_budget_and_refused_only_if_the_smallest_network_is_not(net, limit):
     selection = Selection(scores=net.scores, groups=net.groups, costs=net.costs, limits=Limits(round_to=1))

@@ -109,7 +109,7 @@ def test_rows_and_moments_have_the_same_solution_and_variance(rows, ridge, offse
     st.sampled_from([0.0, 0.3, 5.0]),
     st.sampled_from([moments, as_rows]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_new_weights_are_never_worse_on_rows_held_out(seed, rows, noise, evidence):
     x, y, true = problem(seed, rows=rows + 10, noise=noise)
     old = true + 0.1 * torch.randn(true.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

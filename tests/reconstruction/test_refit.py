@@ -238,7 +238,7 @@ def test_the_result_does_not_depend_on_batches_and_nothing_is_changed(name):
 
 
 @given(st.integers(0, 1000), st.sampled_from(sorted(NETWORKS)), st.sampled_from([0.3, 0.7]), st.integers(5, 12))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_few_samples_never_make_a_layer_worse_on_those_held_out(seed, name, ratio, samples):
     model = seeded(NETWORKS[name])
     chosen, bare = pruned(model, images(), ratio=ratio, criterion=Random(seed=seed))

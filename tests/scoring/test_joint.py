@@ -39,7 +39,7 @@ def test_a_filter_that_cancels_stays_if_it_is_worth_much_by_itself(times, first)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_step_leaves_the_least_change(seed, filters):
     generator = np.random.default_rng(seed)
     effects, drift = generator.standard_normal((5, filters)), generator.standard_normal(5)

@@ -68,7 +68,7 @@ def test_units_of_several_channels_and_layers_add_up():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_each_step_takes_what_least_squares_says(seed, channels):
     """The cost of a set is the weighted variance that a regression on the others leaves."""
     generator = torch.Generator().manual_seed(seed % 2**31)

@@ -31,7 +31,7 @@ def test_samples_that_coincide_are_one_piece_already():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(4, 40), st.sampled_from([0.1, 0.2, 0.5, 0.9]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_at_that_quantile_so_many_pieces_are_left_and_below_it_more(seed, samples, share):
     cloud = np.random.default_rng(seed).standard_normal((samples, 3)).astype(np.float32)
     scale, pairs = Scale("components", (share,)), samples * (samples - 1) // 2

@@ -26,7 +26,7 @@ def test_equal_points_are_joined_too():
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_spans_and_is_as_short_as_scipys(count, features, seed):
     points = np.random.default_rng(seed).standard_normal((count, features))
     edges = spanning_tree(points)

@@ -132,7 +132,7 @@ def clouds(draw):
 SCALES = ["quantile:0.2", "quantile:0.77", "relative:0.6", "absolute:1", "absolute:0.7", "absolute:1e-9", "knn:1,2"]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(clouds(), st.sampled_from(SCALES), st.sampled_from([(0,), (1,), (0, 1), (0, 1, 2)]))
 def test_the_numbers_at_epsilon_are_those_of_the_engine(points, scale, dimensions):
     view = seen(points, scale=scale, dimensions=dimensions)
@@ -143,7 +143,7 @@ def test_the_numbers_at_epsilon_are_those_of_the_engine(points, scale, dimension
     assert view.edges.tolist() == np.argwhere(np.triu(graph)).tolist()
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(clouds())
 def test_the_curves_are_right_everywhere(points):
     view = seen(points, scale="quantile:0.3")

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.jobs import data, loaded
@@ -74,7 +74,6 @@ def test_of_two_equally_fast_the_better_is_on_the_front_and_a_faster_better_one_
     assert [point.latency for point in curve((0.8, 0.95)).front] == [0.8]
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.tuples(st.floats(0.1, 2), st.floats(0, 1)), max_size=8))
 def test_the_front_is_what_nothing_dominates(pairs):
     found = curve(*pairs)
