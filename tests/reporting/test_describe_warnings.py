@@ -25,11 +25,12 @@ from topocompress.types import (
 from topocompress.types.reasons import Kind, Reason
 
 
-def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
+@pytest.mark.parametrize("kind", ["quantized", "half"])
+def test_a_file_in_fewer_bits_is_a_warning_only_where_it_is_slower_or_missing(kind):
     small = sides((4.0, 3.0))[1]
-    good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
-    assert describe.collect_warnings(data(), PLAN, delivery(quantized=good)) == ()
-    assert describe.collect_warnings(data(), PLAN, delivery(quantized=bad)) == ("About INT8.",)
+    good, bad = (Quantized(measurement=small, kept=kept, message="About it.") for kept in (True, False))
+    assert describe.collect_warnings(data(), PLAN, delivery(**{kind: good})) == ()
+    assert describe.collect_warnings(data(), PLAN, delivery(**{kind: bad})) == ("About it.",)
     assert describe.collect_warnings(data(), PLAN, delivery(failed="None.")) == ("None.",)
 
 

@@ -68,7 +68,8 @@ def test_every_number_is_that_of_the_json_file(tmp_path):
         for name in (*SHOWN, "latency.0.median_ms", "latency.1.median_ms"):
             assert f"{side}.{name}" in fields
     assert {f"plan.groups.{n}.{name}" for n in range(4) for name in ("before", "after", "asked", "dead")} <= fields
-    assert {f"quantized.measurement.latency.{n}.{name}" for n in (0, 1) for name in ("median_ms", "p95_ms")} <= fields
+    for kind in ("quantized", "half"):
+        assert {f"{kind}.measurement.latency.{n}.{name}" for n in (0, 1) for name in ("median_ms", "p95_ms")} <= fields
     assert {
         "environment.seed",
         "model.fingerprint",
@@ -121,11 +122,31 @@ def test_input_and_samples_stand_above_everything_else():
     assert "Judged on 397 held-out samples of digits." in top
 
 
-def test_tiles_say_what_int8_is_like():
-    cards = [each["text"] for each in Elements(to_html(full_report())).of("p") if each.get("class") == "sides int8"]
-    assert cards[1] == "INT8: 86.1 %, -3.9 points"
-    assert len(cards) == 5  # file, accuracy, agreement, two latencies
-    assert not [each for each in Elements(to_html(report())).of("p") if each.get("class") == "sides int8"]
+def test_tiles_say_what_files_in_fewer_bits_are_like():
+    def lines(found):
+        shown = [each["text"] for each in Elements(to_html(found)).of("p") if each.get("class") == "sides bits"]
+        return [line.replace("\xa0", " ") for line in shown]
+
+    cards = lines(full_report())
+    assert cards[2:4] == ["INT8: 86.1 %, -3.9", "FP16: 87.3 %, -2.7"]
+    assert cards[8:] == ["INT8: 31.71 ms, 1.35× faster", "FP16: 52.71 ms, 1.24×"]  # 32 bits are slower, too
+    assert len(cards) == 2 * 5  # file, accuracy, agreement, two latencies
+    assert lines(full_report(quantized=None))[1] == "FP16: 87.3 %, -2.7"
+    assert not lines(report())
+
+
+@pytest.mark.parametrize(
+    ("changes", "summary"),
+    [
+        ({}, "As a table, with INT8 and FP16, and step by step"),
+        ({"quantized": None}, "As a table, with FP16, and step by step"),
+        ({"quantized": None, "half": None}, "As a table, and step by step"),
+    ],
+)
+def test_the_table_is_open_where_it_has_files_in_fewer_bits(changes, summary):
+    page = Elements(to_html(full_report(**changes)))
+    assert page.of("summary")[0]["text"] == summary
+    assert ("open" in page.of("details")[0]) == ("with" in summary)
 
 
 def test_steps_of_removal_are_told_of():

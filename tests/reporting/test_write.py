@@ -40,9 +40,13 @@ def test_markdown_holds_every_number_warning_and_command():
 
 def test_markdown_says_what_else_was_done():
     text = to_markdown(full_report())
-    assert "|  | before | after | change | INT8 | change |\n|---|---:|---:|---:|---:|---:|\n" in text
-    assert "| Accuracy | 90.0 % | 87.5 % | -2.5 points | 86.1 % | -3.9 points |" in text
+    head = "|  | before | after | change | INT8 | change | FP16 | change |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"
+    assert head in text
+    assert "| Accuracy | 90.0 % | 87.5 % | -2.5 points | 86.1 % | -3.9 points | 87.3 % | -2.7 points |" in text
     assert "## INT8\n\nINT8 is 1.67 times as fast at batch 1.\n" in text
+    assert "## FP16" not in text  # a warning says that it is slower
+    half = dataclasses.replace(full_report().half, kept=True)
+    assert "## FP16\n\nFP16 is 1.2 times slower.\n" in to_markdown(full_report(half=half))
     assert "--target-latency 0.7: 3 tries, 2 of them within it; of those the largest network was taken." in text
     assert "```sh\ntopocompress prune model.pt --max-betti 300 --out 'my run'\n```" in text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from topocompress.reporting import budgets
 from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
-from topocompress.types import Measurement, Report
+from topocompress.types import Measurement, Report, in_fewer_bits
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
 
@@ -122,16 +122,17 @@ def headline(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The headline, what was gained, and what it cost, in one sentence; of the file in INT8 too where it is better."""
+    """The headline, what was gained, and what it cost, in one sentence; of the fastest file too where it has fewer bits."""
     macs = times(report.before.macs, report.after.macs).replace("smaller", "fewer").replace("larger", "more")
     gains = [f"{macs} MACs"] if macs else []
     gains += [*_faster(report, report.after, " at batch {}"), *_cost(report, report.after)]
     text = f"{headline(report).removesuffix('.')}: {', '.join(gains)}"
-    if report.quantized is not None and report.quantized.kept:
-        small = report.quantized.measurement
+    better = {kind: each.measurement for kind, each in in_fewer_bits(report).items() if each.kept}
+    if better:
+        kind, small = min(better.items(), key=lambda item: item[1].latency[0].median_ms)
         size = times(report.before.file_bytes, small.file_bytes)
         parts = [*_faster(report, small), *([size] if size else []), *_cost(report, small)]
-        text += f"; in INT8 {', '.join(parts)}"
+        text += f"; in {kind} {', '.join(parts)}"
     return f"{text}."
 
 
@@ -174,9 +175,9 @@ def notes(report: Report) -> list[str]:
     return [f"{about[text]}: {text}" if text in about else text for text in report.notes]
 
 
-def quantized_line(report: Report) -> str:
-    """What to think of the file in INT8; empty where there is none, or where a warning says it."""
-    return "" if report.quantized is None or not report.quantized.kept else report.quantized.message
+def fewer_bits(report: Report) -> dict[str, str]:
+    """What to think of each of the files in fewer bits; without those of which a warning says it."""
+    return {kind: each.message for kind, each in in_fewer_bits(report).items() if each.kept}
 
 
 def inputs(report: Report) -> str:

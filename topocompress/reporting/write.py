@@ -15,13 +15,13 @@ from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import comparison_table
 from topocompress.reporting.wording import (
     command_line,
+    fewer_bits,
     inputs,
     machine,
     name,
     notes,
     over_budget,
     parity,
-    quantized_line,
     stage_lines,
     verdict,
     warnings,
@@ -63,8 +63,8 @@ def _sections(report: Report) -> Iterator[str]:
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
         yield from ("## Budget", "", budgets.line(report.budget), "")
-    if said := quantized_line(report):
-        yield from ("## INT8", "", _text(said), "")
+    for kind, said in fewer_bits(report).items():
+        yield from (f"## {kind}", "", _text(said), "")
     yield from ("## For what", "")
     yield f"- Classes, tasks and images like those of the original, {_text(report.model['source'])}; its limits stay."
     yield (

@@ -190,6 +190,10 @@ class Quantized:
     message: str
 
 
+FEWER_BITS = {"INT8": "quantized", "FP16": "half"}
+"""What the files in fewer bits are called → the field of a :class:`Delivery` or :class:`Report` that has them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What was written, and how it compares.
@@ -259,3 +263,8 @@ class Report:
     notes: tuple[str, ...] = ()
     advice: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def in_fewer_bits(found: Delivery | Report) -> dict[str, Quantized]:
+    """The finished network in fewer bits, where that was asked for and there is a file: ``INT8`` or ``FP16`` → it."""
+    return {kind: each for kind, name in FEWER_BITS.items() if (each := getattr(found, name)) is not None}

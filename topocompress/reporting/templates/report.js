@@ -12,8 +12,6 @@
   const threshold = rule.max_betti === undefined ? null : rule.max_betti;
   const scoreName = report.plan.criterion === "betti" ? "Betti number" : `score by ${report.plan.criterion}`;
   const fates = { domain: ["kept", "removed", "dead"], range: ["kept", "removed", "dead"].map(colour) };
-  const sides = [["before", report.before, "before"], ["after", report.after, "after"]];
-  if (report.quantized) sides.push(["INT8", report.quantized.measurement, "int8"]);
   document.documentElement.classList.remove("plain");
 
   function units(index) {
@@ -117,11 +115,12 @@
       const { name, share } = figure.dataset;
       const chance = figure.dataset.chance === "" ? null : Number(figure.dataset.chance);
       const said = share ? percent : short;
-      const looks = { original: "before", removed: "removed", settled: "settled", repaired: "repaired", distilled: "distilled", tuned: "after", quantized: "int8", control: "control" };
+      const look = (kind) => colour({ original: "before", tuned: "after" }[kind] ?? kind);
+      const besides = ["control", "int8", "fp16"]; // no steps on the way
       const rows = select("#stages tbody tr").map(({ dataset }) => ({ ...dataset, values: JSON.parse(dataset.values) }));
-      const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: colour(looks[row.kind]), symbol: row.kind === "control" ? "diamond" : "circle" })));
+      const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: look(row.kind), symbol: row.kind === "control" ? "diamond" : "circle" })));
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
-      const path = rows.filter((row) => row.kind !== "control" && row.kind !== "quantized");
+      const path = rows.filter((row) => !besides.includes(row.kind));
       const between = path.slice(1, -1).map((row) => row.name);
       const low = d3.min(points.filter((point) => !between.includes(point.name)), (point) => point.value);
       const high = d3.max(points, (point) => point.value);
@@ -170,6 +169,7 @@
 
     latency(width, figure) {
       const batch = Number(figure.dataset.batch);
+      const sides = JSON.parse(figure.dataset.files).map(([name, path, look]) => [name, path.split(".").reduce((at, key) => at[key], report), look]);
       const all = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
       // A single slow run would squeeze all others; how many are beyond the end is said there.
       const end = d3.max(sides, ([, side]) => side.latency[batch].p95_ms);
