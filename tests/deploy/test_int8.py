@@ -73,7 +73,7 @@ def test_a_faster_file_is_recommended_and_a_slower_one_is_not():
     assert "1.50× faster again and its file 4.0× smaller; accuracy 97.0 % against 98.0 %" in good.message
     bad = judged(side(3.0, 250, None), side(2.0, 1000, None), "FP16")
     assert not bad.kept
-    assert "FP16 is 1.50× slower than 32 bits on this processor: for processors like it ship model.onnx" in bad.message
+    assert "FP16 is 1.50× slower than 32 bits on this processor: for such processors ship model.onnx" in bad.message
     assert "agreement 90.0 % against 90.0 %" in bad.message
 
 

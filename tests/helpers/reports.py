@@ -85,7 +85,7 @@ def group(root, before, after, scores, dead=(), **changes):
 
 
 def full_report(**changes):
-    """Pruned by Betti number in two steps within a budget, fine-tuned, in fewer bits, with hostile names and a warning."""
+    """Pruned by Betti number in two steps within a budget, fine-tuned, in 8 and 16 bits, with hostile names."""
     draw = np.random.default_rng(0)
     spread = [np.round(draw.normal(260, 60, width), 1).tolist() for width in (32, 64, 64)]
     spread[0][5] = 1.0

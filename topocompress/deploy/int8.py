@@ -97,8 +97,8 @@ def judged(small: Measurement, pruned: Measurement, kind: str) -> Quantized:
         message = f"In {kind} the pruned network is {faster:.2f}× faster again and its file {size}; {quality}."
     else:
         message = (
-            f"{kind} is {1 / faster:.2f}× slower than 32 bits on this processor: for processors like it ship model.onnx. "
-            f"The {kind} file is {size}; {quality}."
+            f"{kind} is {1 / faster:.2f}× slower than 32 bits on this processor: for such processors ship model.onnx."
+            f" The {kind} file is {size}; {quality}."
         )
     return Quantized(measurement=small, kept=faster > 1, message=message)
 

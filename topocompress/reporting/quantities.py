@@ -22,7 +22,7 @@ _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One thing measured of every network of a run: the original, the finished one and, if there are any, in fewer bits.
+    """One thing measured of every network of a run: the original, the finished one, and it in fewer bits.
 
     Attributes:
         what: For the reader.

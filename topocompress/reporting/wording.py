@@ -122,7 +122,7 @@ def headline(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The headline, what was gained, and what it cost, in one sentence; of the fastest file too where it has fewer bits."""
+    """The headline, what was gained, and what it cost, in one sentence; of a faster file in fewer bits too."""
     macs = times(report.before.macs, report.after.macs).replace("smaller", "fewer").replace("larger", "more")
     gains = [f"{macs} MACs"] if macs else []
     gains += [*_faster(report, report.after, " at batch {}"), *_cost(report, report.after)]
