@@ -34,6 +34,11 @@ def test_a_file_in_fewer_bits_is_a_warning_only_where_it_is_slower_or_missing(ki
     assert describe.collect_warnings(data(), PLAN, delivery(failed="None.")) == ("None.",)
 
 
+def test_a_single_file_that_cannot_be_read_is_one_file():
+    found = describe.collect_warnings(data(skipped=("bad.png",)), PLAN, delivery())
+    assert found == ("1 file could not be read and was skipped, first bad.png.",)
+
+
 def test_a_network_faster_than_what_it_lost_explains_is_told_of():
     def said(before, after, fewer):
         first, second = sides((before, after))

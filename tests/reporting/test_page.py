@@ -158,12 +158,20 @@ def test_steps_of_removal_are_told_of():
     assert "after each of" not in once
 
 
+def test_fine_tuning_is_not_spoken_of_where_there_was_none():
+    before = "chosen otherwise, before any fine-tuning; every seed"
+    assert before in to_html(full_report())
+    bare = to_html(full_report(finetune={}, advice=(), notes=()))
+    assert "chosen otherwise; every seed" in bare
+    assert "no fine-tuning" not in bare
+
+
 def test_names_from_a_model_file_stay_text():
     hostile = full_report(model={**report().model, "source": HOSTILE, "fingerprint": HOSTILE})
     text = to_html(hostile)
     page = Elements(text)
     assert not page.of("img")
-    assert len(page.of("script")) == text.count("<script") == text.count("</script>") == 4
+    assert len(page.of("script")) == text.count("<script") == text.count("</script>") == 5
     assert not [element for element in page.found if any(name.startswith("on") for name in element)]
     assert [element["text"] for element in page.of("title")] == [f"{HOSTILE.rpartition('/')[2]}, pruned by betti"]
     assert HOSTILE in [element["text"] for element in page.of("option")]
@@ -223,7 +231,7 @@ def test_a_section_without_anything_to_say_is_left_out(changes, missing):
 def test_fine_tuning_may_say_less_or_more_than_usual():
     history = [{"epoch": epoch, "accuracy": 0.5, "teacher": 1.0} for epoch in (0, 1)]
     found = Elements(to_html(full_report(finetune={"epochs": 1, "best_epoch": 1, "history": history})))
-    assert "1 epochs. Epoch 1 was kept." in [element["text"] for element in found.of("p")]
+    assert "1 epoch. Epoch 1 was kept." in [element["text"] for element in found.of("p")]
 
 
 def test_a_bare_report_has_a_page_too():

@@ -318,7 +318,7 @@ def test_what_was_refitted_is_said_and_a_stage_of_its_own():
     assert stage_lines(found)[2:] == [
         "Reconstructed without labels: accuracy 80.0 %; 2 of 3 layers fitted to what they gave before on 400 samples, "
         "their error on those held out 0.60 → 0.20 of the variance.",
-        "Control, the same widths by l1, reconstructed alike, no fine-tuning: accuracy 70.0 %.",
+        "Control, the same widths by l1, reconstructed alike: accuracy 70.0 %.",
     ]
     names = [each.name for each in stages(found)]
     assert names == ["Original", "After removal", "BatchNorm re-estimated", "Reconstructed", "Control: l1"]
@@ -339,7 +339,7 @@ def test_distilled_blocks_are_said_and_a_stage_of_their_own():
     removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "accuracy_distilled": 0.83, "distilled_epochs": 20}
     controls = (Control(criterion="l1", accuracies=(0.7,)),)
     alike = report(removed={**removed, "accuracy_repaired": 0.8, **REFITTED}, controls=controls)
-    assert "the same widths by l1, reconstructed and distilled alike, no" in stage_lines(alike)[-1]
+    assert "the same widths by l1, reconstructed and distilled alike: accuracy" in stage_lines(alike)[-1]
     found = report(removed=removed)
     assert "Blocks distilled without labels, 20 epochs on the samples: accuracy 83.0 %." in stage_lines(found)
     assert "Blocks distilled" in [each.name for each in stages(found)]

@@ -110,22 +110,29 @@ def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> s
     return max(better, key=lambda each: each.mean).criterion if better else ""
 
 
-def outdone(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
-    """One sentence where a control kept as much as the criterion before fine-tuning; else empty."""
+def outdone(
+    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
+) -> str:
+    """One sentence where a control kept as much as the criterion, before fine-tuning if there is any; else empty."""
     better = [each.criterion for each in controls if accuracy is not None and each.mean >= accuracy]
     if not better:
         return ""
+    when = " before fine-tuning" if tuned else ""
     return (
-        f"On this model {' and '.join(better)} pruning to the same widths did as well or better before fine-tuning: "
+        f"On this model {' and '.join(better)} pruning to the same widths did as well or better{when}: "
         f"{criterion} {amount(measure, accuracy)}, {_kept_by(controls, measure)}."
     )
 
 
-def ahead(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
-    """One sentence where the criterion kept more than every control before fine-tuning; else empty."""
-    if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure):
+def ahead(
+    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
+) -> str:
+    """One sentence where the criterion kept more than every control, before fine-tuning if there is any; else empty."""
+    if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure, tuned=tuned):
         return ""
     kept = amount(measure, accuracy)
+    if not tuned:
+        return f"At these widths {criterion} kept {kept}, {_kept_by(controls, measure)}."
     return f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
 
 

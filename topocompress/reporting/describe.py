@@ -206,7 +206,9 @@ def collect_warnings(
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
     if data.skipped:
-        found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
+        many = len(data.skipped) > 1
+        count = f"{len(data.skipped)} files could not be read and were" if many else "1 file could not be read and was"
+        found.append(f"{count} skipped, first {data.skipped[0]}.")
     found += [text for text in (delivery.slow, delivery.failed) if text]
     found += [each.message for each in in_fewer_bits(delivery).values() if not each.kept]
     for before, after in zip(delivery.before.latency, delivery.after.latency, strict=True):

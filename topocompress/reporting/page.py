@@ -23,7 +23,12 @@ from topocompress.types import Report, in_fewer_bits
 from topocompress.types.results import FEWER_BITS
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_SCRIPTS = (("vendor/d3.min.js", "vendor/LICENSE-d3"), ("vendor/plot.min.js", "vendor/LICENSE-plot"), ("report.js", ""))
+_SCRIPTS = (
+    ("vendor/d3.min.js", "vendor/LICENSE-d3"),
+    ("vendor/plot.min.js", "vendor/LICENSE-plot"),
+    ("report.js", ""),
+    ("tables.js", ""),
+)
 _UNSAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 

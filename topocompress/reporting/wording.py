@@ -50,11 +50,11 @@ def stage_lines(report: Report) -> list[str]:
             f"Topological activations: {len(swapped['swapped'])} swapped, {len(swapped['left'])} left, "
             f"{len(swapped['folded_back'])} folded back to plain ones after fine-tuning."
         )
+    untuned = ", no fine-tuning" if report.finetune else ""
     for control in report.controls:
         each = ", ".join(amount(measure, value) for value in control.accuracies)
         lines.append(
-            f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: "
-            f"{in_words(report)} {each}."
+            f"Control, the same widths by {control.criterion}, {_alike(report)}{untuned}: {in_words(report)} {each}."
         )
     return lines
 
@@ -191,11 +191,12 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
     if not finetune:
         return ""
     rate, judges = finetune.get("lr"), finetune.get("validation_samples")
-    line = f"{finetune['epochs']} epochs" + (f", peak learning rate {rate:g}" if rate is not None else "")
+    epochs = finetune["epochs"]
+    line = f"{epochs} epoch{'s' * (epochs != 1)}" + (f", peak learning rate {rate:g}" if rate is not None else "")
     line += _ALTERED.get(finetune.get("augmentation", "none"), "")
     if distill := finetune.get("distill"):
         line += f", {percent(distill)} of the loss from the original's outputs"
-    if finetune.get("epochs_run", finetune["epochs"]) < finetune["epochs"]:
+    if finetune.get("epochs_run", epochs) < epochs:
         line += f"; stopped after {finetune['epochs_run']}"
     if (steps := finetune.get("steps", 1)) > 1:
         line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"

@@ -60,6 +60,7 @@ def report_on(
         left=left,
     )
     judged = (plan.criterion, left, controls, job.measure)
+    tuned = recipe.epochs > 0
     budget = budgets.settled(choice.budget, sides)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
@@ -77,12 +78,12 @@ def report_on(
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
         warnings=tuple(filter(None, [budgets.missed(budget, sides)]))
-        + describe.collect_warnings(job.data, plan, delivery, outdone(*judged))
+        + describe.collect_warnings(job.data, plan, delivery, outdone(*judged, tuned=tuned))
         + describe.tuning_warnings(job.data, recipe)
         + nothing_found(before)
         + labels_doubted(before)
         + unseen(job.outputs, job.scoring.criterion),
-        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged), shrunk.swapped),
+        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged, tuned=tuned), shrunk.swapped),
         advice=advise(situation, selection.scores, plan, controls) if bad else (),
         environment={
             **environment.describe(),
