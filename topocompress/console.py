@@ -287,12 +287,11 @@ def show_sweep(found: Sweep) -> None:
 
 
 def show_advice(report: Report) -> None:
-    """What to try where too much was lost; nothing otherwise."""
-    if not report.advice:
-        return
-    from topocompress.reporting.quantities import fell
+    """What to try where too much was lost, or too little time won; nothing otherwise."""
+    from topocompress.reporting.wording import remedies
 
-    _console().print(f"[bold]{fell(report)}[/] What to try, in this order:")
-    for number, (what, command) in enumerate(report.advice, 1):
-        _say(f"{what}:", start=f"  {number}. ")
-        _say(command, start="     ")
+    for each in remedies(report):
+        _console().print(f"[bold]{each.why}[/] What to try, in this order:")
+        for number, (what, command) in enumerate(each.steps, 1):
+            _say(f"{what}:", start=f"  {number}. ")
+            _say(command, start="     ")

@@ -166,6 +166,7 @@ def full_report(**changes):
         },
         "warnings": ("On this model l1 pruning did as well.", f"The layer {HOSTILE} is odd."),
         "advice": (("Fine-tune for 6 epochs instead", "topocompress prune model.pt --finetune 6"),),
+        "faster": (("Keep multiples of 8 channels", "topocompress prune model.pt --round-to 8"),),
         "environment": {
             "python": "3.11.7",
             "versions": {"topocompress": "0.1.0", "torch": "2.15.0"},

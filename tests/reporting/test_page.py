@@ -26,6 +26,7 @@ SECTIONS = {
     "latency": "latency",
     "tuning": "fine-tuning",
     "advice": "advice",
+    "faster": "faster",
 }
 
 
@@ -91,7 +92,13 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
     cells = [element["text"] for element in page.found if element["tag"] in ("th", "td")]
     for row in quantities.comparison_table(full):
         assert [cells[i : i + len(row)] for i in range(len(cells))].count(list(row)) >= 1
-    assert full.advice[0][1] in text
+    for ((_, command),) in (full.advice, full.faster):
+        assert command in text
+    assert "The file is not as much faster as it has fewer multiply-accumulates." in text
+    assert [each.get("href") for each in page.of("a") if each["text"].startswith("What to try if")] == [
+        "#advice",
+        "#faster",
+    ]
     assert full.quantized.message in "".join(text)
 
 
@@ -217,6 +224,7 @@ def test_the_licences_of_the_libraries_come_with_them():
         ({}, set()),
         ({"warnings": ()}, {"warnings"}),
         ({"advice": ()}, {"advice"}),
+        ({"faster": ()}, {"faster"}),
         ({"budget": None}, {"budget"}),
         ({"finetune": {}}, {"fine-tuning"}),
         ({"plan": report().plan}, {"scores"}),

@@ -1,4 +1,4 @@
-"""What to say when a run cost too much accuracy, or when its criterion did no better than a control."""
+"""What to say when a run cost too much accuracy or won too little time, or a control did as well as its criterion."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from topocompress.planning.plan import removal_counts
+from topocompress.planning.rules import BLOCK, BUDGETS
+from topocompress.reporting.bottlenecks import short_batches
 from topocompress.reporting.quantities import amount
+from topocompress.surgery.activations import some
 from topocompress.types import Control, Measurement, PruningPlan, Scores
 
 _FLAGS = {"--force", "--distill", "--no-reconstruct"}
+_BLOCKS_SHARE = 0.8
+"""Speed-up divided by MACs reduction that widths in whole blocks come to (docs/budgets.md)."""
 TOLERATED_LOSS = 0.05
 """Accuracy, or likeness to the original, in 0..1, that may be lost before advice is given."""
 
@@ -100,6 +105,40 @@ def advise(
         what = f"Choose by another criterion ({other}) at the same share of channels"
         found.append((what, _with(situation, changes)))
     return tuple(found)
+
+
+def hasten(
+    situation: Situation, plan: PruningPlan, sides: tuple[Measurement, Measurement]
+) -> tuple[tuple[str, str], ...]:
+    """What to try where latency fell less than multiply-accumulates, each with its exact command.
+
+    Never what the run was given, and no other goal in place of a budget.
+    """
+    if not situation.command:
+        return ()
+    found: list[tuple[str, str]] = []
+    between = [entry.root for entry in plan.groups if entry.remove and entry.kept % BLOCK]
+    if between and short_batches(*sides, share=_BLOCKS_SHARE) and not _given(situation, "--round-to"):
+        what = f"Keep multiples of {BLOCK} channels, which run faster; these are none: {some(between)}"
+        found.append((what, _with(situation, {"--round-to": str(BLOCK)})))
+    if not short_batches(*sides):
+        return tuple(found)
+    if plan.rule.get("allocation") == "global" and not _given(situation, "--allocation"):
+        what = "Take the same share of every layer, so that none becomes too narrow to be fast"
+        found.append((what, _with(situation, {"--allocation": "uniform"})))
+    if not any(name in plan.rule for name in BUDGETS):
+        left = f"{max(0.01, plan.macs_after / plan.macs_before):.2f}"
+        criterion = plan.criterion if situation.max_betti is not None else None
+        rules: dict[str, str | None] = dict.fromkeys(("--max-betti", "--ratio", "--target-macs", "--steps"))
+        chosen = {"--criterion": criterion} if criterion else {}
+        what = f"Ask for the time itself, such as the {left} of the original's that the multiply-accumulates have"
+        found.append((what, _with(situation, {**rules, **chosen, "--target-latency": left})))
+    return tuple(found)
+
+
+def _given(situation: Situation, option: str) -> bool:
+    """Whether the command has an option."""
+    return any(word.partition("=")[0] == option for word in situation.command)
 
 
 def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> str:

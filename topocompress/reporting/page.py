@@ -45,6 +45,7 @@ def to_html(report: Report) -> str:
         inputs=wording.inputs(report),
         warnings=wording.warnings(report),
         notes=wording.notes(report),
+        remedies=wording.remedies(report),
         fewer_bits=list(wording.fewer_bits(report).values()),
         files=_files(report),
         policy=_policy(scripts),

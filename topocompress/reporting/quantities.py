@@ -69,14 +69,6 @@ def in_words(report: Report) -> str:
     return str(report.data.get("metric") or spoken(measure_of(report)))
 
 
-def fell(report: Report) -> str:
-    """What to say where advice is given."""
-    measure = measure_of(report)
-    if measure == "metric":
-        return f"{in_words(report)} fell by more than 5 %."
-    return f"{WHAT[measure]} fell by more than 5 points."
-
-
 def amount(measure: str, value: float | None) -> str:
     """A value of a measure as text: a share of 100 %, or the user's metric in its own unit."""
     return ("unknown" if value is None else f"{value:.4g}") if measure not in SHARES else percent(value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from topocompress.reporting import budgets
-from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
+from topocompress.reporting.quantities import WHAT, amount, in_words, measure_of, percent, times
 from topocompress.types import Measurement, Report, in_fewer_bits
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
@@ -178,6 +179,37 @@ def notes(report: Report) -> list[str]:
 def fewer_bits(report: Report) -> dict[str, str]:
     """What to think of each of the files in fewer bits; without those of which a warning says it."""
     return {kind: each.message for kind, each in in_fewer_bits(report).items() if each.kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedies:
+    """What to try in one case.
+
+    Attributes:
+        name: For links.
+        case: When to try it, as a heading.
+        why: What gave rise to it.
+        steps: (what, command), in the order in which to try them.
+    """
+
+    name: str
+    case: str
+    why: str
+    steps: tuple[tuple[str, str], ...]
+
+
+def remedies(report: Report) -> list[Remedies]:
+    """What to try, case by case; nothing where all is well."""
+    measure = measure_of(report)
+    fell = f"{in_words(report)} fell by more than 5 %."
+    if measure != "metric":
+        fell = f"{WHAT[measure]} fell by more than 5 points."
+    slow = "The file is not as much faster as it has fewer multiply-accumulates."
+    cases = (
+        Remedies(name="advice", case="If that is too much lost", why=fell, steps=report.advice),
+        Remedies(name="faster", case="If it should be faster", why=slow, steps=report.faster),
+    )
+    return [each for each in cases if each.steps]
 
 
 def inputs(report: Report) -> str:

@@ -22,6 +22,7 @@ from topocompress.reporting.wording import (
     notes,
     over_budget,
     parity,
+    remedies,
     stage_lines,
     verdict,
     warnings,
@@ -57,9 +58,9 @@ def _sections(report: Report) -> Iterator[str]:
     for title, texts in (("Warnings", warnings(report)), ("Notes", notes(report))):
         if texts:
             yield from (f"## {title}", "", *(f"- {_text(text)}" for text in texts), "")
-    if report.advice:
-        yield from ("## If that is too much lost", "")
-        for number, (what, command) in enumerate(report.advice, 1):
+    for each in remedies(report):
+        yield from (f"## {each.case}", "")
+        for number, (what, command) in enumerate(each.steps, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
         yield from ("## Budget", "", budgets.line(report.budget), "")

@@ -243,6 +243,7 @@ class Report:
         warnings: Sentences the user must not miss.
         notes: What was taken for granted, how samples were read, and how the criterion did: nothing to act on.
         advice: ``(what, command)`` in the order in which to try them, where the measure fell too far.
+        faster: The same where the file is not as much faster as it has fewer multiply-accumulates.
         environment: Versions, machine, threads, seed, command, seconds per step.
     """
 
@@ -262,6 +263,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     advice: tuple[tuple[str, str], ...] = ()
+    faster: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 

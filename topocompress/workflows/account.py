@@ -11,7 +11,7 @@ from topocompress.deploy.measurement import Predictions
 from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
 from topocompress.reporting import budgets, describe, environment
-from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, ahead, loss, outdone
+from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, ahead, hasten, loss, outdone
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.reporting.write import write_report
@@ -85,6 +85,7 @@ def report_on(
         + unseen(job.outputs, job.scoring.criterion),
         notes=describe.collect_notes(job.loaded, job.data, ahead(*judged, tuned=tuned), shrunk.swapped),
         advice=advise(situation, selection.scores, plan, controls) if bad else (),
+        faster=hasten(situation, plan, sides),
         environment={
             **environment.describe(),
             "seed": job.seed,

@@ -93,7 +93,8 @@ def deliver(
         with job.timed("measure"):
             costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
             times = profile(tuple(paths[:2]), sample=sample, batch=next(iter(short)))
-            slow = warning(short, before.macs / max(1, after.macs), costs, (times[0], times[1]))
+            fewer, auto = before.macs / max(1, after.macs), job.removal.round_to == "auto"
+            slow = warning(short, fewer, costs, (times[0], times[1]), auto=auto)
     return Delivery(
         before=before,
         after=after,
