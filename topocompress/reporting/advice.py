@@ -123,7 +123,7 @@ def hasten(
         found.append((what, _with(situation, {"--round-to": str(BLOCK)})))
     if not short_batches(*sides):
         return tuple(found)
-    if plan.rule.get("allocation") == "global" and not _given(situation, "--allocation"):
+    if between and plan.rule.get("allocation") == "global" and not _given(situation, "--allocation"):
         what = "Take the same share of every layer, so that none becomes too narrow to be fast"
         found.append((what, _with(situation, {"--allocation": "uniform"})))
     if not any(name in plan.rule for name in BUDGETS):

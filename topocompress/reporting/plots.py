@@ -59,7 +59,8 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
         style.bare(bottom, "y")
         bottom.set_xlabel(_axis_label(scores))
         low, high = (float(find(list(map(find, values)))) for find in (min, max))
-        near = [threshold for threshold in thresholds if abs(2 * threshold - low - high) <= _NEAR * (high - low)]
+        span = _NEAR * ((high - low) or abs(high) or 1.0)
+        near = [threshold for threshold in thresholds if abs(2 * threshold - low - high) <= span]
         for threshold in near:
             for axes in (top, bottom):
                 axes.axvline(threshold, color=style.REMOVED, linewidth=1.2, linestyle="--")
