@@ -119,7 +119,7 @@ def hasten(
     found: list[tuple[str, str]] = []
     between = [entry.root for entry in plan.groups if entry.remove and entry.kept % BLOCK]
     if between and short_batches(*sides, share=_BLOCKS_SHARE) and not _given(situation, "--round-to"):
-        what = f"Keep multiples of {BLOCK} channels, which run faster; these are none: {some(between)}"
+        what = f"Keep widths that are multiples of {BLOCK}, which run faster; not so are {some(between)}"
         found.append((what, _with(situation, {"--round-to": str(BLOCK)})))
     if not short_batches(*sides):
         return tuple(found)
