@@ -225,7 +225,7 @@ def test_where_time_fell_less_than_macs_whole_blocks_equal_shares_and_a_latency_
     assert hastened(MACS, GLOBAL, 1.2) == [
         ("Keep", [*MACS, "--round-to", "8"]),
         ("Take", [*MACS, "--allocation", "uniform"]),
-        ("Ask", ["prune", "m.pt", "--target-latency", "0.40"]),
+        ("Ask", ["prune", "m.pt", "--target-latency", "0.62"]),
     ]
     assert [first for first, _ in hastened(MACS, {"target_macs": 0.4}, 1.2)] == ["Keep", "Ask"]
     assert [first for first, _ in hastened(MACS, GLOBAL, 1.2, kept=(16, 8))] == ["Ask"]
@@ -248,7 +248,7 @@ def test_nothing_is_proposed_that_the_run_was_given_and_no_other_goal_than_its_b
 def test_a_threshold_gives_way_to_a_latency_by_the_same_criterion():
     command = ("prune", "m.pt", "--max-betti", "300", "--steps", "2", "--finetune", "1")
     (last,) = hastened(command, {"max_betti": 300}, 1.2, kept=(16, 16), max_betti=300.0)
-    assert last[1] == ["prune", "m.pt", "--finetune", "1", "--criterion", "persistence", "--target-latency", "0.40"]
+    assert last[1] == ["prune", "m.pt", "--finetune", "1", "--criterion", "persistence", "--target-latency", "0.62"]
 
 
 def test_a_run_from_python_has_no_command_to_change():
