@@ -308,6 +308,9 @@ def test_on_paper_everything_is_there_and_nothing_to_click(browser, place):
         assert page.locator("details:not([open])").count() > 0
         assert page.evaluate("[...document.querySelectorAll('.tall')].every(e => e.scrollHeight <= e.clientHeight)")
         assert page.pdf(format="A4").startswith(b"%PDF")
+        page.set_viewport_size({"width": 688, "height": 900})  # between the margins of an A4 page
+        table = page.locator("#comparison")
+        assert table.evaluate("e => e.getBoundingClientRect().right") <= 688
 
 
 def test_without_scripts_the_tables_say_it_all(browser, place):
