@@ -67,8 +67,8 @@ def note(text: str) -> None:
     _say(text)
 
 
-_COLUMNS, _WIDE = 4, 110
-"""Columns of the before/after table that fit any terminal, and the characters that all of them take."""
+_COLUMNS, _WIDTH, _MORE = 4, 80, 30
+"""Columns of the before/after table that fit any terminal; the characters they take, and those of two more."""
 _QUIET_SECONDS = 60.0
 """Between two lines of progress where there is no terminal."""
 
@@ -206,10 +206,10 @@ def show_report(
 ) -> None:
     """The before/after table (its first row is the head), the steps in between, and what to read and is not said yet.
 
-    A terminal too narrow for a column in INT8 does without; a sentence says as much.
+    A terminal too narrow for the columns of files in fewer bits does without; a sentence says as much.
     """
     table = _table(lines[0])
-    columns = len(comparison[0]) if _console().width >= _WIDE else _COLUMNS
+    columns = _COLUMNS + 2 * max(0, (_console().width - _WIDTH) // _MORE)
     table.add_column("", no_wrap=True)
     for heading in comparison[0][1:columns]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -287,12 +287,11 @@ def show_sweep(found: Sweep) -> None:
 
 
 def show_advice(report: Report) -> None:
-    """What to try where too much was lost; nothing otherwise."""
-    if not report.advice:
-        return
-    from topocompress.reporting.quantities import fell
+    """What to try where too much was lost, or too little time won; nothing otherwise."""
+    from topocompress.reporting.wording import remedies
 
-    _console().print(f"[bold]{fell(report)}[/] What to try, in this order:")
-    for number, (what, command) in enumerate(report.advice, 1):
-        _say(f"{what}:", start=f"  {number}. ")
-        _say(command, start="     ")
+    for each in remedies(report):
+        _console().print(f"[bold]{each.why}[/] What to try, in this order:")
+        for number, (what, command) in enumerate(each.steps, 1):
+            _say(f"{what}:", start=f"  {number}. ")
+            _say(command, start="     ")

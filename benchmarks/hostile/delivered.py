@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 _TIMED = {"report.html", "report.md", "sweep.png"}
 """Files that show times."""
 _TIMES = {
-    *("seconds", "cpu_seconds", "latency", "peak_bytes", "environment", "warnings", "advice", "runs", "run"),
+    *("seconds", "cpu_seconds", "latency", "peak_bytes", "environment", "warnings", "advice", "faster", "runs", "run"),
     *("epochs_resumed", "layers_reused", "passes", "peak_cloud_bytes", "peak_process_bytes", "workers"),
     *("key", "sha256", "front"),
 }

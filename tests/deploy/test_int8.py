@@ -68,17 +68,17 @@ def side(median, size, accuracy):
 
 
 def test_a_faster_file_is_recommended_and_a_slower_one_is_not():
-    good = judged(side(2.0, 250, 0.97), side(3.0, 1000, 0.98))
+    good = judged(side(2.0, 250, 0.97), side(3.0, 1000, 0.98), "INT8")
     assert good.kept
     assert "1.50× faster again and its file 4.0× smaller; accuracy 97.0 % against 98.0 %" in good.message
-    bad = judged(side(3.0, 250, None), side(2.0, 1000, None))
+    bad = judged(side(3.0, 250, None), side(2.0, 1000, None), "FP16")
     assert not bad.kept
-    assert "1.50× slower than 32 bits on this processor: ship model.onnx" in bad.message
+    assert "FP16 is 1.50× slower than 32 bits on this processor: for such processors ship model.onnx" in bad.message
     assert "agreement 90.0 % against 90.0 %" in bad.message
 
 
 def test_a_network_so_small_that_scales_take_more_than_is_saved(files):
-    assert "its file 1.2× larger" in judged(side(2.0, 1200, None), side(3.0, 1000, None)).message
+    assert "its file 1.2× larger" in judged(side(2.0, 1200, None), side(3.0, 1000, None), "INT8").message
 
 
 def test_an_onnx_file_is_evaluated_without_a_trace(files):
@@ -93,7 +93,7 @@ def test_explained_variation_is_called_by_its_name():
         replace(side(ms, 1000, None), agreement=None, explained_variation=share)
         for ms, share in ((2.0, 0.5), (3.0, 0.75))
     )
-    assert "explained variation 50.0 % against 75.0 %" in judged(small, large).message
+    assert "explained variation 50.0 % against 75.0 %" in judged(small, large, "INT8").message
 
 
 def test_every_output_of_a_file_is_evaluated(tmp_path):

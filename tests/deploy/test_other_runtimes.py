@@ -1,7 +1,11 @@
 """The files in runtimes other than ONNX Runtime: they run there and say the same, with a free and with a fixed batch.
 
-Skipped where those are not installed, as with ``uv sync --group runtimes`` they are.
+Skipped where those are not installed: ``uv sync --group runtimes`` does it for Python; for a browser
+``npm install --prefix FOLDER onnxruntime-web``, and ``ONNXRUNTIME_WEB=FOLDER`` in the environment of the tests.
 """
+
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from tests.helpers.browsing import started_browser
 from topocompress.data.loading import load_data
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.half import halve_onnx
@@ -56,12 +61,54 @@ def in_opencv(path, images):
     return network.forward()
 
 
+IN_BROWSER = """async ([name, values, shape]) => {
+    ort.env.wasm.numThreads = 1;
+    const session = await ort.InferenceSession.create(`/${name}`, { executionProviders: ["wasm"] });
+    const found = await session.run({ input: new ort.Tensor("float32", Float32Array.from(values), shape) });
+    const { data, dims } = found[session.outputNames[0]];
+    await session.release();
+    return [Array.from(data), dims];
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(files):
+    """A page of a browser without a network that has ONNX Runtime Web and the files."""
+    if not (place := os.environ.get("ONNXRUNTIME_WEB")):
+        pytest.skip("needs onnxruntime-web: npm install --prefix FOLDER onnxruntime-web, then ONNXRUNTIME_WEB=FOLDER")
+    served = {
+        path.name: path for path in (*Path(place, "node_modules/onnxruntime-web/dist").iterdir(), *files.iterdir())
+    }
+    html = '<!doctype html><script src="ort.wasm.min.js"></script>'
+    with started_browser() as browser:
+        page = browser.new_page()
+        page.route("**/*", lambda route: route.fulfill(path=served[route.request.url.rpartition("/")[2]]))
+        page.route("http://localhost/", lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto("http://localhost/")
+        yield page
+
+
+@pytest.mark.parametrize("batch", [1, 3, FIXED])
+@pytest.mark.parametrize("name", CLOSE)
+def test_a_browser_says_what_onnx_runtime_says(files, images, page, name, batch):
+    def in_browser(path, given):
+        values, shape = page.evaluate(IN_BROWSER, [path.name, given.ravel().tolist(), list(given.shape)])
+        return np.array(values, np.float32).reshape(shape)
+
+    check(files, images, in_browser, name, batch)
+
+
 @pytest.mark.parametrize("batch", [1, 3, FIXED])
 @pytest.mark.parametrize(
     ("runtime", "name"),
     [*((in_openvino, name) for name in CLOSE), (in_opencv, "model"), (in_opencv, "model.fp16")],
 )
 def test_other_runtimes_say_what_onnx_runtime_says(files, images, runtime, name, batch):
+    check(files, images, runtime, name, batch)
+
+
+def check(files, images, runtime, name, batch):
+    """With a free batch, and with a fixed one where it is this one."""
     for path in (files / f"{name}.onnx", files / f"{name}.fixed.onnx")[: 1 + (batch == FIXED)]:
         given = images[:batch].numpy()
         found = runtime(path, given)

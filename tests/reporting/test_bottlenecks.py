@@ -54,6 +54,16 @@ def test_the_missing_time_is_shared_out_by_cause():
     )
 
 
+def test_widths_that_auto_chose_are_called_narrow_and_not_blamed():
+    text = warning({1: 1.1}, 2.0, (BEFORE, AFTER), TIMES, auto=True)
+    assert "60 % narrow layers, which --round-to auto cuts in steps below 8: conv (16 → 37);" in text
+    assert "no multiple of 8" not in text
+
+
+def test_a_share_of_ones_own_may_be_asked_for():
+    assert short_batches(side(200, 14.0, 80.0), side(100, 10.0, 40.0), share=0.8) == pytest.approx({1: 1.4})
+
+
 def test_causes_below_5_percent_are_left_out():
     after = dataclasses.replace(TIMES[1], layers={**TIMES[1].layers, "conv": 5.0 + 96.0}, layout=0.0, rest=2.0)
     text = warning({1: 1.1}, 2.0, (BEFORE, AFTER), (TIMES[0], after))

@@ -39,7 +39,10 @@ def test_an_accuracy_outside_its_budget_is_told_of_beside_what_chose_it():
     assert not kept(asked, accuracies(0.9, 0.886))
     said = missed(settled(asked, accuracies(0.9, 0.886)), accuracies(0.9, 0.886))
     assert "1.40 points are lost on the held-out samples by the largest of the 2 networks" in said
-    assert "on the 500 samples that chose among them, where it was 0.2" in said
+    assert "were within it on the 500 samples that judged the tries, where it was 0.2" in said
+    alone = budget("--max-accuracy-drop", 1.0, 0.2, samples=500)
+    said = missed(settled(alone, accuracies(0.9, 0.886)), accuracies(0.9, 0.886))
+    assert "by the only network that was within it" in said
 
 
 def test_a_metric_is_in_its_own_unit():
@@ -55,20 +58,25 @@ def test_what_was_not_measured_or_not_asked_for_is_not_missed():
 
 
 def test_a_sentence_says_who_judged_and_how_sure_it_is():
-    assert line(budget("--target-size", 2e6, 1.9e6)) == (
-        "--target-size 2MB: 1 tries, 1 of them within it; of those the largest network was taken."
+    assert line(budget("--target-size", 2e6, 1.9e6)) == ("--target-size 2MB: 1 try, within it; that network was taken.")
+    assert line(budget("--target-size", 2e6, 1.9e6, 2.1e6, 1.8e6)) == (
+        "--target-size 2MB: 3 tries, 2 of them within it; of those the largest network was taken."
     )
     sure = Budget(
         option="--max-accuracy-drop",
         limit=1.0,
-        probes=(Probe(macs=0.5, value=0.2, upper=0.9, met=True),),
+        probes=(Probe(macs=0.5, value=0.2, upper=0.9, met=True), Probe(macs=0.4, value=0.3, upper=0.95, met=True)),
         samples=700,
         apart=True,
         stepped_back=2,
     )
     assert "judged on 700 samples kept for that with 95 % confidence for others like these" in line(sure)
     assert line(sure).endswith("the smallest network was taken, which 2 smaller were not on the held-out samples.")
+    assert "which 1 smaller was not on" in line(replace(sure, stepped_back=1))
     assert "held-out samples, on which it is measured too" in line(replace(sure, apart=False))
+    alone = replace(sure, probes=sure.probes[:1], stepped_back=0)
+    assert line(alone).startswith("--max-accuracy-drop 1: 1 try, within it as judged on 700 samples kept for that with")
+    assert line(alone).endswith("; that network was taken.")
 
 
 @pytest.mark.parametrize("option", ["--max-accuracy-drop", "--max-metric-drop"])

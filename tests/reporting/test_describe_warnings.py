@@ -25,12 +25,18 @@ from topocompress.types import (
 from topocompress.types.reasons import Kind, Reason
 
 
-def test_an_int8_file_is_a_warning_only_where_it_is_slower_or_missing():
+@pytest.mark.parametrize("kind", ["quantized", "half"])
+def test_a_file_in_fewer_bits_is_a_warning_only_where_it_is_slower_or_missing(kind):
     small = sides((4.0, 3.0))[1]
-    good, bad = (Quantized(measurement=small, kept=kept, message="About INT8.") for kept in (True, False))
-    assert describe.collect_warnings(data(), PLAN, delivery(quantized=good)) == ()
-    assert describe.collect_warnings(data(), PLAN, delivery(quantized=bad)) == ("About INT8.",)
+    good, bad = (Quantized(measurement=small, kept=kept, message="About it.") for kept in (True, False))
+    assert describe.collect_warnings(data(), PLAN, delivery(**{kind: good})) == ()
+    assert describe.collect_warnings(data(), PLAN, delivery(**{kind: bad})) == ("About it.",)
     assert describe.collect_warnings(data(), PLAN, delivery(failed="None.")) == ("None.",)
+
+
+def test_a_single_file_that_cannot_be_read_is_one_file():
+    found = describe.collect_warnings(data(skipped=("bad.png",)), PLAN, delivery())
+    assert found == ("1 file could not be read and was skipped, first bad.png.",)
 
 
 def test_a_network_faster_than_what_it_lost_explains_is_told_of():

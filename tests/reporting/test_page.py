@@ -26,6 +26,7 @@ SECTIONS = {
     "latency": "latency",
     "tuning": "fine-tuning",
     "advice": "advice",
+    "faster": "faster",
 }
 
 
@@ -68,7 +69,8 @@ def test_every_number_is_that_of_the_json_file(tmp_path):
         for name in (*SHOWN, "latency.0.median_ms", "latency.1.median_ms"):
             assert f"{side}.{name}" in fields
     assert {f"plan.groups.{n}.{name}" for n in range(4) for name in ("before", "after", "asked", "dead")} <= fields
-    assert {f"quantized.measurement.latency.{n}.{name}" for n in (0, 1) for name in ("median_ms", "p95_ms")} <= fields
+    for kind in ("quantized", "half"):
+        assert {f"{kind}.measurement.latency.{n}.{name}" for n in (0, 1) for name in ("median_ms", "p95_ms")} <= fields
     assert {
         "environment.seed",
         "model.fingerprint",
@@ -90,7 +92,13 @@ def test_what_stands_in_terminal_and_markdown_stands_on_the_page():
     cells = [element["text"] for element in page.found if element["tag"] in ("th", "td")]
     for row in quantities.comparison_table(full):
         assert [cells[i : i + len(row)] for i in range(len(cells))].count(list(row)) >= 1
-    assert full.advice[0][1] in text
+    for ((_, command),) in (full.advice, full.faster):
+        assert command in text
+    assert "The file is not as much faster as it has fewer multiply-accumulates." in text
+    assert [each.get("href") for each in page.of("a") if each["text"].startswith("What to try if")] == [
+        "#advice",
+        "#faster",
+    ]
     assert full.quantized.message in "".join(text)
 
 
@@ -121,11 +129,31 @@ def test_input_and_samples_stand_above_everything_else():
     assert "Judged on 397 held-out samples of digits." in top
 
 
-def test_tiles_say_what_int8_is_like():
-    cards = [each["text"] for each in Elements(to_html(full_report())).of("p") if each.get("class") == "sides int8"]
-    assert cards[1] == "INT8: 86.1 %, -3.9 points"
-    assert len(cards) == 5  # file, accuracy, agreement, two latencies
-    assert not [each for each in Elements(to_html(report())).of("p") if each.get("class") == "sides int8"]
+def test_tiles_say_what_files_in_fewer_bits_are_like():
+    def lines(found):
+        shown = [each["text"] for each in Elements(to_html(found)).of("p") if each.get("class") == "sides bits"]
+        return [line.replace("\xa0", " ") for line in shown]
+
+    cards = lines(full_report())
+    assert cards[2:4] == ["INT8: 86.1 %, -3.9", "FP16: 87.3 %, -2.7"]
+    assert cards[8:] == ["INT8: 31.71 ms, 1.35× faster", "FP16: 52.71 ms, 1.24×"]  # 32 bits are slower, too
+    assert len(cards) == 2 * 5  # file, accuracy, agreement, two latencies
+    assert lines(full_report(quantized=None))[1] == "FP16: 87.3 %, -2.7"
+    assert not lines(report())
+
+
+@pytest.mark.parametrize(
+    ("changes", "summary"),
+    [
+        ({}, "As a table, with INT8 and FP16, and step by step"),
+        ({"quantized": None}, "As a table, with FP16, and step by step"),
+        ({"quantized": None, "half": None}, "As a table, and step by step"),
+    ],
+)
+def test_the_table_is_open_where_it_has_files_in_fewer_bits(changes, summary):
+    page = Elements(to_html(full_report(**changes)))
+    assert page.of("summary")[0]["text"] == summary
+    assert ("open" in page.of("details")[0]) == ("with" in summary)
 
 
 def test_steps_of_removal_are_told_of():
@@ -137,12 +165,20 @@ def test_steps_of_removal_are_told_of():
     assert "after each of" not in once
 
 
+def test_fine_tuning_is_not_spoken_of_where_there_was_none():
+    before = "chosen otherwise, before any fine-tuning; every seed"
+    assert before in to_html(full_report())
+    bare = to_html(full_report(finetune={}, advice=(), notes=()))
+    assert "chosen otherwise; every seed" in bare
+    assert "no fine-tuning" not in bare
+
+
 def test_names_from_a_model_file_stay_text():
     hostile = full_report(model={**report().model, "source": HOSTILE, "fingerprint": HOSTILE})
     text = to_html(hostile)
     page = Elements(text)
     assert not page.of("img")
-    assert len(page.of("script")) == text.count("<script") == text.count("</script>") == 4
+    assert len(page.of("script")) == text.count("<script") == text.count("</script>") == 5
     assert not [element for element in page.found if any(name.startswith("on") for name in element)]
     assert [element["text"] for element in page.of("title")] == [f"{HOSTILE.rpartition('/')[2]}, pruned by betti"]
     assert HOSTILE in [element["text"] for element in page.of("option")]
@@ -188,6 +224,7 @@ def test_the_licences_of_the_libraries_come_with_them():
         ({}, set()),
         ({"warnings": ()}, {"warnings"}),
         ({"advice": ()}, {"advice"}),
+        ({"faster": ()}, {"faster"}),
         ({"budget": None}, {"budget"}),
         ({"finetune": {}}, {"fine-tuning"}),
         ({"plan": report().plan}, {"scores"}),
@@ -202,7 +239,7 @@ def test_a_section_without_anything_to_say_is_left_out(changes, missing):
 def test_fine_tuning_may_say_less_or_more_than_usual():
     history = [{"epoch": epoch, "accuracy": 0.5, "teacher": 1.0} for epoch in (0, 1)]
     found = Elements(to_html(full_report(finetune={"epochs": 1, "best_epoch": 1, "history": history})))
-    assert "1 epochs. Epoch 1 was kept." in [element["text"] for element in found.of("p")]
+    assert "1 epoch. Epoch 1 was kept." in [element["text"] for element in found.of("p")]
 
 
 def test_a_bare_report_has_a_page_too():

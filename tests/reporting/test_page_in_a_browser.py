@@ -35,7 +35,9 @@ def place(tmp_path_factory):
         assert unit
     pages = {
         "full": full_report(),
-        "l1": full_report(scoring=low, plan=ratio, quantized=None, data={**report().data, "labelled": False}),
+        "l1": full_report(
+            scoring=low, plan=ratio, quantized=None, half=None, data={**report().data, "labelled": False}
+        ),
         "bare": report(),
         "psnr": metric_report(),
         "neg_loss": metric_report((-0.031, -0.5, -0.2, -0.04), name="neg_loss"),
@@ -92,15 +94,16 @@ def test_points_of_the_charts_are_those_of_the_report(browser, place, content):
         return len(page.query_selector_all(f"[data-chart={chart}] g[aria-label={mark}] > *"))
 
     with opened(browser, place / "full.html") as page:
-        assert count(page, "stages", "dot") == 5 + 4  # steps, and four seeds of controls
+        assert count(page, "stages", "dot") == 6 + 4  # steps, and four seeds of controls
         assert count(page, "budget", "dot") == 3
         dots = page.query_selector_all("[data-chart=latency] g[aria-label=dot] circle")
-        sides = (content["before"], content["after"], content["quantized"]["measurement"])
+        smaller = (content[kind]["measurement"] for kind in ("quantized", "half"))
+        sides = (content["before"], content["after"], *smaller)
         ends = [max(side["latency"][batch]["p95_ms"] for side in sides) for batch in (0, 1)]
         shown = [[ms for ms in side["latency"][n]["times_ms"] if ms <= ends[n]] for side in sides for n in (0, 1)]
-        assert len(dots) == sum(map(len, shown)) < 2 * 3 * 30
+        assert len(dots) == sum(map(len, shown)) < 2 * 4 * 30
         beyond = page.locator("[data-chart=latency] text", has_text=re.compile(r"^\+ \d+$")).all_text_contents()
-        assert sum(int(text.removeprefix("+ ")) for text in beyond) == 2 * 3 * 30 - len(dots)
+        assert sum(int(text.removeprefix("+ ")) for text in beyond) == 2 * 4 * 30 - len(dots)
         assert count(page, "tuning", "dot") == 8 + 1 + 6 + 8 + 1 + 6  # and a ring around the best one
         heights = page.eval_on_selector_all(
             "[data-chart=scores] g[aria-label=rect] rect", "all => all.map(r => Number(r.getAttribute('height')))"
@@ -172,8 +175,8 @@ def test_stages_stand_in_rows_of_their_own_on_a_zoomed_axis_and_chance_is_marked
 
     dots, ticks, marked = drawn(data={**report().data, "classes": 10})
     rows = [round(dot["y"] + dot["height"] / 2) for dot in dots]
-    assert len(set(rows)) == 5 + 2  # five steps, two controls
-    assert len(set(rows[5:8])) == 1  # the seeds of random
+    assert len(set(rows)) == 6 + 2  # six steps, two controls
+    assert len(set(rows[6:9])) == 1  # the seeds of random
     assert min(float(tick.removesuffix(" %")) for tick in ticks) == 50  # the lowest is 50.0 %
     assert marked == ["← chance 10.0 %"]
     close = (Control(criterion="random", accuracies=(0.85,)),)
@@ -305,6 +308,9 @@ def test_on_paper_everything_is_there_and_nothing_to_click(browser, place):
         assert page.locator("details:not([open])").count() > 0
         assert page.evaluate("[...document.querySelectorAll('.tall')].every(e => e.scrollHeight <= e.clientHeight)")
         assert page.pdf(format="A4").startswith(b"%PDF")
+        page.set_viewport_size({"width": 688, "height": 900})  # between the margins of an A4 page
+        table = page.locator("#comparison")
+        assert table.evaluate("e => e.getBoundingClientRect().right") <= 688
 
 
 def test_without_scripts_the_tables_say_it_all(browser, place):

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import matplotlib
@@ -48,11 +49,24 @@ def test_layers_settings_and_direction_are_written_on_it(tmp_path):
 
 def test_thresholds_are_marked_and_only_those_asked_for(tmp_path):
     without = svg(tmp_path / "a.svg", scores())
-    marked = svg(tmp_path / "b.svg", scores(), (123.5, 987))
+    marked = svg(tmp_path / "b.svg", scores(), (123.5, 410))
 
-    for label in ("<!-- 123.5 -->", "<!-- 987 -->"):
+    for label in ("<!-- 123.5 -->", "<!-- 410 -->"):
         assert label in marked
         assert label not in without
+    assert "not drawn" not in marked
+
+
+def test_thresholds_far_from_every_score_are_named_and_do_not_squeeze_the_bars(tmp_path):
+    def ticks(text):
+        return re.findall(r"<!-- (\d+) -->", text.partition('id="axes_2"')[2].partition('id="matplotlib.axis_')[2])
+
+    near, far = svg(tmp_path / "a.svg", scores(), (300,)), svg(tmp_path / "b.svg", scores(), (-900, 300, 5000, 6000))
+    assert "<!-- thresholds not drawn: 5000, 6000 far above; -900 far below -->" in far
+    assert "<!-- 300 -->" in far
+    assert "<!-- 5000 -->" not in far
+    assert ticks(near)
+    assert ticks(far) == ticks(near)
 
 
 def test_a_criterion_without_data_or_settings_says_only_score(tmp_path):

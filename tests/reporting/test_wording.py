@@ -8,11 +8,11 @@ from tests.helpers.reports import full_report, latency, report
 from topocompress.reporting.budgets import missed
 from topocompress.reporting.quantities import chance, comparison_rows, comparison_table, stages
 from topocompress.reporting.wording import (
+    fewer_bits,
     headline,
     inputs,
     over_budget,
     parity,
-    quantized_line,
     scales_taken,
     stage_lines,
     tuning_line,
@@ -88,14 +88,28 @@ def test_a_note_on_the_data_is_said_once():
     assert "## Notes\n\n- Data: handwritten\n" in to_markdown(noted)
 
 
-def test_the_file_in_int8_is_in_the_verdict_where_it_is_the_better_one():
+def test_the_file_in_fewer_bits_is_in_the_verdict_where_it_is_the_better_one():
     full = full_report()
     first, small = full.before.latency[0].median_ms, full.quantized.measurement.latency[0].median_ms
-    end = f"; in INT8 {first / small:.2f}× faster, 178087.65× smaller, accuracy 90.0 % → 86.1 % (-3.9 points)."
+    end = f"; in INT8 {first / small:.2f}× faster, 10.00× smaller, accuracy 90.0 % → 86.1 % (-3.9 points)."
     assert verdict(full).endswith(f"accuracy 90.0 % → 87.5 % (-2.5 points){end}")
     worse = dataclasses.replace(full.quantized, kept=False)
     assert "INT8" not in verdict(full_report(quantized=worse))
-    assert quantized_line(full_report(quantized=worse)) == quantized_line(report()) == ""
+    assert fewer_bits(full) == {"INT8": full.quantized.message}
+    assert fewer_bits(full_report(quantized=worse)) == fewer_bits(report()) == {}
+
+
+def test_of_two_files_in_fewer_bits_the_faster_one_is_in_the_verdict_and_both_are_told_of():
+    full = full_report()
+    half = dataclasses.replace(full.half, kept=True)
+    assert "; in INT8 " in verdict(full_report(half=half))
+    assert "FP16" not in verdict(full_report(half=half))
+    fast = dataclasses.replace(half, measurement=dataclasses.replace(half.measurement, latency=(latency(1, 2.0),) * 2))
+    both = full_report(half=fast)
+    first = full.before.latency[0].median_ms
+    assert f"; in FP16 {first / 2:.2f}× faster, 5.00× smaller, accuracy 90.0 % → 87.3 %" in verdict(both)
+    assert "INT8" not in verdict(both)
+    assert fewer_bits(both) == {"INT8": full.quantized.message, "FP16": full.half.message}
 
 
 def over(kept):
@@ -211,10 +225,21 @@ def test_the_headline(plan, text):
     assert headline(report(plan=plan)).endswith(text)
 
 
-@pytest.mark.parametrize("changes", [{}, {"quantized": None}])
-def test_int8_stands_beside_the_other_two(changes):
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({}, ["INT8", "FP16"]),
+        ({"quantized": None}, ["FP16"]),
+        ({"half": None}, ["INT8"]),
+        ({"quantized": None, "half": None}, []),
+    ],
+)
+def test_files_in_fewer_bits_stand_beside_the_other_two(changes, kinds):
     head, *rows = comparison_table(full_report(**changes))
-    assert head == ("", "before", "after", "change", *(() if changes else ("INT8", "change")))
+    assert head == ("", "before", "after", "change", *(cell for kind in kinds for cell in (kind, "change")))
+    (accuracy,) = [row for row in rows if row[0] == "Accuracy"]
+    shown = {"INT8": ("86.1 %", "-3.9 points"), "FP16": ("87.3 %", "-2.7 points")}
+    assert accuracy[4:] == tuple(cell for kind in kinds for cell in shown[kind])
     assert {len(row) for row in rows} == {len(head)}
     assert [row[:4] for row in rows] == comparison_rows(full_report(**changes))
 
@@ -228,6 +253,7 @@ def test_stages_are_points_of_accuracy_against_macs():
         "BatchNorm re-estimated": (cut, (0.61,)),
         "Fine-tuned": (cut, (0.875,)),
         "INT8": (cut, (0.861,)),
+        "FP16": (cut, (0.873,)),
         "Control: random": (cut, (0.55, 0.58, 0.52)),
         "Control: l1": (cut, (0.64,)),
     }
@@ -292,7 +318,7 @@ def test_what_was_refitted_is_said_and_a_stage_of_its_own():
     assert stage_lines(found)[2:] == [
         "Reconstructed without labels: accuracy 80.0 %; 2 of 3 layers fitted to what they gave before on 400 samples, "
         "their error on those held out 0.60 → 0.20 of the variance.",
-        "Control, the same widths by l1, reconstructed alike, no fine-tuning: accuracy 70.0 %.",
+        "Control, the same widths by l1, reconstructed alike: accuracy 70.0 %.",
     ]
     names = [each.name for each in stages(found)]
     assert names == ["Original", "After removal", "BatchNorm re-estimated", "Reconstructed", "Control: l1"]
@@ -313,7 +339,7 @@ def test_distilled_blocks_are_said_and_a_stage_of_their_own():
     removed = {"accuracy": 0.5, "accuracy_recalibrated": 0.61, "accuracy_distilled": 0.83, "distilled_epochs": 20}
     controls = (Control(criterion="l1", accuracies=(0.7,)),)
     alike = report(removed={**removed, "accuracy_repaired": 0.8, **REFITTED}, controls=controls)
-    assert "the same widths by l1, reconstructed and distilled alike, no" in stage_lines(alike)[-1]
+    assert "the same widths by l1, reconstructed and distilled alike: accuracy" in stage_lines(alike)[-1]
     found = report(removed=removed)
     assert "Blocks distilled without labels, 20 epochs on the samples: accuracy 83.0 %." in stage_lines(found)
     assert "Blocks distilled" in [each.name for each in stages(found)]

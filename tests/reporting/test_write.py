@@ -31,7 +31,9 @@ def test_markdown_holds_every_number_warning_and_command():
         "on 64 samples: largest difference 1.5e-06 (2.5e-07 of the largest output), same top-1 class on 100.0 %" in text
     )
     assert "## Warnings\n\n- The photographs are a stand-in.\n- Not faster.\n" in text
-    assert "1. Fine-tune:\n\n   ```sh\n   topocompress prune --finetune 5\n   ```\n\n2. Raise:\n" in text
+    assert "should be faster" not in text
+    first = "1. Fine-tune:\n\n   ```sh\n   topocompress prune --finetune 5\n   ```\n\n"
+    assert f"## If that is too much lost\n\n{first}2. Raise:\n" in text
     assert "| `stem.0` | 32 | 16 | 20 | 3 |  |\n| `head` | 10 | 10 | 0 | 0 | feeds the output |\n" in text
     assert "A Processor, 2 cores" in text
     assert "- Seed: 7\n- Versions: torch 2.9, onnx 1.19\n- Original model: sha256:1\n" in text
@@ -40,9 +42,14 @@ def test_markdown_holds_every_number_warning_and_command():
 
 def test_markdown_says_what_else_was_done():
     text = to_markdown(full_report())
-    assert "|  | before | after | change | INT8 | change |\n|---|---:|---:|---:|---:|---:|\n" in text
-    assert "| Accuracy | 90.0 % | 87.5 % | -2.5 points | 86.1 % | -3.9 points |" in text
+    head = "|  | before | after | change | INT8 | change | FP16 | change |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"
+    assert head in text
+    assert "| Accuracy | 90.0 % | 87.5 % | -2.5 points | 86.1 % | -3.9 points | 87.3 % | -2.7 points |" in text
+    assert "## If it should be faster\n\n1. Keep multiples of 8 channels:\n\n   ```sh\n" in text
     assert "## INT8\n\nINT8 is 1.67 times as fast at batch 1.\n" in text
+    assert "## FP16" not in text  # a warning says that it is slower
+    half = dataclasses.replace(full_report().half, kept=True)
+    assert "## FP16\n\nFP16 is 1.2 times slower.\n" in to_markdown(full_report(half=half))
     assert "--target-latency 0.7: 3 tries, 2 of them within it; of those the largest network was taken." in text
     assert "```sh\ntopocompress prune model.pt --max-betti 300 --out 'my run'\n```" in text
 
@@ -82,6 +89,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
         warnings=("Größer als 1 ×",),
         notes=("Read as 8 bits.",),
         advice=(("what", "command"),),
+        faster=(("how", "other command"),),
         environment={"seed": 0},
     )
     write_report(tmp_path, original)
@@ -105,6 +113,7 @@ def test_the_json_file_is_the_report_field_by_field(tmp_path):
             "warnings": tuple(found["warnings"]),
             "notes": tuple(found["notes"]),
             "advice": tuple(tuple(remedy) for remedy in found["advice"]),
+            "faster": tuple(tuple(remedy) for remedy in found["faster"]),
         }
     )
     assert again == original

@@ -27,8 +27,10 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     """
     from topocompress.reporting import budgets
     from topocompress.reporting.quantities import comparison_table
-    from topocompress.reporting.wording import headline, stage_lines
+    from topocompress.reporting.wording import fewer_bits, headline, stage_lines
+    from topocompress.types import in_fewer_bits
     from topocompress.workflows.compress import compress
+    from topocompress.workflows.delivery import FILE_OF
 
     said = opened(loaded, data) if processes.is_main() else []
     for line in said:
@@ -43,16 +45,11 @@ def run(loaded: LoadedModel, data: Data, *, output: Output, **settings: Any) -> 
     report = result.report
     if over := budgets.missed(report.budget, (report.before, report.after)):
         console.show_warning(over)
-    lines = [headline(report), *stage_lines(report)]
-    if report.quantized is not None and report.quantized.kept:  # if not, a warning says so
-        lines.append(report.quantized.message)
-    if report.half is not None:
-        lines.append(report.half.message)
+    lines = [headline(report), *stage_lines(report), *fewer_bits(report).values()]
     if report.budget is not None:
         lines.append(budgets.line(report.budget))
     console.show_report(report, comparison_table(report), lines, said=[over, *said])
-    more = [name for name, side in (("int8", report.quantized), ("fp16", report.half)) if side is not None]
-    smaller = "".join(f"model.{name}.onnx, " for name in more)
+    smaller = "".join(f"{FILE_OF[kind]}, " for kind in in_fewer_bits(report))
     files = f"model.onnx, {smaller}original.onnx, model.safetensors, plan.json, report.json, .md and .html"
     console.note(f"Written: {output.out}/ ({files})")
     console.show_advice(report)

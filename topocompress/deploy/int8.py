@@ -83,8 +83,8 @@ class OnnxNetwork(nn.Module):
         return found[0] if len(found) == 1 else found
 
 
-def judged(small: Measurement, pruned: Measurement, kind: str = "INT8") -> Quantized:
-    """What to think of the network in 8 bits (or in 16, as ``FP16``), beside the same in 32."""
+def judged(small: Measurement, pruned: Measurement, kind: str) -> Quantized:
+    """What to think of the network in 8 bits (``INT8``) or in 16 (``FP16``), beside the same in 32."""
     faster = pruned.latency[0].median_ms / small.latency[0].median_ms
     shrunk = (pruned.file_bytes or 0) / max(1, small.file_bytes or 0)
     size = f"{shrunk:.1f}× smaller" if shrunk >= 1 else f"{1 / max(shrunk, 1e-9):.1f}× larger"
@@ -97,8 +97,8 @@ def judged(small: Measurement, pruned: Measurement, kind: str = "INT8") -> Quant
         message = f"In {kind} the pruned network is {faster:.2f}× faster again and its file {size}; {quality}."
     else:
         message = (
-            f"{kind} is {1 / faster:.2f}× slower than 32 bits on this processor: ship model.onnx. "
-            f"The {kind} file is {size}; {quality}."
+            f"{kind} is {1 / faster:.2f}× slower than 32 bits on this processor: for such processors ship model.onnx."
+            f" The {kind} file is {size}; {quality}."
         )
     return Quantized(measurement=small, kept=faster > 1, message=message)
 

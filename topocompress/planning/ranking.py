@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from topocompress.planning.rules import Limits
+from topocompress.planning.rules import BLOCK, Limits
 from topocompress.types import ChannelGroup, Scores
 
-_FULL_ALIGNMENT = 16
+_FULL_ALIGNMENT = 2 * BLOCK
 
 
 @dataclass(frozen=True, kw_only=True)

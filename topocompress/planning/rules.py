@@ -20,6 +20,9 @@ Allocation = Literal["auto", "uniform", "global"]
 ``auto`` is ``global`` for scores that can be compared between layers, as far as that reaches, and else ``uniform``.
 """
 
+BLOCK = 8
+"""Channels that kernels compute at once: between two multiples of it a width costs what the larger does, or more."""
+
 _MOST_ALIGNED = 65_536
 
 USUAL_SAMPLES = 1000

@@ -1,4 +1,4 @@
-"""What to say when a run cost too much accuracy, or when its criterion did no better than a control."""
+"""What to say when a run cost too much accuracy or won too little time, or a control did as well as its criterion."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from topocompress.planning.plan import removal_counts
+from topocompress.planning.rules import BLOCK, BUDGETS
+from topocompress.reporting.bottlenecks import short_batches
 from topocompress.reporting.quantities import amount
+from topocompress.surgery.activations import some
 from topocompress.types import Control, Measurement, PruningPlan, Scores
 
 _FLAGS = {"--force", "--distill", "--no-reconstruct"}
+_BLOCKS_SHARE = 0.8
+"""Speed-up divided by MACs reduction that widths in whole blocks come to (docs/budgets.md)."""
 TOLERATED_LOSS = 0.05
 """Accuracy, or likeness to the original, in 0..1, that may be lost before advice is given."""
 
@@ -102,6 +107,41 @@ def advise(
     return tuple(found)
 
 
+def hasten(
+    situation: Situation, plan: PruningPlan, sides: tuple[Measurement, Measurement]
+) -> tuple[tuple[str, str], ...]:
+    """What to try where latency fell less than multiply-accumulates, each with its exact command.
+
+    Never what the run was given, and no other goal in place of a budget.
+    """
+    if not situation.command:
+        return ()
+    found: list[tuple[str, str]] = []
+    between = [entry.root for entry in plan.groups if entry.remove and entry.kept % BLOCK]
+    if between and short_batches(*sides, share=_BLOCKS_SHARE) and not _given(situation, "--round-to"):
+        what = f"Keep widths that are multiples of {BLOCK}, which run faster; not so are {some(between)}"
+        found.append((what, _with(situation, {"--round-to": str(BLOCK)})))
+    if not short_batches(*sides):
+        return tuple(found)
+    if between and plan.rule.get("allocation") == "global" and not _given(situation, "--allocation"):
+        what = "Take the same share of every layer, so that none becomes too narrow to be fast"
+        found.append((what, _with(situation, {"--allocation": "uniform"})))
+    if not any(name in plan.rule for name in BUDGETS):
+        taken = sides[1].latency[0].median_ms / sides[0].latency[0].median_ms
+        # More than halfway to the share of the multiply-accumulates is often out of reach.
+        goal = f"{min(0.95, (taken + sides[1].macs / sides[0].macs) / 2):.2f}"
+        rules: dict[str, str | None] = dict.fromkeys(("--max-betti", "--ratio", "--target-macs", "--steps"))
+        chosen = {} if situation.max_betti is None else {"--criterion": plan.criterion}  # which the threshold implied
+        what = f"Ask for the time itself, such as {goal} of the original's in place of {taken:.2f}"
+        found.append((what, _with(situation, {**rules, **chosen, "--target-latency": goal})))
+    return tuple(found)
+
+
+def _given(situation: Situation, option: str) -> bool:
+    """Whether the command has an option."""
+    return any(word.partition("=")[0] == option for word in situation.command)
+
+
 def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> str:
     """A criterion to try: the best there is, or a control that kept more in this run; else none."""
     if criterion != "persistence":
@@ -110,22 +150,29 @@ def _other(criterion: str, left: float | None, controls: Sequence[Control]) -> s
     return max(better, key=lambda each: each.mean).criterion if better else ""
 
 
-def outdone(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
-    """One sentence where a control kept as much as the criterion before fine-tuning; else empty."""
+def outdone(
+    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
+) -> str:
+    """One sentence where a control kept as much as the criterion, before fine-tuning if there is any; else empty."""
     better = [each.criterion for each in controls if accuracy is not None and each.mean >= accuracy]
     if not better:
         return ""
+    when = " before fine-tuning" if tuned else ""
     return (
-        f"On this model {' and '.join(better)} pruning to the same widths did as well or better before fine-tuning: "
+        f"On this model {' and '.join(better)} pruning to the same widths did as well or better{when}: "
         f"{criterion} {amount(measure, accuracy)}, {_kept_by(controls, measure)}."
     )
 
 
-def ahead(criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy") -> str:
-    """One sentence where the criterion kept more than every control before fine-tuning; else empty."""
-    if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure):
+def ahead(
+    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
+) -> str:
+    """One sentence where the criterion kept more than every control, before fine-tuning if there is any; else empty."""
+    if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure, tuned=tuned):
         return ""
     kept = amount(measure, accuracy)
+    if not tuned:
+        return f"At these widths {criterion} kept {kept}, {_kept_by(controls, measure)}."
     return f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
 
 

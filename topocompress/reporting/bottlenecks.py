@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from topocompress.planning.rules import BLOCK
 from topocompress.types import LayerCost, Measurement, NodeTimes
 
 EXPECTED_SHARE = 0.6
 """Speed-up divided by MACs reduction, below which a run warns."""
 
-ALIGNED = 8
-"""Widths that are no multiple of it are named."""
-
 _WORTH_NAMING = 0.05
 _NAMES = 3
-_UNALIGNED = f"layers with widths that are no multiple of {ALIGNED}"
+_UNALIGNED = f"layers with widths that are no multiple of {BLOCK}"
+_NARROW = f"narrow layers, which --round-to auto cuts in steps below {BLOCK}"
 _DEPTHWISE = "depthwise layers"
 _UNTOUCHED = "layers that keep their MACs"
 _OTHERS = "other layers"
@@ -22,8 +21,8 @@ _LAYOUT = "changes of memory layout between layers"
 _REST = "operations of no one layer (activations, pooling, sums, attention)"
 
 
-def short_batches(before: Measurement, after: Measurement) -> dict[int, float]:
-    """Batch size → speed-up, where speed-up / MACs reduction is below :data:`EXPECTED_SHARE`.
+def short_batches(before: Measurement, after: Measurement, share: float = EXPECTED_SHARE) -> dict[int, float]:
+    """Batch size → speed-up, where speed-up / MACs reduction is below ``share``.
 
     Both are before divided by after: of the median times, and of the MACs.
     """
@@ -31,7 +30,7 @@ def short_batches(before: Measurement, after: Measurement) -> dict[int, float]:
     return {
         first.batch: faster
         for first, second in zip(before.latency, after.latency, strict=True)
-        if (faster := first.median_ms / second.median_ms) < EXPECTED_SHARE * fewer
+        if (faster := first.median_ms / second.median_ms) < share * fewer
     }
 
 
@@ -40,6 +39,8 @@ def warning(
     fewer: float,
     costs: tuple[Mapping[str, LayerCost], Mapping[str, LayerCost]],
     times: tuple[NodeTimes, NodeTimes],
+    *,
+    auto: bool = False,
 ) -> str:
     """What is said of a network that is not as much faster as it is smaller, and which layers hold it back.
 
@@ -51,11 +52,12 @@ def warning(
         fewer: MACs before divided by MACs after.
         costs: Layer → cost, before and after.
         times: Where the time goes at the first of the batch sizes, before and after.
+        auto: Whether widths were rounded by ``--round-to auto``, which leaves narrow layers between the multiples.
     """
     first = next(iter(short))
     each = " and ".join(f"{faster:.2f}× as fast at batch {batch}" for batch, faster in short.items())
     text = f"With {fewer:.2f}× fewer MACs the file is {each}: less than {100 * EXPECTED_SHARE:.0f} % of the reduction."
-    causes = _causes(fewer, costs, times)
+    causes = _causes(fewer, costs, times, _NARROW if auto else _UNALIGNED)
     whole = sum(missing for missing, _ in causes.values())
     parts = [
         f"{100 * missing / whole:.0f} % {cause}{f': {names}' if names else ''}"
@@ -71,12 +73,16 @@ def _causes(
     fewer: float,
     costs: tuple[Mapping[str, LayerCost], Mapping[str, LayerCost]],
     times: tuple[NodeTimes, NodeTimes],
+    unaligned: str,
 ) -> dict[str, tuple[float, str]]:
-    """Cause → missing milliseconds (more than 0) and the layers that have most of it."""
+    """Cause → missing milliseconds (more than 0) and the layers that have most of it.
+
+    ``unaligned`` is what to call layers between multiples of :data:`~topocompress.planning.rules.BLOCK`.
+    """
     before, after = times
     layers: dict[str, list[tuple[float, str]]] = {}
     for name, milliseconds in after.layers.items():
-        cause, label = _cause(name, costs[0].get(name), costs[1].get(name))
+        cause, label = _cause(name, costs[0].get(name), costs[1].get(name), unaligned)
         layers.setdefault(cause, []).append((milliseconds - before.layers.get(name, 0.0) / fewer, label))
     missing = {cause: (sum(each for each, _ in found), _worst(found)) for cause, found in layers.items()}
     missing[_LAYOUT] = (after.layout - before.layout / fewer, "")
@@ -84,13 +90,13 @@ def _causes(
     return {cause: found for cause, found in missing.items() if found[0] > 0}
 
 
-def _cause(name: str, before: LayerCost | None, after: LayerCost | None) -> tuple[str, str]:
+def _cause(name: str, before: LayerCost | None, after: LayerCost | None, unaligned: str) -> tuple[str, str]:
     """Why a layer may be slow, and how it is called: unaligned widths in brackets."""
     if before is None or after is None:
         return _OTHERS, name
     changed = [(after.inputs, before.inputs), (after.outputs, before.outputs)]
-    if any(new != old and new % ALIGNED for new, old in changed):
-        return _UNALIGNED, f"{name} ({f'{after.inputs} → ' if after.inputs else ''}{after.outputs})"
+    if any(new != old and new % BLOCK for new, old in changed):
+        return unaligned, f"{name} ({f'{after.inputs} → ' if after.inputs else ''}{after.outputs})"
     if after.outputs and not after.inputs:
         return _DEPTHWISE, name
     return (_UNTOUCHED if after.macs == before.macs else _OTHERS), name

@@ -10,7 +10,7 @@ from topocompress.types import Budget, Measurement
 LATENCY_NOISE = 0.05
 """Share of the original's latency by which two measurements may differ before it is worth a word."""
 
-_JUDGED = ("--max-accuracy-drop", "--max-metric-drop")
+_OF_QUALITY = ("--max-accuracy-drop", "--max-metric-drop")
 
 
 def settled(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> Budget | None:
@@ -35,26 +35,33 @@ def missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> str
     tries = [probe for probe in budget.probes if probe.met]
     gone = f"{reached:.2f} points are" if budget.option == "--max-accuracy-drop" else f"{reached:.3g} of the metric is"
     largest = max(tries, key=lambda probe: probe.macs)
+    who = f"the largest of the {len(tries)} networks that were" if len(tries) > 1 else "the only network that was"
     return (
-        f"{limit} is not kept to: {gone} lost on the held-out samples by the largest of the {len(tries)} networks that "
-        f"were within it on the {budget.samples} samples that chose among them, where it was {largest.value:.3g}. That "
-        "one was written."
+        f"{limit} is not kept to: {gone} lost on the held-out samples by {who} within it on the {budget.samples} "
+        f"samples that judged the tries, where it was {largest.value:.3g}. That one was written."
     )
 
 
 def line(budget: Budget) -> str:
     """What was to be kept to, and how it was found, in one sentence."""
+    judged = _judged(budget)
+    if len(budget.probes) == 1:
+        return f"{asked(budget)}: 1 try, within it{judged}; that network was taken."
     met = sum(probe.met for probe in budget.probes)
+    count, was = budget.stepped_back, "was" if budget.stepped_back == 1 else "were"
+    back = f", which {count} smaller {was} not on the held-out samples" if count else ""
+    tries = f"{len(budget.probes)} tries, {met} of them within it{judged}"
+    return f"{asked(budget)}: {tries}; of those the {_taken(budget)}{back}."
+
+
+def _judged(budget: Budget) -> str:
+    """Who judged, and how sure that is; empty where no samples were needed."""
     if not budget.samples:
-        return f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it; of those the {_taken(budget)}."
+        return ""
     who = "samples kept for that" if budget.apart else "held-out samples, on which it is measured too"
     sure = any(probe.upper is not None for probe in budget.probes)
     bound = " with 95 % confidence for others like these" if sure else ""
-    back = f", which {budget.stepped_back} smaller were not on the held-out samples" if budget.stepped_back else ""
-    return (
-        f"{asked(budget)}: {len(budget.probes)} tries, {met} of them within it as judged on {budget.samples} {who}"
-        f"{bound}; of those the {_taken(budget)}{back}."
-    )
+    return f" as judged on {budget.samples} {who}{bound}"
 
 
 def asked(budget: Budget) -> str:
@@ -64,7 +71,7 @@ def asked(budget: Budget) -> str:
 
 
 def _taken(budget: Budget) -> str:
-    return f"{'smallest' if budget.option in _JUDGED else 'largest'} network was taken"
+    return f"{'smallest' if budget.option in _OF_QUALITY else 'largest'} network was taken"
 
 
 class Judged(Protocol):
@@ -97,4 +104,4 @@ def _reached(budget: Budget, sides: tuple[Measurement, Measurement]) -> float | 
     before, after = sides
     if budget.option == "--target-latency" and before.latency and after.latency:
         return after.latency[0].median_ms / before.latency[0].median_ms
-    return lost_of(budget.option, before, after) if budget.option in _JUDGED else None
+    return lost_of(budget.option, before, after) if budget.option in _OF_QUALITY else None

@@ -19,7 +19,7 @@ from topocompress.surgery.activations import Swapped, some
 from topocompress.surgery.trial import found_on_trial
 from topocompress.training.finetuning import FinetuneResult
 from topocompress.training.recipe import Recipe
-from topocompress.types import ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores
+from topocompress.types import ChannelGroup, Delivery, GroupPlan, Measurement, PruningPlan, Scores, in_fewer_bits
 
 _FEW_TO_LEARN_FROM = 100
 _EXPLAINED = 1.5
@@ -206,10 +206,11 @@ def collect_warnings(
         whole = [entry.root for entry in plan.groups if entry.protected == reason]
         found += [f"Kept whole: {some(whole)}, and what is coupled to it: {reason}."] if whole else []
     if data.skipped:
-        found.append(f"{len(data.skipped)} files could not be read and were skipped, first {data.skipped[0]}.")
+        many = len(data.skipped) > 1
+        count = f"{len(data.skipped)} files could not be read and were" if many else "1 file could not be read and was"
+        found.append(f"{count} skipped, first {data.skipped[0]}.")
     found += [text for text in (delivery.slow, delivery.failed) if text]
-    if delivery.quantized is not None and not delivery.quantized.kept:
-        found.append(delivery.quantized.message)
+    found += [each.message for each in in_fewer_bits(delivery).values() if not each.kept]
     for before, after in zip(delivery.before.latency, delivery.after.latency, strict=True):
         if before.median_ms / after.median_ms < 1:
             found.append(

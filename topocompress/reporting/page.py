@@ -12,16 +12,23 @@ import functools
 import hashlib
 import json
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from topocompress.reporting import budgets, quantities, wording
-from topocompress.types import Report
+from topocompress.types import Report, in_fewer_bits
+from topocompress.types.results import FEWER_BITS
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_SCRIPTS = (("vendor/d3.min.js", "vendor/LICENSE-d3"), ("vendor/plot.min.js", "vendor/LICENSE-plot"), ("report.js", ""))
+_SCRIPTS = (
+    ("vendor/d3.min.js", "vendor/LICENSE-d3"),
+    ("vendor/plot.min.js", "vendor/LICENSE-plot"),
+    ("report.js", ""),
+    ("tables.js", ""),
+)
 _UNSAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
@@ -38,13 +45,15 @@ def to_html(report: Report) -> str:
         inputs=wording.inputs(report),
         warnings=wording.warnings(report),
         notes=wording.notes(report),
-        int8=wording.quantized_line(report),
+        remedies=wording.remedies(report),
+        fewer_bits=list(wording.fewer_bits(report).values()),
+        files=_files(report),
         policy=_policy(scripts),
         scripts=scripts,
         style=_read("report.css"),
         # Within a script element only "<" could end or comment it; escaped, JSON means the same.
         data=json.dumps(content, allow_nan=False, separators=(",", ":")).translate(_UNSAFE),
-        cards=[_card(each) for each in quantities.quantities(report)],
+        cards=[_card(each, list(in_fewer_bits(report))) for each in quantities.quantities(report)],
         comparison=quantities.comparison_table(report),
         lines=[*wording.stage_lines(report), wording.parity(report)],
         measure=_measure(quantities.measure_of(report), report),
@@ -80,6 +89,7 @@ def _template() -> jinja2.Template:
         "amount": _amount,
         "count": quantities.count,
         "prose": _prose,
+        "at": lambda report, path: attrgetter(path)(report),
     }
     return environment.get_template("report.html")
 
@@ -107,8 +117,19 @@ def _policy(scripts: list[str]) -> str:
     return f"default-src 'none'; base-uri 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
-def _card(each: quantities.Quantity) -> dict[str, Any]:
-    """One quantity at a glance: what is left of it, as a share of the original, where less is better."""
+def _files(report: Report) -> list[tuple[str, str, str]]:
+    """(name, where in report.json its measurement is, name of its colour) of every file that was measured."""
+    small = [(kind, f"{FEWER_BITS[kind]}.measurement", kind.lower()) for kind in in_fewer_bits(report)]
+    return [("before", "before", "before"), ("after", "after", "after"), *small]
+
+
+def _card(each: quantities.Quantity, kinds: list[str]) -> dict[str, Any]:
+    """One quantity at a glance: what is left of it, as a share of the original, where less is better.
+
+    Args:
+        each: The quantity, of files in fewer bits too.
+        kinds: What these are called.
+    """
     first, second = each.values[:2]
     share = None
     if first and second is not None and not _is_likeness(each):
@@ -120,7 +141,7 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
         "change": each.changes[0],
         "worse": _worse(each),
         "share": share,
-        "int8": _int8(each) if timed or each.path == "file_bytes" or _judges(each) else "",
+        "fewer_bits": _fewer_bits(each, kinds) if timed or each.path == "file_bytes" or _judges(each) else [],
         "sides": [
             {"field": f"{side}.{each.path}{'.median_ms' if timed else ''}", "value": value, "text": text.split(" /")[0]}
             for side, value, text in zip(("before", "after"), each.values, each.shown, strict=False)
@@ -128,13 +149,16 @@ def _card(each: quantities.Quantity) -> dict[str, Any]:
     }
 
 
-def _int8(each: quantities.Quantity) -> str:
-    """The same of the file in INT8; empty where there is none."""
-    if len(each.values) < 3 or each.values[2] is None:
-        return ""
+def _fewer_bits(each: quantities.Quantity, kinds: list[str]) -> list[str]:
+    """The same of the files in fewer bits, without the word that the tile has already: smaller, faster, points."""
     unit = " ms" if each.path.startswith("latency.") else ""
-    change = f", {each.changes[1]}" if each.changes[1] else ""
-    return f"{each.shown[2].split(' /')[0]}{unit}{change}"
+    word = each.changes[0].partition(" ")[2]
+    found = zip(kinds, each.values[2:], each.shown[2:], each.changes[1:], strict=True)
+    return [
+        f"{kind}: {shown.split(' /')[0]}{unit}{f', {change.removesuffix(word).rstrip()}' if change else ''}"
+        for kind, value, shown, change in found
+        if value is not None
+    ]
 
 
 def _judges(each: quantities.Quantity) -> bool:

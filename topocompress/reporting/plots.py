@@ -18,6 +18,9 @@ from topocompress.types import Comparison, Point, Scores, Sweep
 _CUT = 0.75
 """Bars begin at 0, unless the lowest reaches this share of the highest: then the axis is cut, and says so."""
 _MARKERS = "osD^vP*X<>"
+_NEAR = 1.5
+"""Thresholds are drawn within this share of the scores' range, about its middle: others would squeeze the bars."""
+_ASIDE: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "color": style.REMOVED, "pad": 18}
 
 
 def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) -> None:
@@ -26,7 +29,7 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
     Args:
         path: File to write; its ending (.png, .svg or .pdf) says the format.
         scores: What to draw.
-        thresholds: Values to mark with a line.
+        thresholds: Values to mark with a line; those far from all scores are named instead.
 
     Raises:
         OutputError: The ending is not supported, or the file cannot be written.
@@ -55,11 +58,15 @@ def plot_scores(path: Path, scores: Scores, thresholds: Sequence[float] = ()) ->
         bottom.invert_yaxis()
         style.bare(bottom, "y")
         bottom.set_xlabel(_axis_label(scores))
-        for threshold in thresholds:
+        low, high = (float(find(list(map(find, values)))) for find in (min, max))
+        span = _NEAR * ((high - low) or abs(high) or 1.0)
+        near = [threshold for threshold in thresholds if abs(2 * threshold - low - high) <= span]
+        for threshold in near:
             for axes in (top, bottom):
                 axes.axvline(threshold, color=style.REMOVED, linewidth=1.2, linestyle="--")
             where = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points"}
             top.annotate(f"{threshold:g}", (threshold, 1), fontsize=9, ha="center", color=style.REMOVED, **where)
+        top.set_title(_beyond([each for each in thresholds if each not in near], high), loc="right", **_ASIDE)
         style.save(figure, path)
 
 
@@ -205,6 +212,16 @@ def _measured(found: Comparison | Sweep) -> str:
     epochs = found.finetune
     stage = f"after {epochs} epoch{'s' * (epochs != 1)} of fine-tuning" if epochs else "no fine-tuning"
     return f"{spoken(found.measure)}{' in %' if unit_of(found.measure)[1] else ''} ({stage})"
+
+
+def _beyond(thresholds: Sequence[float], high: float) -> str:
+    """Which thresholds lie outside the picture, and on which side; ``high`` is the largest score."""
+    sides = {
+        "above": [each for each in thresholds if each > high],
+        "below": [each for each in thresholds if each <= high],
+    }
+    words = [f"{', '.join(f'{each:g}' for each in found)} far {side}" for side, found in sides.items() if found]
+    return f"thresholds not drawn: {'; '.join(words)}" if words else ""
 
 
 def _axis_label(scores: Scores) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from topocompress.types import Latency, Measurement, Report
+from topocompress.types import Latency, Measurement, Report, in_fewer_bits
 
 WHAT = {
     "accuracy": "Accuracy",
@@ -22,7 +22,7 @@ _OPPOSITES = {"smaller": "larger", "faster": "slower"}
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One thing measured of every network of a run: the original, the finished one and, if there is one, INT8.
+    """One thing measured of every network of a run: the original, the finished one, and it in fewer bits.
 
     Attributes:
         what: For the reader.
@@ -45,7 +45,7 @@ class Stage:
 
     Attributes:
         name: For the reader.
-        kind: ``original``, ``removed``, ``settled``, ``repaired``, ``distilled``, ``tuned``, ``quantized`` or
+        kind: ``original``, ``removed``, ``settled``, ``repaired``, ``distilled``, ``tuned``, ``int8``, ``fp16`` or
             ``control``.
         macs: Multiply-accumulates for one sample.
         values: In 0..1; several for a control with several seeds.
@@ -69,14 +69,6 @@ def in_words(report: Report) -> str:
     return str(report.data.get("metric") or spoken(measure_of(report)))
 
 
-def fell(report: Report) -> str:
-    """What to say where advice is given."""
-    measure = measure_of(report)
-    if measure == "metric":
-        return f"{in_words(report)} fell by more than 5 %."
-    return f"{WHAT[measure]} fell by more than 5 points."
-
-
 def amount(measure: str, value: float | None) -> str:
     """A value of a measure as text: a share of 100 %, or the user's metric in its own unit."""
     return ("unknown" if value is None else f"{value:.4g}") if measure not in SHARES else percent(value)
@@ -94,9 +86,7 @@ def spoken(measure: str) -> str:
 
 def quantities(report: Report) -> list[Quantity]:
     """Everything measured, in the order in which to show it."""
-    sides = [report.before, report.after]
-    if report.quantized is not None:
-        sides.append(report.quantized.measurement)
+    sides = [report.before, report.after, *(each.measurement for each in in_fewer_bits(report).values())]
     found = [
         _sizes("Parameters", "parameters", count, sides),
         _sizes("MACs", "macs", count, sides),
@@ -140,8 +130,8 @@ def comparison_rows(report: Report) -> list[tuple[str, str, str, str]]:
 
 
 def comparison_table(report: Report) -> list[tuple[str, ...]]:
-    """The same with a head, and with INT8 and its change beside it if there is one."""
-    head = ("", "before", "after", "change", *(("INT8", "change") if report.quantized else ()))
+    """The same with a head, and with each of the files in fewer bits and its change beside it."""
+    head = ("", "before", "after", "change", *(cell for kind in in_fewer_bits(report) for cell in (kind, "change")))
     rows = [
         (each.what, each.shown[0], *(cell for pair in zip(each.shown[1:], each.changes, strict=True) for cell in pair))
         for each in quantities(report)
@@ -164,9 +154,8 @@ def stages(report: Report) -> list[Stage]:
         found.append(("Blocks distilled", "distilled", cut, removed.get(f"{measure}_distilled")))
     if report.finetune:
         found.append(("Fine-tuned", "tuned", cut, getattr(report.after, measure)))
-    if report.quantized is not None:
-        other = report.quantized.measurement
-        found.append(("INT8", "quantized", other.macs, getattr(other, measure)))
+    for kind, each in in_fewer_bits(report).items():
+        found.append((kind, kind.lower(), each.measurement.macs, getattr(each.measurement, measure)))
     steps = [Stage(name=n, kind=k, macs=m, values=(v,)) for n, k, m, v in found if v is not None]
     return steps + [
         Stage(name=f"Control: {each.criterion}", kind="control", macs=cut, values=each.accuracies)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from topocompress.reporting import budgets
-from topocompress.reporting.quantities import amount, in_words, measure_of, percent, times
-from topocompress.types import Measurement, Report
+from topocompress.reporting.quantities import WHAT, amount, in_words, measure_of, percent, times
+from topocompress.types import Measurement, Report, in_fewer_bits
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
 
@@ -50,11 +51,11 @@ def stage_lines(report: Report) -> list[str]:
             f"Topological activations: {len(swapped['swapped'])} swapped, {len(swapped['left'])} left, "
             f"{len(swapped['folded_back'])} folded back to plain ones after fine-tuning."
         )
+    untuned = ", no fine-tuning" if report.finetune else ""
     for control in report.controls:
         each = ", ".join(amount(measure, value) for value in control.accuracies)
         lines.append(
-            f"Control, the same widths by {control.criterion}, {_alike(report)}, no fine-tuning: "
-            f"{in_words(report)} {each}."
+            f"Control, the same widths by {control.criterion}, {_alike(report)}{untuned}: {in_words(report)} {each}."
         )
     return lines
 
@@ -122,16 +123,17 @@ def headline(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The headline, what was gained, and what it cost, in one sentence; of the file in INT8 too where it is better."""
+    """The headline, what was gained, and what it cost, in one sentence; of a faster file in fewer bits too."""
     macs = times(report.before.macs, report.after.macs).replace("smaller", "fewer").replace("larger", "more")
     gains = [f"{macs} MACs"] if macs else []
     gains += [*_faster(report, report.after, " at batch {}"), *_cost(report, report.after)]
     text = f"{headline(report).removesuffix('.')}: {', '.join(gains)}"
-    if report.quantized is not None and report.quantized.kept:
-        small = report.quantized.measurement
+    better = {kind: each.measurement for kind, each in in_fewer_bits(report).items() if each.kept}
+    if better:
+        kind, small = min(better.items(), key=lambda item: item[1].latency[0].median_ms)
         size = times(report.before.file_bytes, small.file_bytes)
         parts = [*_faster(report, small), *([size] if size else []), *_cost(report, small)]
-        text += f"; in INT8 {', '.join(parts)}"
+        text += f"; in {kind} {', '.join(parts)}"
     return f"{text}."
 
 
@@ -174,9 +176,40 @@ def notes(report: Report) -> list[str]:
     return [f"{about[text]}: {text}" if text in about else text for text in report.notes]
 
 
-def quantized_line(report: Report) -> str:
-    """What to think of the file in INT8; empty where there is none, or where a warning says it."""
-    return "" if report.quantized is None or not report.quantized.kept else report.quantized.message
+def fewer_bits(report: Report) -> dict[str, str]:
+    """What to think of each of the files in fewer bits; without those of which a warning says it."""
+    return {kind: each.message for kind, each in in_fewer_bits(report).items() if each.kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedies:
+    """What to try in one case.
+
+    Attributes:
+        name: For links.
+        case: When to try it, as a heading.
+        why: What gave rise to it.
+        steps: (what, command), in the order in which to try them.
+    """
+
+    name: str
+    case: str
+    why: str
+    steps: tuple[tuple[str, str], ...]
+
+
+def remedies(report: Report) -> list[Remedies]:
+    """What to try, case by case; nothing where all is well."""
+    measure = measure_of(report)
+    fell = f"{in_words(report)} fell by more than 5 %."
+    if measure != "metric":
+        fell = f"{WHAT[measure]} fell by more than 5 points."
+    slow = "The file is not as much faster as it has fewer multiply-accumulates."
+    cases = (
+        Remedies(name="advice", case="If that is too much lost", why=fell, steps=report.advice),
+        Remedies(name="faster", case="If it should be faster", why=slow, steps=report.faster),
+    )
+    return [each for each in cases if each.steps]
 
 
 def inputs(report: Report) -> str:
@@ -190,11 +223,12 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
     if not finetune:
         return ""
     rate, judges = finetune.get("lr"), finetune.get("validation_samples")
-    line = f"{finetune['epochs']} epochs" + (f", peak learning rate {rate:g}" if rate is not None else "")
+    epochs = finetune["epochs"]
+    line = f"{epochs} epoch{'s' * (epochs != 1)}" + (f", peak learning rate {rate:g}" if rate is not None else "")
     line += _ALTERED.get(finetune.get("augmentation", "none"), "")
     if distill := finetune.get("distill"):
         line += f", {percent(distill)} of the loss from the original's outputs"
-    if finetune.get("epochs_run", finetune["epochs"]) < finetune["epochs"]:
+    if finetune.get("epochs_run", epochs) < epochs:
         line += f"; stopped after {finetune['epochs_run']}"
     if (steps := finetune.get("steps", 1)) > 1:
         line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"

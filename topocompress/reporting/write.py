@@ -15,13 +15,14 @@ from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import comparison_table
 from topocompress.reporting.wording import (
     command_line,
+    fewer_bits,
     inputs,
     machine,
     name,
     notes,
     over_budget,
     parity,
-    quantized_line,
+    remedies,
     stage_lines,
     verdict,
     warnings,
@@ -57,14 +58,14 @@ def _sections(report: Report) -> Iterator[str]:
     for title, texts in (("Warnings", warnings(report)), ("Notes", notes(report))):
         if texts:
             yield from (f"## {title}", "", *(f"- {_text(text)}" for text in texts), "")
-    if report.advice:
-        yield from ("## If that is too much lost", "")
-        for number, (what, command) in enumerate(report.advice, 1):
+    for each in remedies(report):
+        yield from (f"## {each.case}", "")
+        for number, (what, command) in enumerate(each.steps, 1):
             yield from (f"{number}. {_text(what)}:", "", *(f"   {line}" for line in _fenced(command)), "")
     if report.budget is not None:
         yield from ("## Budget", "", budgets.line(report.budget), "")
-    if said := quantized_line(report):
-        yield from ("## INT8", "", _text(said), "")
+    for kind, said in fewer_bits(report).items():
+        yield from (f"## {kind}", "", _text(said), "")
     yield from ("## For what", "")
     yield f"- Classes, tasks and images like those of the original, {_text(report.model['source'])}; its limits stay."
     yield (

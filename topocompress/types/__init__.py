@@ -29,6 +29,7 @@ from topocompress.types.results import (
     Quantized,
     Refit,
     Report,
+    in_fewer_bits,
 )
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "Report",
     "Scores",
     "Sweep",
+    "in_fewer_bits",
 ]

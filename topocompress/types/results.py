@@ -190,6 +190,10 @@ class Quantized:
     message: str
 
 
+FEWER_BITS = {"INT8": "quantized", "FP16": "half"}
+"""What the files in fewer bits are called → the field of a :class:`Delivery` or :class:`Report` that has them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What was written, and how it compares.
@@ -239,6 +243,7 @@ class Report:
         warnings: Sentences the user must not miss.
         notes: What was taken for granted, how samples were read, and how the criterion did: nothing to act on.
         advice: ``(what, command)`` in the order in which to try them, where the measure fell too far.
+        faster: The same where the file is not as much faster as it has fewer multiply-accumulates.
         environment: Versions, machine, threads, seed, command, seconds per step.
     """
 
@@ -258,4 +263,10 @@ class Report:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     advice: tuple[tuple[str, str], ...] = ()
+    faster: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def in_fewer_bits(found: Delivery | Report) -> dict[str, Quantized]:
+    """The finished network in fewer bits, where that was asked for and there is a file: ``INT8`` or ``FP16`` → it."""
+    return {kind: each for kind, name in FEWER_BITS.items() if (each := getattr(found, name)) is not None}

@@ -11,7 +11,7 @@ from topocompress.deploy.measurement import Predictions
 from topocompress.network.task import name_of
 from topocompress.planning.selection import Selection
 from topocompress.reporting import budgets, describe, environment
-from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, ahead, loss, outdone
+from topocompress.reporting.advice import TOLERATED_LOSS, Situation, advise, ahead, hasten, loss, outdone
 from topocompress.reporting.doubts import labels_doubted
 from topocompress.reporting.unseen import nothing_found, unseen
 from topocompress.reporting.write import write_report
@@ -60,6 +60,7 @@ def report_on(
         left=left,
     )
     judged = (plan.criterion, left, controls, job.measure)
+    tuned = recipe.epochs > 0
     budget = budgets.settled(choice.budget, sides)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
@@ -77,13 +78,14 @@ def report_on(
         controls=controls,
         finetune=describe.tuning(shrunk.tunings, recipe, shrunk.swapped),
         warnings=tuple(filter(None, [budgets.missed(budget, sides)]))
-        + describe.collect_warnings(job.data, plan, delivery, outdone(*judged))
+        + describe.collect_warnings(job.data, plan, delivery, outdone(*judged, tuned=tuned))
         + describe.tuning_warnings(job.data, recipe)
         + nothing_found(before)
         + labels_doubted(before)
         + unseen(job.outputs, job.scoring.criterion),
-        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged), shrunk.swapped),
+        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged, tuned=tuned), shrunk.swapped),
         advice=advise(situation, selection.scores, plan, controls) if bad else (),
+        faster=hasten(situation, plan, sides),
         environment={
             **environment.describe(),
             "seed": job.seed,

@@ -28,7 +28,8 @@ ORIGINAL_FILE = "original.onnx"
 INT8_FILE = "model.int8.onnx"
 HALF_FILE = "model.fp16.onnx"
 
-_FILE_OF = {"INT8": INT8_FILE, "FP16": HALF_FILE}
+FILE_OF = {"INT8": INT8_FILE, "FP16": HALF_FILE}
+"""Files in fewer bits, as :func:`~topocompress.types.in_fewer_bits` calls them."""
 _PARITY_SAMPLES, _LEAST_PARITY, _PARITY_WORK = 32, 8, 5e10
 """Samples on which files are held against PyTorch: fewer, down to the least, of a network with many operations."""
 _LATENCY_BATCHES = (1, 8)
@@ -68,7 +69,7 @@ def deliver(
         check = export_onnx(finished[0], paths[1], samples=images, opset=job.opset, outputs=job.outputs)
         job.progress("exporting", 2, 2)
     smaller, failed = _smaller(job, directory, images[:_LEAST_PARITY], int8=int8, half=half)
-    paths += [directory / _FILE_OF[kind] for kind in smaller]
+    paths += [directory / FILE_OF[kind] for kind in smaller]
     for path in paths:
         network = original[0] if path.name == ORIGINAL_FILE else finished[0]
         job.describe_file(path, network)
@@ -92,7 +93,8 @@ def deliver(
         with job.timed("measure"):
             costs = (layer_costs(original[0], job.example), layer_costs(finished[0], job.example))
             times = profile(tuple(paths[:2]), sample=sample, batch=next(iter(short)))
-            slow = warning(short, before.macs / max(1, after.macs), costs, (times[0], times[1]))
+            fewer, auto = before.macs / max(1, after.macs), job.removal.round_to == "auto"
+            slow = warning(short, fewer, costs, (times[0], times[1]), auto=auto)
     return Delivery(
         before=before,
         after=after,
@@ -120,7 +122,7 @@ def _smaller(
     found: dict[str, Predictions] = {}
     failed = []
     for kind, write in writers.items():
-        path = directory / _FILE_OF[kind]
+        path = directory / FILE_OF[kind]
         try:
             with job.timed("quantize"):
                 job.progress("quantising", 0, 1)

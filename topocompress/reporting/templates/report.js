@@ -1,4 +1,4 @@
-// The charts of a report, drawn with Observable Plot from the JSON inside the page; sorting, picking, copying.
+// The charts of a report, drawn with Observable Plot from the JSON inside the page; picking a layer.
 (() => {
   "use strict";
   const report = JSON.parse(document.getElementById("report").textContent);
@@ -12,8 +12,6 @@
   const threshold = rule.max_betti === undefined ? null : rule.max_betti;
   const scoreName = report.plan.criterion === "betti" ? "Betti number" : `score by ${report.plan.criterion}`;
   const fates = { domain: ["kept", "removed", "dead"], range: ["kept", "removed", "dead"].map(colour) };
-  const sides = [["before", report.before, "before"], ["after", report.after, "after"]];
-  if (report.quantized) sides.push(["INT8", report.quantized.measurement, "int8"]);
   document.documentElement.classList.remove("plain");
 
   function units(index) {
@@ -117,11 +115,12 @@
       const { name, share } = figure.dataset;
       const chance = figure.dataset.chance === "" ? null : Number(figure.dataset.chance);
       const said = share ? percent : short;
-      const looks = { original: "before", removed: "removed", settled: "settled", repaired: "repaired", distilled: "distilled", tuned: "after", quantized: "int8", control: "control" };
+      const look = (kind) => colour({ original: "before", tuned: "after" }[kind] ?? kind);
+      const besides = ["control", "int8", "fp16"]; // no steps on the way
       const rows = select("#stages tbody tr").map(({ dataset }) => ({ ...dataset, values: JSON.parse(dataset.values) }));
-      const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: colour(looks[row.kind]), symbol: row.kind === "control" ? "diamond" : "circle" })));
+      const points = rows.flatMap((row) => row.values.map((value) => ({ name: row.name, kind: row.kind, macs: Number(row.macs) / report.before.macs, value, stroke: look(row.kind), symbol: row.kind === "control" ? "diamond" : "circle" })));
       const hollow = (point) => point.kind === "control" || point.kind === "removed";
-      const path = rows.filter((row) => row.kind !== "control" && row.kind !== "quantized");
+      const path = rows.filter((row) => !besides.includes(row.kind));
       const between = path.slice(1, -1).map((row) => row.name);
       const low = d3.min(points.filter((point) => !between.includes(point.name)), (point) => point.value);
       const high = d3.max(points, (point) => point.value);
@@ -170,6 +169,7 @@
 
     latency(width, figure) {
       const batch = Number(figure.dataset.batch);
+      const sides = JSON.parse(figure.dataset.files).map(([name, path, look]) => [name, path.split(".").reduce((at, key) => at[key], report), look]);
       const all = sides.flatMap(([name, side]) => side.latency[batch].times_ms.map((ms, run) => ({ name, ms, run: run + 1 })));
       // A single slow run would squeeze all others; how many are beyond the end is said there.
       const end = d3.max(sides, ([, side]) => side.latency[batch].p95_ms);
@@ -261,62 +261,4 @@
     }));
     picked();
   }
-
-  select("table.sortable").forEach((table) => {
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-        const body = table.tBodies[0];
-        const rows = [...body.rows];
-        const numbers = rows.every((row) => value(row) !== "" && !Number.isNaN(Number(value(row))));
-        const current = head.getAttribute("aria-sort");
-        const down = current ? current === "ascending" : numbers;
-        heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const order = (a, b) => (numbers ? value(a) - value(b) : value(a).localeCompare(value(b), undefined, { numeric: true }));
-        body.append(...rows.sort((a, b) => (down ? order(b, a) : order(a, b))));
-      });
-    });
-  });
-
-  select("pre.copy").forEach((block) => {
-    const button = document.createElement("button");
-    const text = block.querySelector("code").textContent;
-    button.type = "button";
-    button.textContent = "Copy";
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(text);
-        button.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(block.querySelector("code"));
-        button.textContent = "Selected";
-      }
-    });
-    block.append(button);
-  });
-
-  // A table wider than its place scrolls, which nothing shows on a phone.
-  const hints = new Map(select(".scroll").map((place) => {
-    const hint = document.createElement("p");
-    hint.className = "note hint";
-    hint.hidden = true;
-    hint.textContent = "Scroll the table sideways →";
-    place.before(hint);
-    return [place, hint];
-  }));
-  const wide = new ResizeObserver((entries) => entries.forEach(({ target }) => { hints.get(target).hidden = target.scrollWidth <= target.clientWidth + 1; }));
-  hints.forEach((_, place) => wide.observe(place));
-
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = select("details:not([open])");
-    closed.forEach((details) => { details.open = true; });
-  });
-  addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
 })();
