@@ -2,7 +2,7 @@ import pytest
 
 from tests.helpers.processes import python
 from topocompress.errors import PlanError, in_python
-from topocompress.planning.rules import Limits, check_rounds, check_rule, check_samples
+from topocompress.planning.rules import Limits, check_iterations, check_rule, check_samples
 
 
 @pytest.mark.parametrize(
@@ -56,18 +56,18 @@ def test_neither_numpy_nor_torch_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "rule", "epochs", "text"),
+    ("iterations", "rule", "epochs", "text"),
     [
-        (0, {"ratio": 0.5}, 1, "--steps 0: at least one"),
+        (0, {"ratio": 0.5}, 1, "--iterations 0: at least one"),
         (2, {"ratio": 0.5}, 0, "no fine-tuning"),
         (2, {"max_accuracy_drop": 1.0}, 1, "tries several sizes"),
     ],
 )
-def test_rounds_that_cannot_be(rounds, rule, epochs, text):
+def test_iterations_that_cannot_be(iterations, rule, epochs, text):
     with pytest.raises(PlanError, match=in_python(text)):
-        check_rounds(rounds, rule, epochs)
+        check_iterations(iterations, rule, epochs)
 
 
 def test_one_round_needs_no_fine_tuning_and_several_work_with_a_target():
-    check_rounds(1, {"max_accuracy_drop": 1.0}, 0)
-    check_rounds(3, {"target_latency": 0.6}, 2)
+    check_iterations(1, {"max_accuracy_drop": 1.0}, 0)
+    check_iterations(3, {"target_latency": 0.6}, 2)

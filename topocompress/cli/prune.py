@@ -63,8 +63,13 @@ def prune(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     tuning: Tuning,
-    steps: Annotated[
-        int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.", max=100)
+    iterations: Annotated[
+        int,
+        typer.Option(
+            "--iterations",
+            help="Iterative pruning: score, remove a part and fine-tune, so many times, instead of once.",
+            max=100,
+        ),
     ] = 1,
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="int8: write and measure a file in 8 bits as well.")
@@ -134,7 +139,7 @@ def prune(
         ignore=tuple(ignore or ()),
         linear=linear,
         allocation=cast("Allocation", allocation),  # planning refuses an unknown one
-        rounds=steps,
+        iterations=iterations,
     )
     removal, taken = settled_rule(removal, model, data)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)

@@ -110,23 +110,23 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_rounds(rounds: int, rule: Mapping[str, float], epochs: int) -> None:
-    """Refuse rounds of pruning and fine-tuning that cannot be.
+def check_iterations(iterations: int, rule: Mapping[str, float], epochs: int) -> None:
+    """Refuse iterations of pruning and fine-tuning that cannot be.
 
     Raises:
         PlanError: Fewer than one; several without fine-tuning, or within a budget of accuracy.
     """
-    if rounds < 1:
-        raise PlanError(f"--steps {rounds}: at least one step is needed")
-    if rounds > 1 and epochs < 1:
+    if iterations < 1:
+        raise PlanError(f"--iterations {iterations}: at least one is needed")
+    if iterations > 1 and epochs < 1:
         raise PlanError(
-            f"--steps {rounds} prunes and fine-tunes in turn, and there is no fine-tuning",
-            hint="Add --finetune with some epochs for each step, or leave --steps out.",
+            f"--iterations {iterations} prunes and fine-tunes in turn, and there is no fine-tuning",
+            hint="Add --finetune with some epochs for each iteration, or leave --iterations out.",
         )
-    if rounds > 1 and (name := next((name for name in QUALITY if name in rule), None)):
+    if iterations > 1 and (name := next((name for name in QUALITY if name in rule), None)):
         raise PlanError(
-            f"{option(name)} tries several sizes, and --steps would prune each of them in steps",
-            hint="Use --steps with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
+            f"{option(name)} tries several sizes, and --iterations would prune each of them iteratively",
+            hint="Use --iterations with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
         )
 
 
