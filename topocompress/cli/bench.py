@@ -16,9 +16,7 @@ def bench(
     files: Annotated[list[Path], typer.Argument(help="ONNX files, the one to compare with first.")],
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, comma-separated.")] = "1,8",
     runs: Annotated[int, typer.Option("--runs", help="Timed inferences per batch size.", max=options.MOST_ROUNDS)] = 50,
-    warmup: Annotated[
-        int, typer.Option("--warmup", help="Inferences before timing starts.", max=options.MOST_ROUNDS)
-    ] = 5,
+    warmup: Annotated[int, typer.Option("--warmup", help="Inferences that do not count.", max=options.MOST_ROUNDS)] = 5,
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads; one per core if absent.", max=options.MOST_THREADS)
     ] = None,

@@ -43,8 +43,8 @@ Distill = Annotated[
     bool,
     typer.Option(
         "--distill",
-        help="With --finetune: learn the unpruned network's outputs too, or alone, without labels; for many images (for "
-        "few: --distill-blocks).",
+        help="With --finetune: learn the unpruned network's outputs too, or alone, without labels; for many images "
+        "(for few: --distill-blocks).",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -129,7 +129,7 @@ def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, A
 def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
     """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
 
-    ``history`` has every epoch of every iteration of pruning, ``iteration`` says which; ``best_epoch`` is the last one's.
+    ``history`` has every epoch of every iteration of pruning, and which it is; ``best_epoch`` is the last one's.
     """
     if not tunings:
         return {}
