@@ -23,6 +23,11 @@ def test_the_names_of_torchvision_are_known_without_it():
         ("text.pt", {}, "not a PyTorch checkpoint"),
         ("resnet18", {"weights": "text.pt"}, "not a PyTorch checkpoint"),
         ("digits", {"arch": "resnet18x"}, "unknown architecture"),
+        (
+            "digits",
+            {"arch": "mynets.small.build"},
+            r"unknown architecture 'mynets.small.build'\nDid you mean mynets.small:build",
+        ),
         (".", {}, "is a directory"),
     ],
 )

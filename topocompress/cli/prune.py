@@ -119,7 +119,7 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
     from topocompress.runtime.outputs import Place, check_outputs
-    from topocompress.workflows.defaults import AUTO, criterion_for, judges_for, settled_rule
+    from topocompress.workflows.defaults import AUTO, check_teachable, criterion_for, judges_for, settled_rule
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
@@ -138,10 +138,10 @@ def prune(
         round_to=options.whole_or_auto("--round-to", round_to),
         ignore=tuple(ignore or ()),
         linear=linear,
-        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
+        allocation=cast("Allocation", allocation),  # an unknown one is refused there
         iterations=iterations,
     )
-    removal, taken = settled_rule(removal, model, data)
+    removal, taken = settled_rule(removal, model, data, unlabelled=opening.unlabelled)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
     name = criterion or ("betti" if of_betti else str(criterion_for(AUTO, removal)))
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
@@ -167,6 +167,7 @@ def prune(
     opening.check(model, data)
     if taken:
         console.note(taken)
+    check_teachable(recovery, data)
     check_name(name)
     scoring = replace(
         scoring,

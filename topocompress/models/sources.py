@@ -34,8 +34,10 @@ def check_source(model: str, *, arch: str | None = None, weights: str | None = N
         _check_there(Path(weights))
     elif weights is not None and not _WEIGHTS.fullmatch(weights):
         raise ModelError(f"{weights} does not exist", hint="Give --weights a checkpoint file, or DEFAULT.")
-    if arch is not None and _bare(arch) and arch not in known_names():
-        raise ModelError(f"unknown architecture {arch!r}", hint=f"{_near(arch)}Accepted: {_KINDS}.")
+    if arch is not None and not (is_factory(arch) or arch.startswith("timm:") or arch in known_names()):
+        colon = ":".join(arch.rsplit(".", 1))  # pkg.module.factory, as imports write it
+        near = f"Did you mean {colon}? " if is_factory(colon) else _near(arch)
+        raise ModelError(f"unknown architecture {arch!r}", hint=f"{near}Accepted: {_KINDS}.")
     if path.exists():
         if not is_run(path):
             _check_there(path)

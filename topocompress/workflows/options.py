@@ -20,6 +20,7 @@ from topocompress.planning.rules import (
     Allocation,
     Limits,
     check_activation,
+    check_allocation,
     check_block_epochs,
     check_iterations,
     check_quantize,
@@ -83,6 +84,7 @@ class Removal:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_allocation(self.allocation, {}, None, "")
         _ = self.limits
 
     @property
@@ -283,6 +285,8 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     name = criterion if isinstance(criterion, str) else criterion.name
     higher = "remove" if isinstance(criterion, str) else criterion.higher
     rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
+    comparable = None if isinstance(criterion, str) else criterion.comparable
+    check_allocation(removal.allocation, rule, comparable, name)
     if isinstance(criterion, str | CloudCriterion) and removal.max_betti is not None:
         check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
     check_task(recovery, rule)
