@@ -75,7 +75,7 @@ def test_what_cannot_be_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max_betti": 300}, {"ratio": 0.5, "samples": 3}, {"target_size": 9.0, "finetune": 2}]
+    "changes", [{"max_betti": 300}, {"ratio": 0.5, "samples": 3}, {"target_size": 9000.0, "finetune": 2}]
 )
 def test_what_can_be_passes(changes):
     check(*with_options(*(group() for group in GROUPS), changes))

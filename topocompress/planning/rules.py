@@ -149,7 +149,7 @@ def check_allocation(allocation: str, rule: Mapping[str, float], comparable: boo
         PlanError: As said.
     """
     if allocation not in _ALLOCATIONS:
-        raise PlanError(f"--allocation {allocation[:80]!r} is unknown", hint=f"Choose among {', '.join(_ALLOCATIONS)}.")
+        raise PlanError(f"--allocation {allocation[:80]!r} is unknown", hint="Choose auto, uniform or global.")
     if allocation != "global":
         return
     if name := next((name for name in ("ratio", "max_betti") if name in rule), None):
