@@ -105,6 +105,9 @@ ANSWERED = [
     (["score", "digits", "--plot", "plot.txt"], 2),
     (["inspect", "nosuch.pt", "--layer", "a", "--filter", "0"], 2),
     (["compare", "nosuch.pt"], 2),
+    (["compare", "digits", "--round-to", "0"], 2),
+    (["compare", "digits", "--finetune", "1", "--data", "docs/images"], 2),
+    (["sweep", "digits", "--finetune", "1", "--data", "docs/images"], 2),
     (["sweep", "nosuch.pt"], 2),
     (["bench", "nosuch.onnx"], 2),
 ]

@@ -72,6 +72,11 @@ def test_what_pixels_were_taken_for_is_a_note_like_others_on_own_data():
     assert describe.data(odd, OUTPUTS)["pixels"] == "0 is taken for black"
 
 
+def test_an_input_size_that_was_assumed_is_a_note():
+    unsure = replace(loaded(), doubt="Input size assumed: 3 x 32 x 32.")
+    assert describe.collect_notes(unsure, data())[0] == "Input size assumed: 3 x 32 x 32."
+
+
 def test_what_the_plan_does():
     found = describe.plan(PLAN)
     assert found["rule"] == {"max_betti": 300, "max_ratio": 0.5}

@@ -52,11 +52,13 @@ def sweep(
     from topocompress.criteria.registry import check_name, create
     from topocompress.planning.rules import check_allocation
     from topocompress.runtime.outputs import check_outputs, folder_of
+    from topocompress.workflows.defaults import check_teachable
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = values.shares("--macs", macs), tuning.recipe()
     check_outputs(folder_of(out, "sweep", "points"), inputs=opening.inputs(model, data))
     opening.check(model, data)
+    check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     check_name(criterion)
     asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     removal = Removal(
