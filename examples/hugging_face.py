@@ -1,7 +1,7 @@
 """Prune an image classifier of Hugging Face from a folder that ``save_pretrained`` wrote, whole or in shards.
 
     pip install transformers
-    python examples/hugging_face.py path/to/folder --data imagefolder:photos -- --ratio 0.3
+    python examples/hugging_face.py path/to/folder --data photos/ -- --ratio 0.3
 
 The folder holds ``config.json`` and the weights, ``model.safetensors`` or shards with ``model.safetensors.index.json``,
 which are read without unpickling; preparation of images is taken from ``preprocessor_config.json`` where there is one.

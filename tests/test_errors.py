@@ -61,7 +61,7 @@ def test_a_hint_cannot_be_given_by_place():
         ("--quantize 'int4' is unknown", "quantize='int4' is unknown"),
         ("Add --force to replace it", "Add force=True to replace it"),
         ("--no-reconstruct is slower", "reconstruct=False is slower"),
-        ("--steps 3 prunes in turn", "rounds=3 prunes in turn"),
+        ("--dims 2 is odd", "dimensions=2 is odd"),
         ("Fits --target-size 2.5MB already", "Fits target_size=2500000 already"),
         ("--arch pkg.module:factory, or load(path)", "arch='pkg.module:factory', or load(path)"),
         ("a--b, x --- y and -- z", "a--b, x --- y and -- z"),

@@ -30,7 +30,7 @@ class TopocompressError(Exception):
 _OPTION = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9-]*)(?: ([^\s,;]*[^\s,;:.)]))?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|G)B")
 _FLAGS = {"force", "dry-run", "per-class", "linear", "unlabelled", "resume", "strict", "download", "trust-pickle"}
-_ARGUMENTS = {"steps": "rounds", "macs": "targets", "dims": "dimensions"}
+_ARGUMENTS = {"macs": "targets", "dims": "dimensions"}
 """Options that are called otherwise in Python."""
 
 

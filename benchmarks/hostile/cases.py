@@ -68,7 +68,7 @@ def _options() -> Iterator[Case]:
     values = {
         PRUNE: {
             "--seed": ("-1", "1e12", "nan", "9" * 30, "x"),
-            "--steps": ("0", "-1", "1000000"),
+            "--iterations": ("0", "-1", "1000000"),
             "--finetune": ("-1", "9" * 20, "nan"),
             "--resize": ("0", "-5", "200000", "9" * 20),
             "--input-size": ("0", "-1", "200000", "12000x12000", "9" * 20, "x", "1x2x3", "nan"),
@@ -131,7 +131,7 @@ def _options() -> Iterator[Case]:
                     name=name,
                     words=(*line.split(), option, word),
                     refused=True if sure else None,
-                    quick=option in ("--seed", "--steps", "--mean", "--criterion", "--input-size"),
+                    quick=option in ("--seed", "--iterations", "--mean", "--criterion", "--input-size"),
                 )
     for word in numbers:
         yield Case(

@@ -1,4 +1,4 @@
-"""Budgets, INT8, steps and sweep on the command line."""
+"""Budgets, INT8, iterations and sweep on the command line."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def test_a_size_with_a_file_in_8_bits(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.usefixtures("place", "unexported")
-def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["--ratio", "0.5", "--finetune", "1", "--steps", "2", "--round-to", "1"]
+def test_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--ratio", "0.5", "--finetune", "1", "--iterations", "2", "--round-to", "1"]
     assert run(monkeypatch, *PRUNE, *words) == 0
     found = report()
-    assert found["finetune"]["steps"] == 2
-    assert [(entry["step"], entry["epoch"]) for entry in found["finetune"]["history"]] == [
+    assert found["finetune"]["iterations"] == 2
+    assert [(entry["iteration"], entry["epoch"]) for entry in found["finetune"]["history"]] == [
         (1, 0),
         (1, 1),
         (2, 0),
         (2, 1),
     ]
     plan = json.loads(Path("run/plan.json").read_text(encoding="utf-8"))
-    assert len(plan["plans"]) == 1  # the steps together
+    assert len(plan["plans"]) == 1  # the iterations together
 
 
 @pytest.mark.usefixtures("place")
@@ -72,7 +72,7 @@ def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--target-size", "big"], "cannot read --target-size 'big'"),
         (["--target-latency", "1.5"], "--target-latency 1.5 must lie between 0 and 1"),
-        (["--ratio", "0.5", "--steps", "2"], "no fine-tuning"),
+        (["--ratio", "0.5", "--iterations", "2"], "no fine-tuning"),
         (["--ratio", "0.5", "--quantize", "fp8"], "--quantize 'fp8' is unknown"),
         (["--max-accuracy-drop", "1", "--ratio", "0.5"], "exactly one"),
         (["--target-size", "1GB"], "within --target-size 1e+03MB already"),

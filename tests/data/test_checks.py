@@ -9,7 +9,8 @@ from topocompress.errors import DataError
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("photos", "unknown data source"),
+        ("photos", "unknown data source 'photos': there is no such folder"),
+        (__file__, "it is a file"),
         ("imagefolder:", "unknown data source"),
         ("imagefolder:nosuch", "does not exist"),
         ("imagefolder:file", "is not a directory"),

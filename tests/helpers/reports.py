@@ -85,7 +85,7 @@ def group(root, before, after, scores, dead=(), **changes):
 
 
 def full_report(**changes):
-    """Pruned by Betti number in two steps within a budget, fine-tuned, in 8 and 16 bits, with hostile names."""
+    """Pruned by Betti number within a budget in two iterations, fine-tuned, in 8 and 16 bits, with hostile names."""
     draw = np.random.default_rng(0)
     spread = [np.round(draw.normal(260, 60, width), 1).tolist() for width in (32, 64, 64)]
     spread[0][5] = 1.0
@@ -97,15 +97,15 @@ def full_report(**changes):
     ]
     history = [
         {
-            "step": step,
+            "iteration": iteration,
             "epoch": epoch,
-            "loss": None if epoch == 0 else 1.5 / (epoch + step),
-            "validation_loss": 1.8 / (epoch + step),
-            "accuracy": 1 - 0.5 / (epoch + step),
+            "loss": None if epoch == 0 else 1.5 / (epoch + iteration),
+            "validation_loss": 1.8 / (epoch + iteration),
+            "accuracy": 1 - 0.5 / (epoch + iteration),
             "lr": 0.01 * epoch / 3,
             "seconds": 1.25,
         }
-        for step in (1, 2)
+        for iteration in (1, 2)
         for epoch in range(4)
     ]
     before = replace(report().before, latency=(times(1, 8.0, 1), times(8, 40.0, 2)))
@@ -159,7 +159,7 @@ def full_report(**changes):
         "finetune": {
             "epochs": 3,
             "lr": 0.01,
-            "steps": 2,
+            "iterations": 2,
             "best_epoch": 3,
             "validation_samples": 40,
             "history": history,

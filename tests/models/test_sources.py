@@ -23,12 +23,22 @@ def test_the_names_of_torchvision_are_known_without_it():
         ("text.pt", {}, "not a PyTorch checkpoint"),
         ("resnet18", {"weights": "text.pt"}, "not a PyTorch checkpoint"),
         ("digits", {"arch": "resnet18x"}, "unknown architecture"),
+        (
+            "digits",
+            {"arch": "mynets.small.build"},
+            r"unknown architecture 'mynets.small.build'\nDid you mean mynets.small:build",
+        ),
+        ("digits", {"arch": "own"}, r"unknown architecture 'own'\nName the function or class in own.py, too: own:NAME"),
+        ("digits", {"arch": "own.py"}, r"Name the function or class in own.py, too: own:NAME"),
+        ("digits", {"arch": "own.py:build"}, r"names a file\nLeave out .py: own:build"),
+        ("own.py:build", {}, r"names a file\nLeave out .py: own:build"),
         (".", {}, "is a directory"),
     ],
 )
 def test_what_is_no_model_is_refused(tmp_path, monkeypatch, model, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.pt").touch()
+    (tmp_path / "own.py").touch()
     (tmp_path / "text.pt").write_text("weights")
     with pytest.raises(ModelError, match=message) as caught:
         check_source(model, **options)

@@ -2,7 +2,7 @@ import pytest
 
 from tests.helpers.processes import python
 from topocompress.errors import PlanError, in_python
-from topocompress.planning.rules import Limits, check_rounds, check_rule, check_samples
+from topocompress.planning.rules import Limits, check_allocation, check_iterations, check_rule, check_samples
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ from topocompress.planning.rules import Limits, check_rounds, check_rule, check_
         ({"max_accuracy_drop": -0.5}, "--max-accuracy-drop -0.5 must be points of accuracy, from 0 to 100"),
         ({"max_accuracy_drop": 100.0}, "from 0 to 100"),
         ({"target_latency": 1.2}, "--target-latency 1.2 must lie between 0 and 1"),
+        ({"target_size": 2.0}, "--target-size of 2 bytes: no network is so small"),
+        ({"ratio": 0.5, "target_macs": 0.5}, "; --ratio and --target-macs are given"),
         ({"target_size": -1.0}, "--target-size -1 must be 0 or more"),
     ],
 )
@@ -56,18 +58,34 @@ def test_neither_numpy_nor_torch_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "rule", "epochs", "text"),
+    ("allocation", "rule", "comparable", "text"),
     [
-        (0, {"ratio": 0.5}, 1, "--steps 0: at least one"),
+        ("globl", {}, None, "'globl' is unknown"),
+        ("global", {"ratio": 0.5}, True, "needs a target, and ratio= is none"),
+        ("global", {"max_betti": 5.0}, None, "needs a target, and max_betti= is none"),
+        ("global", {"target_macs": 0.5}, False, "those of 'l1' have no common unit"),
+    ],
+)
+def test_an_allocation_that_cannot_be(allocation, rule, comparable, text):
+    with pytest.raises(PlanError, match=text):
+        check_allocation(allocation, rule, comparable, "l1")
+    check_allocation("global", {"target_macs": 0.5}, None, "l1")
+    check_allocation("auto", {"ratio": 0.5}, False, "l1")
+
+
+@pytest.mark.parametrize(
+    ("iterations", "rule", "epochs", "text"),
+    [
+        (0, {"ratio": 0.5}, 1, "--iterations 0: at least one"),
         (2, {"ratio": 0.5}, 0, "no fine-tuning"),
         (2, {"max_accuracy_drop": 1.0}, 1, "tries several sizes"),
     ],
 )
-def test_rounds_that_cannot_be(rounds, rule, epochs, text):
+def test_iterations_that_cannot_be(iterations, rule, epochs, text):
     with pytest.raises(PlanError, match=in_python(text)):
-        check_rounds(rounds, rule, epochs)
+        check_iterations(iterations, rule, epochs)
 
 
 def test_one_round_needs_no_fine_tuning_and_several_work_with_a_target():
-    check_rounds(1, {"max_accuracy_drop": 1.0}, 0)
-    check_rounds(3, {"target_latency": 0.6}, 2)
+    check_iterations(1, {"max_accuracy_drop": 1.0}, 0)
+    check_iterations(3, {"target_latency": 0.6}, 2)

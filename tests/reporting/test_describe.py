@@ -72,6 +72,11 @@ def test_what_pixels_were_taken_for_is_a_note_like_others_on_own_data():
     assert describe.data(odd, OUTPUTS)["pixels"] == "0 is taken for black"
 
 
+def test_an_input_size_that_was_assumed_is_a_note():
+    unsure = replace(loaded(), doubt="Input size assumed: 3 x 32 x 32.")
+    assert describe.collect_notes(unsure, data())[0] == "Input size assumed: 3 x 32 x 32."
+
+
 def test_what_the_plan_does():
     found = describe.plan(PLAN)
     assert found["rule"] == {"max_betti": 300, "max_ratio": 0.5}
@@ -157,8 +162,8 @@ def test_tuning_has_its_history_or_is_empty():
     tuned = FinetuneResult(model=nn.Identity(), history=epochs, best_epoch=1, validation_samples=20)
     found = describe.tuning([tuned, tuned], Recipe(epochs=1, lr=0.1, distill=0.5))
     assert (found["epochs"], found["lr"], found["best_epoch"], found["validation_samples"]) == (1, 0.1, 1, 20)
-    assert [(epoch["step"], epoch["epoch"]) for epoch in found["history"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert found["steps"] == 2
+    assert [(epoch["iteration"], epoch["epoch"]) for epoch in found["history"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert found["iterations"] == 2
     assert (found["distill"], found["measure"], found["epochs_run"]) == (0.5, "accuracy", 1)
     assert json.loads(json.dumps(found)) == found
     assert describe.tuning([], Recipe(epochs=5)) == {}

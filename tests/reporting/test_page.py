@@ -159,8 +159,8 @@ def test_the_table_is_open_where_it_has_files_in_fewer_bits(changes, summary):
 def test_steps_of_removal_are_told_of():
     text = to_html(full_report())
     assert "these are the scores of the first" in text
-    assert "after each of 2 steps of removal. Epoch 3 of the last was kept" in text
-    once = to_html(full_report(finetune={**full_report().finetune, "steps": 1}))
+    assert "after each of 2 iterations of pruning. Epoch 3 of the last was kept" in text
+    once = to_html(full_report(finetune={**full_report().finetune, "iterations": 1}))
     assert "scores of the first" not in once
     assert "after each of" not in once
 

@@ -68,10 +68,9 @@ def test_stages_say_accuracy_step_by_step_and_the_controls():
     ]
 
 
-def test_stages_say_in_how_many_steps_channels_went():
-    assert "After 6 epochs of fine-tuning after each of 3 steps of removal (best: 4): accuracy 87.5 %." in stage_lines(
-        report(finetune={"epochs": 6, "best_epoch": 4, "steps": 3})
-    )
+def test_stages_say_in_how_many_iterations_channels_went():
+    lines = stage_lines(report(finetune={"epochs": 6, "best_epoch": 4, "iterations": 3}))
+    assert "After 6 epochs of fine-tuning after each of 3 iterations of pruning (best: 4): accuracy 87.5 %." in lines
 
 
 @pytest.mark.parametrize(("finetune", "train"), [({}, 400), ({"epochs": 1, "best_epoch": 1}, 0)])

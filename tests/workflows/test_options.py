@@ -64,7 +64,7 @@ def test_epochs_are_a_recipe_too(finetune, epochs):
         ({"max_betti": 300, "criterion": L1()}, "high scores mean remove; 'l1' is not one"),
         ({"max_betti": 300, "samples": 300}, "300 calibration samples cannot give a Betti number above 300"),
         ({"max_betti": 300, "samples": 300, "criterion": Betti()}, "300 calibration samples cannot"),
-        ({"ratio": 0.5, "rounds": 2}, "there is no fine-tuning"),
+        ({"ratio": 0.5, "iterations": 2}, "there is no fine-tuning"),
         ({"ratio": 0.5, "activation": "topological"}, "fine-tuning learns"),
         ({"ratio": 0.5, "quantize": "int4"}, "quantize='int4' is unknown"),
     ],
@@ -75,7 +75,7 @@ def test_what_cannot_be_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max_betti": 300}, {"ratio": 0.5, "samples": 3}, {"target_size": 9.0, "finetune": 2}]
+    "changes", [{"max_betti": 300}, {"ratio": 0.5, "samples": 3}, {"target_size": 9000.0, "finetune": 2}]
 )
 def test_what_can_be_passes(changes):
     check(*with_options(*(group() for group in GROUPS), changes))

@@ -59,8 +59,8 @@ def test_one_round_removes_and_tunes_once(tune):
     assert fingerprint(made.model) == before
 
 
-def test_several_rounds_end_at_the_widths_of_one_and_tune_in_each(tune):
-    made = job(ratio=0.5, rounds=3)
+def test_several_iterations_end_at_the_widths_of_one_and_tune_in_each(tune):
+    made = job(ratio=0.5, iterations=3)
     selection = select(made)
     choice = choose(made, selection)
     result = shrink(made, selection, choice)

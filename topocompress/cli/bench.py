@@ -15,8 +15,8 @@ from topocompress.cli.opening import InputSize
 def bench(
     files: Annotated[list[Path], typer.Argument(help="ONNX files, the one to compare with first.")],
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, comma-separated.")] = "1,8",
-    runs: Annotated[int, typer.Option("--runs", help="Counted rounds per batch size.", max=options.MOST_ROUNDS)] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", help="Rounds before counting.", max=options.MOST_ROUNDS)] = 5,
+    runs: Annotated[int, typer.Option("--runs", help="Timed inferences per batch size.", max=options.MOST_ROUNDS)] = 50,
+    warmup: Annotated[int, typer.Option("--warmup", help="Inferences that do not count.", max=options.MOST_ROUNDS)] = 5,
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads; one per core if absent.", max=options.MOST_THREADS)
     ] = None,

@@ -50,9 +50,14 @@ def compare(
     check_outputs(folder_of(out, "compare", "cells"), inputs=opening.inputs(model, data))
     rounding = options.whole_or_auto("--round-to", round_to)
     from topocompress.criteria.registry import check_name, split_names
+    from topocompress.planning.rules import Limits
+    from topocompress.workflows.defaults import check_teachable
+    from topocompress.workflows.options import Recovery
 
     names = split_names(criteria)
     opening.check(model, data)
+    check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
+    _ = Limits(round_to=rounding)
     for name in names:
         check_name(name.partition("@")[0])
     from topocompress.network.inference import sample_count

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from topocompress.cli.asking import asking
 from topocompress.cli.values import arguments, pixels
 from topocompress.errors import DataError
 
@@ -44,7 +45,8 @@ InputSize = Annotated[
     str | None,
     typer.Option(
         "--input-size",
-        help="Input size in pixels, S or HxW; by default the network's input_shape, that of its weights, or 224.",
+        help="Input size in pixels, S or HxW; by default the network's input_shape or that of its weights, else found "
+        "out, asked for in a terminal, or 224.",
         metavar="S|HxW",
     ),
 ]
@@ -155,10 +157,13 @@ class Opening:
         Raises:
             TopocompressError: One of them is not usable.
         """
+        from topocompress.data.image_sizes import common_size
         from topocompress.workflows.opening import open_model
 
         loaded = open_model(
             model,
+            images=lambda: common_size(data),
+            ask=asking(model),
             arch=self.arch,
             weights=self.weights,
             weights_key=self.weights_key,
@@ -187,7 +192,8 @@ class Opening:
 
 def opened(loaded: LoadedModel, data: Data) -> list[str]:
     """What is taken for granted of a model and its samples, and what else to tell of them before the work."""
-    return [line for line in (assumed(loaded, data), loaded.note, data.note, data.pixels, *data.warnings) if line]
+    lines = (loaded.doubt, assumed(loaded, data), loaded.note, data.note, data.pixels, *data.warnings)
+    return [line for line in lines if line]
 
 
 def assumed(loaded: LoadedModel, data: Data) -> str:

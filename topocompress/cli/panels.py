@@ -23,7 +23,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         "controls",
     ),
     "Recovery": (
-        *("finetune", "reconstruct", "distill_blocks", "distill", "steps", "lr", "schedule", "batch_size"),
+        *("finetune", "reconstruct", "distill_blocks", "distill", "iterations", "lr", "schedule", "batch_size"),
         *("accumulate", "distill_weight", "patience", "label_smoothing", "precision", "augment", "metric", "loss"),
         "activation",
     ),

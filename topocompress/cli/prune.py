@@ -63,8 +63,13 @@ def prune(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     tuning: Tuning,
-    steps: Annotated[
-        int, typer.Option("--steps", help="Score, prune and fine-tune in so many steps instead of at once.", max=100)
+    iterations: Annotated[
+        int,
+        typer.Option(
+            "--iterations",
+            help="Iterative pruning: score, remove a part and fine-tune, so many times, instead of once.",
+            max=100,
+        ),
     ] = 1,
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="int8: write and measure a file in 8 bits as well.")
@@ -114,7 +119,7 @@ def prune(
     """Remove filters from a trained network, export it to ONNX and report what it cost."""
     from topocompress.criteria.registry import check_name
     from topocompress.runtime.outputs import Place, check_outputs
-    from topocompress.workflows.defaults import AUTO, criterion_for, judges_for, settled_rule
+    from topocompress.workflows.defaults import AUTO, check_teachable, criterion_for, judges_for, settled_rule
     from topocompress.workflows.options import Output, Recovery, Removal, Scoring, check
 
     out = out or options.default_out(model)
@@ -133,10 +138,10 @@ def prune(
         round_to=options.whole_or_auto("--round-to", round_to),
         ignore=tuple(ignore or ()),
         linear=linear,
-        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
-        rounds=steps,
+        allocation=cast("Allocation", allocation),  # an unknown one is refused there
+        iterations=iterations,
     )
-    removal, taken = settled_rule(removal, model, data)
+    removal, taken = settled_rule(removal, model, data, unlabelled=opening.unlabelled)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
     usual = "betti" if of_betti else str(criterion_for(AUTO, removal))
     name = usual if criterion is None else criterion
@@ -163,6 +168,7 @@ def prune(
     opening.check(model, data)
     if taken:
         console.note(taken)
+    check_teachable(recovery, data)
     check_name(name)
     scoring = replace(
         scoring,

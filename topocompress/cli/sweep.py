@@ -50,21 +50,26 @@ def sweep(
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
     from topocompress.criteria.registry import check_name, create
+    from topocompress.planning.rules import check_allocation
     from topocompress.runtime.outputs import check_outputs, folder_of
+    from topocompress.workflows.defaults import check_teachable
     from topocompress.workflows.options import Recovery, Removal, Scoring
 
     shares, recipe = values.shares("--macs", macs), tuning.recipe()
     check_outputs(folder_of(out, "sweep", "points"), inputs=opening.inputs(model, data))
     opening.check(model, data)
+    check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     check_name(criterion)
     asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     removal = Removal(
         round_to=options.whole_or_auto("--round-to", round_to),
-        allocation=cast("Allocation", allocation),  # planning refuses an unknown one
+        allocation=cast("Allocation", allocation),  # an unknown one is refused there
         ignore=tuple(ignore or ()),
         linear=linear,
     )
-    scoring = Scoring(criterion=create(criterion), resources=options.make_resources(memory, workers, None))
+    made = create(criterion)
+    check_allocation(allocation, {}, made.comparable, criterion)
+    scoring = Scoring(criterion=made, resources=options.make_resources(memory, workers, None))
 
     loaded, found = opening.load(
         model, data, samples=asked, eval_samples=eval_samples, seed=seed, targets=tuning.own_task

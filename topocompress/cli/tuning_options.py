@@ -43,7 +43,8 @@ Distill = Annotated[
     bool,
     typer.Option(
         "--distill",
-        help="Learn from the unpruned network: half of it, or all where there are no labels.",
+        help="With --finetune: learn the unpruned network's outputs too, or alone, without labels; for many images "
+        "(for few: --distill-blocks).",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -87,7 +88,8 @@ DistillBlocks = Annotated[
     int,
     typer.Option(
         "--distill-blocks",
-        help="Then let blocks learn what they gave before, on the calibration samples, for so many epochs; no labels.",
+        help="Epochs, about 40, in which each block learns its own outputs of before, without labels; for few images "
+        "(for many: --finetune with --distill).",
         max=MOST_EPOCHS,
     ),
 ]

@@ -62,7 +62,8 @@ class Persistence(GradientCriterion):
         signed: Whether edges between different predicted classes count with a minus sign.
         batch: Samples per spanning tree. It does not depend on the batches in which the network runs.
         draws: How often the samples are divided anew into batches; each gives every sample other neighbours.
-        rounds: 1 for the first order alone; more for joint removal in finer steps.
+        rounds: How often one scoring takes the effects, each time without the filters that go first; 1 for the first
+            order alone. No pruning happens in between (that is ``iterations`` of :func:`topocompress.compress`).
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         alone: How much a filter's worth by itself counts besides the joint change: λ in
             Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By

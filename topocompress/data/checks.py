@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from topocompress.data.walking import folders_in, images_in
 from topocompress.errors import DataError
 from topocompress.models.factories import is_factory, module_files
 
@@ -46,7 +47,20 @@ def check_source(source: str | Path | None, *, download: bool = False, validatio
             more = "Give the folder that holds the data set, or add --download."
             raise DataError(f"{where} {what}", hint=hint if name == "imagefolder" else more)
     elif not is_factory(source):
-        raise DataError(f"unknown data source {source!r}", hint=advice())
+        why = "it is a file" if os.path.isfile(source) else "there is no such folder"  # noqa: PTH113 - as below
+        raise DataError(f"unknown data source {source[:80]!r}: {why}", hint=advice())
+
+
+def has_no_labels(source: str | Path | None) -> bool:
+    """Whether a source surely has none: a folder in which images lie, and no folder of others."""
+    name, _, rest = written(source or "").partition(":")
+    if name.lower() != "imagefolder" or not rest:
+        return False
+    where = Path(rest).expanduser()
+    try:
+        return where.is_dir() and bool(images_in(where, deep=False)) and not folders_in(where)
+    except (OSError, DataError):  # those who read it say what is wrong
+        return False
 
 
 def written(given: str | Path) -> str:

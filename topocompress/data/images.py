@@ -104,6 +104,15 @@ def look_at(image: Path | Image.Image) -> Look | str:
         return str(error) or type(error).__name__
 
 
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width by the header of a file, without what it holds; ``None`` where it cannot be read."""
+    try:
+        with _opened(path) as opened:
+            return opened.height, opened.width
+    except (Exception, SystemExit):  # noqa: BLE001 - as above
+        return None
+
+
 def _opened(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused

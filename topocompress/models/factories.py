@@ -140,5 +140,5 @@ def _pasted(spec: str, options: Mapping[str, Any], missing: Sequence[str]) -> st
         f"Write a function with your values, in {module} or beside it, and name that instead ({module}:build):\n"
         "def build():\n"
         f"    return {name}({words})\n"
-        "build.input_shape = (3, 224, 224)  # channels, height, width of its inputs"
+        "build.input_shape = (3, 224, 224)  # channels, height, width that it was trained on"
     )

@@ -26,6 +26,7 @@ from topocompress.models.contents import Candidate, Checkpoint, taken_note
 from topocompress.models.digits import CHECKPOINT
 from topocompress.models.factories import is_factory
 from topocompress.models.fitting import fit
+from topocompress.models.input_sizes import Ask, Images, doubt, settled_size
 from topocompress.models.preprocessing import (
     assumed,
     check_runs,
@@ -53,6 +54,7 @@ class LoadedModel:
         preprocessing: How an image becomes its input.
         source: The model as the user wrote it.
         note: One line worth telling the user; empty if there is none.
+        doubt: What input size is assumed, why, and how to state it; empty where it is known.
         history: Plans already applied to it, oldest first.
         classes: Names of its classes, where they are known.
     """
@@ -64,6 +66,7 @@ class LoadedModel:
     note: str = ""
     history: tuple[PruningPlan, ...] = ()
     classes: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 def load_model(
@@ -80,6 +83,8 @@ def load_model(
     arch_args: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     pixel_range: PixelRange | None = None,
+    images: Images | None = None,
+    ask: Ask | None = None,
 ) -> LoadedModel:
     """Load a trained network.
 
@@ -92,7 +97,8 @@ def load_model(
             published weights, which torchvision or timm downloads unless they are cached.
         trust_pickle: Let a checkpoint run code of its own.
         input_size: Height and width of the input in pixels; one number for both. By default that of the published
-            weights, an attribute ``input_shape`` (channels, height, width) of the network or of its factory, or 224.
+            weights, or an attribute ``input_shape`` (channels, height, width) of the network or of its factory; without
+            one see :func:`~topocompress.models.input_sizes.settled_size`.
         num_classes: Expected class count; a factory is called with it if it is given.
         mean: Per-channel mean of the normalisation, in units of 0..1; one number serves all channels.
         std: Per-channel standard deviation, likewise.
@@ -101,6 +107,8 @@ def load_model(
         weights_key: Which of several weights in a checkpoint to take, as dotted keys; by default those that would be
             deployed (EMA before raw ones), which the note then says.
         pixel_range: The numbers for black and white in images of more than 8 bits; by default decided from the images.
+        images: Gives the size of the images to come, (height, width), for a network that does not state its own.
+        ask: Asks for the size where nothing tells it, given (channels, height, width) of what is assumed else.
 
     Raises:
         ModelError: Not found, not readable, not recognised, holds NaN or Inf, or does not run at its input size.
@@ -140,12 +148,17 @@ def load_model(
     found = loaded.architecture.options.get("num_classes", num_classes)
     if num_classes is not None and found != num_classes:
         raise ModelError(f"{text} has {found} classes, not {num_classes}", hint="Leave out num_classes.")
-    preprocessing = overridden(
-        loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize, pixel_range=pixel_range
-    )
     check_dense(loaded.module.state_dict(), text)
     loaded.module.eval().float()
     check_finite(loaded.module.state_dict(), text)
+    if input_size is None and not known:
+        used = loaded.preprocessing
+        if settled := settled_size(loaded.architecture, loaded.module, used, images=images, ask=ask):
+            input_size = settled.size
+            loaded = replace(loaded, doubt=doubt(settled, loaded.architecture, used.input_shape[0]))
+    preprocessing = overridden(
+        loaded.preprocessing, input_size=input_size, mean=mean, std=std, resize=resize, pixel_range=pixel_range
+    )
     outputs = check_runs(loaded.module, preprocessing, text, own=is_own(loaded.architecture))
     check_rebuilt(loaded.module, loaded.architecture, preprocessing)
     if not loaded.classes and outputs is not None and opened:

@@ -137,8 +137,7 @@ def assumed(architecture: Architecture, module: nn.Module, used: Preprocessing, 
     channels, height, width = used.input_shape
     if "input_size" not in given and not (own and declared_shape(architecture, module)):
         cut = f", cut from images with a short side of {used.resize}" if used.resize else ""
-        ways = f"--input-size{', or an attribute input_shape of the network or its factory' if own else ''}"
-        parts.append(f"input of {channels} x {height} x {width}{cut} ({ways})")
+        parts.append(f"input of {channels} x {height} x {width}{cut} (--input-size)")
     for name, words in (("mean", "mean"), ("std", "standard deviation")):
         if name not in given:
             values = ", ".join(f"{value:g}" for value in getattr(used, name))
@@ -158,10 +157,10 @@ def _for_channels(base: Preprocessing, channels: int) -> Preprocessing:
 def overridden(
     base: Preprocessing,
     *,
-    input_size: int | tuple[int, int] | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    resize: int | None,
+    input_size: int | tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int | None = None,
     pixel_range: PixelRange | None = None,
 ) -> Preprocessing:
     """``base`` with the user's own settings; see :func:`topocompress.models.loading.load_model`.

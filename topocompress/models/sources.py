@@ -34,8 +34,12 @@ def check_source(model: str, *, arch: str | None = None, weights: str | None = N
         _check_there(Path(weights))
     elif weights is not None and not _WEIGHTS.fullmatch(weights):
         raise ModelError(f"{weights} does not exist", hint="Give --weights a checkpoint file, or DEFAULT.")
-    if arch is not None and _bare(arch) and arch not in known_names():
-        raise ModelError(f"unknown architecture {arch!r}", hint=f"{_near(arch)}Accepted: {_KINDS}.")
+    for spec in filter(None, (arch, model)):
+        if is_factory(spec) and ".py:" in spec and not Path(spec).exists():
+            raise ModelError(f"{spec} names a file", hint=f"Leave out .py: {spec.replace('.py:', ':')}")
+    if arch is not None and not (is_factory(arch) or arch.startswith("timm:") or arch in known_names()):
+        near = _meant(arch) or _near(arch)
+        raise ModelError(f"unknown architecture {arch!r}", hint=f"{near}Accepted: {_KINDS}.")
     if path.exists():
         if not is_run(path):
             _check_there(path)
@@ -89,6 +93,15 @@ def known_names() -> frozenset[str]:
 def _bare(text: str) -> bool:
     path = Path(text)
     return path.suffix == "" and len(path.parts) == 1 and ":" not in text
+
+
+def _meant(arch: str) -> str:
+    """Which factory may be meant by what is none: a module alone, its file, or a function as imports write it."""
+    file = Path(f"{arch.removesuffix('.py').replace('.', '/')}.py")
+    colon = ":".join(arch.rsplit(".", 1))
+    if file.is_file():
+        return f"Name the function or class in {file}, too: {arch.removesuffix('.py')}:NAME. "
+    return f"Did you mean {colon}? " if is_factory(colon) else ""
 
 
 def _near(name: str) -> str:

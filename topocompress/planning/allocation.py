@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.errors import PlanError
+from topocompress.planning import rules
 from topocompress.planning.ranking import RankedGroup
 from topocompress.planning.rules import Allocation, Limits
 from topocompress.types import Scores
@@ -25,18 +26,9 @@ def check_allocation(allocation: Allocation, scores: Scores, target_macs: float 
     Raises:
         PlanError: Without a MACs target, or for scores that cannot be compared between layers.
     """
-    if allocation in ("auto", "uniform"):
-        return
-    if allocation != "global":
-        raise PlanError(f"--allocation {allocation}", hint="Choose auto, uniform or global.")
-    if target_macs is None:
+    rules.check_allocation(allocation, {}, scores.comparable, scores.criterion)
+    if allocation == "global" and target_macs is None:
         raise PlanError("--allocation global needs a target", hint="Give --target-macs, for example 0.5.")
-    if not scores.comparable:
-        raise PlanError(
-            f"--allocation global compares the scores of different layers, and those of {scores.criterion!r} have no "
-            "common unit",
-            hint="Use persistence or taylor.",
-        )
 
 
 def least_loss(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from topocompress.errors import PlanError
 from topocompress.runtime.arguments import check_fields
@@ -23,7 +23,10 @@ Allocation = Literal["auto", "uniform", "global"]
 BLOCK = 8
 """Channels that kernels compute at once: between two multiples of it a width costs what the larger does, or more."""
 
+_ALLOCATIONS = get_args(Allocation)
 _MOST_ALIGNED = 65_536
+_LEAST_SIZE = 1000
+"""Bytes below which no ONNX file of a network lies; a number below is one whose unit was forgotten."""
 
 USUAL_SAMPLES = 1000
 """Calibration samples that a threshold on Betti numbers is stated for where no number of them is asked for."""
@@ -89,8 +92,9 @@ def check_rule(criterion: str, higher: Direction, **given: float | None) -> dict
     rule = {name: value for name, value in given.items() if value is not None}
     if len(rule) != 1:
         names = [option(name) for name in given or _EXAMPLES]
+        both = f"; {' and '.join(option(name) for name in rule)} are given" if rule else ""
         raise PlanError(
-            f"give exactly one of {', '.join(names[:-1])} and {names[-1]}", hint="For example: --max-betti 300"
+            f"give exactly one of {', '.join(names[:-1])} and {names[-1]}{both}", hint="For example: --max-betti 300"
         )
     ((name, value),) = rule.items()
     example = f"For example: {option(name)} {_EXAMPLES[name]}"
@@ -100,6 +104,8 @@ def check_rule(criterion: str, higher: Direction, **given: float | None) -> dict
         raise PlanError(f"{option(name)} {value:g} must be points of accuracy, from 0 to 100", hint=example)
     if not 0 <= value < math.inf:
         raise PlanError(f"{option(name)} {value:g} must be 0 or more", hint=example)
+    if name == "target_size" and value < _LEAST_SIZE:
+        raise PlanError(f"--target-size of {value:g} bytes: no network is so small", hint=example)
     if name == "max_betti" and higher != "remove":
         raise PlanError(
             f"--max-betti needs a criterion whose high scores mean remove; {criterion!r} is not one",
@@ -113,23 +119,52 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_rounds(rounds: int, rule: Mapping[str, float], epochs: int) -> None:
-    """Refuse rounds of pruning and fine-tuning that cannot be.
+def check_iterations(iterations: int, rule: Mapping[str, float], epochs: int) -> None:
+    """Refuse iterations of pruning and fine-tuning that cannot be.
 
     Raises:
         PlanError: Fewer than one; several without fine-tuning, or within a budget of accuracy.
     """
-    if rounds < 1:
-        raise PlanError(f"--steps {rounds}: at least one step is needed")
-    if rounds > 1 and epochs < 1:
+    if iterations < 1:
+        raise PlanError(f"--iterations {iterations}: at least one is needed")
+    if iterations > 1 and epochs < 1:
         raise PlanError(
-            f"--steps {rounds} prunes and fine-tunes in turn, and there is no fine-tuning",
-            hint="Add --finetune with some epochs for each step, or leave --steps out.",
+            f"--iterations {iterations} prunes and fine-tunes in turn, and there is no fine-tuning",
+            hint="Add --finetune with some epochs for each iteration, or leave --iterations out.",
         )
-    if rounds > 1 and (name := next((name for name in QUALITY if name in rule), None)):
+    if iterations > 1 and (name := next((name for name in QUALITY if name in rule), None)):
         raise PlanError(
-            f"{option(name)} tries several sizes, and --steps would prune each of them in steps",
-            hint="Use --steps with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
+            f"{option(name)} tries several sizes, and --iterations would prune each of them iteratively",
+            hint="Use --iterations with --target-macs, --ratio, --max-betti, --target-latency or --target-size.",
+        )
+
+
+def check_allocation(allocation: str, rule: Mapping[str, float], comparable: bool | None, criterion: str) -> None:
+    """Refuse an allocation that there is not, or that the rule or the criterion has no use for.
+
+    Args:
+        allocation: See :data:`Allocation`.
+        rule: From :func:`check_rule`; empty where there is none yet.
+        comparable: Whether the criterion's scores can be compared between layers; ``None`` where that is not known.
+        criterion: Its name.
+
+    Raises:
+        PlanError: As said.
+    """
+    if allocation not in _ALLOCATIONS:
+        raise PlanError(f"--allocation {allocation[:80]!r} is unknown", hint="Choose auto, uniform or global.")
+    if allocation != "global":
+        return
+    if name := next((name for name in ("ratio", "max_betti") if name in rule), None):
+        raise PlanError(
+            f"--allocation global needs a target, and {option(name)} is none",
+            hint="Give --target-macs, for example 0.5, or a budget.",
+        )
+    if comparable is False:
+        raise PlanError(
+            f"--allocation global compares the scores of different layers, and those of {criterion!r} have no common "
+            "unit",
+            hint="Use persistence or taylor.",
         )
 
 

@@ -129,7 +129,7 @@ def _units(entry: GroupPlan, group: ChannelGroup, scores: Scores) -> dict[str, A
 def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped | None = None) -> dict[str, Any]:
     """Settings and history of fine-tuning, and what became of swapped activations; empty if there was none.
 
-    ``history`` has every epoch of every round of pruning, ``step`` says which round; ``best_epoch`` is the last one's.
+    ``history`` has every epoch of every iteration of pruning, and which it is; ``best_epoch`` is the last one's.
     """
     if not tunings:
         return {}
@@ -138,7 +138,7 @@ def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped |
         **recipe.settings(),
         "augmentation": last.augmentation,
         "measure": last.measure,
-        "steps": len(tunings),
+        "iterations": len(tunings),
         "best_epoch": last.best_epoch,
         "epochs_run": len(last.history) - 1,
         "epochs_resumed": sum(tuned.resumed for tuned in tunings),
@@ -146,7 +146,7 @@ def tuning(tunings: Sequence[FinetuneResult], recipe: Recipe, swapped: Swapped |
         "processes": last.processes,
         "device": last.device,
         "history": [
-            {"step": step, **asdict(epoch)} for step, tuned in enumerate(tunings, 1) for epoch in tuned.history
+            {"iteration": number, **asdict(epoch)} for number, tuned in enumerate(tunings, 1) for epoch in tuned.history
         ],
         **({} if swapped is None else {"activation": activation(swapped, last)}),
     }
@@ -232,7 +232,7 @@ def collect_notes(loaded: LoadedModel, data: Data, ahead: str = "", swapped: Swa
     """
     left = "" if swapped is None or not swapped.left else f"Not swapped: the activations {some(swapped.left)}."
     read = "" if _limits(data) else data.note
-    return tuple(filter(None, (ahead, loaded.note, read, data.pixels, left)))
+    return tuple(filter(None, (ahead, loaded.doubt, loaded.note, read, data.pixels, left)))
 
 
 def _limits(data: Data) -> bool:

@@ -66,7 +66,7 @@ def to_html(report: Report) -> str:
         rule=_options(report.plan.get("rule", {})),
         scoring=_settings(report.scoring.get("settings", {})),
         threshold=report.plan.get("rule", {}).get("max_betti"),
-        steps=report.finetune.get("steps", 1),
+        iterations=report.finetune.get("iterations", 1),
         history=report.finetune.get("history", ()),
         tuning=wording.tuning_line(report.finetune),
         command=wording.command_line(report),

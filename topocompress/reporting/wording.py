@@ -39,8 +39,8 @@ def stage_lines(report: Report) -> list[str]:
         *_distilled(report, measure),
     ]
     if report.finetune:
-        steps = report.finetune.get("steps", 1)
-        each = f" after each of {steps} steps of removal" if steps > 1 else ""
+        iterations = report.finetune.get("iterations", 1)
+        each = f" after each of {iterations} iterations of pruning" if iterations > 1 else ""
         run = report.finetune.get("epochs_run", report.finetune["epochs"])
         lines.append(
             f"After {run} epoch{'s' * (run != 1)} of fine-tuning{each} (best: {report.finetune['best_epoch']}): "
@@ -230,8 +230,10 @@ def tuning_line(finetune: Mapping[str, Any]) -> str:
         line += f", {percent(distill)} of the loss from the original's outputs"
     if finetune.get("epochs_run", epochs) < epochs:
         line += f"; stopped after {finetune['epochs_run']}"
-    if (steps := finetune.get("steps", 1)) > 1:
-        line += f", after each of {steps} steps of removal. Epoch {finetune['best_epoch']} of the last was kept"
+    if (iterations := finetune.get("iterations", 1)) > 1:
+        line += (
+            f", after each of {iterations} iterations of pruning. Epoch {finetune['best_epoch']} of the last was kept"
+        )
     else:
         line += f". Epoch {finetune['best_epoch']} was kept"
     if judges is None:

@@ -133,3 +133,11 @@ def _between(start: float, end: float, share: float) -> float:
 
 def _above_zero(value: float) -> bool:
     return math.isfinite(value) and value > 0
+
+
+def no_teacher(why: str = "") -> DataError:
+    """The error where there is nothing to learn from; ``why`` goes on with its sentence."""
+    return DataError(
+        f"--finetune needs labelled images{why}",
+        hint="Give --data with labels, or add --distill, which learns from the unpruned network and needs none.",
+    )

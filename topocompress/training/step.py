@@ -20,7 +20,7 @@ from topocompress.surgery.activations import fold_back
 from topocompress.training.accelerator import check_precision
 from topocompress.training.checkpoints import place
 from topocompress.training.finetuning import FinetuneResult, finetune
-from topocompress.training.recipe import Recipe
+from topocompress.training.recipe import Recipe, no_teacher
 
 
 def fitted(recipe: Recipe | int, model: nn.Module, data: Data, *, own_loss: bool = False) -> Recipe:
@@ -47,10 +47,7 @@ def fitted(recipe: Recipe | int, model: nn.Module, data: Data, *, own_loss: bool
             hint="Add --loss pkg.module:function, or train the smaller network with the detector's own recipe.",
         )
     if not found.label_free and not data.labelled and not own_loss:
-        raise DataError(
-            "--finetune needs labelled images",
-            hint="Give --data with labels, or add --distill, which learns from the unpruned network and needs none.",
-        )
+        raise no_teacher()
     check_precision(found.precision)
     return found
 

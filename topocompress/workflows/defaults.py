@@ -6,12 +6,14 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from topocompress.data.checks import has_no_labels
 from topocompress.errors import PlanError
 from topocompress.planning.rules import QUALITY, option
+from topocompress.training.recipe import no_teacher
 
 if TYPE_CHECKING:
     from topocompress.criteria.base import Criterion
-    from topocompress.workflows.options import Removal
+    from topocompress.workflows.options import Recovery, Removal
 
 MAX_ACCURACY_DROP = 1.0
 """Points of accuracy that may go where no rule is given."""
@@ -38,13 +40,14 @@ def judges_for(removal: Removal) -> int:
     return JUDGES if any(name in removal.rule for name in QUALITY) else 0
 
 
-def settled_rule(removal: Removal, model: str, data: str | None) -> tuple[Removal, str]:
+def settled_rule(removal: Removal, model: str, data: str | None, *, unlabelled: bool = False) -> tuple[Removal, str]:
     """What to remove where no rule is given: what costs a point of accuracy, if that can be measured.
 
     Args:
         removal: What was asked for.
         model: The model as the user wrote it, for the examples.
         data: The data as the user wrote it.
+        unlabelled: Whether its labels are to be left out.
 
     Returns:
         What to remove, and a sentence on what was taken; empty where a rule was given.
@@ -56,18 +59,34 @@ def settled_rule(removal: Removal, model: str, data: str | None) -> tuple[Remova
     judged = not asked or any(name in asked for name in QUALITY)
     if judged and data is None and model != "digits":
         what = f"{option(next(iter(asked)))} needs labelled data" if asked else "it is not said how much to remove"
-        raise PlanError(f"{what}, and no --data is given", hint=_examples(model))
+        raise PlanError(f"{what}, and no --data is given", hint=_examples(model, ""))
+    if "max_metric_drop" not in asked and judged and (unlabelled or has_no_labels(data)):
+        what = "--max-accuracy-drop needs labels" if asked else "it is not said how much to remove"
+        why = "--unlabelled leaves labels out" if unlabelled else f"{data} has no class folders, so no labels"
+        raise PlanError(f"{what}, and {why}", hint=_examples(model, str(data)))
     if asked:
         return removal, ""
     found = replace(removal, max_accuracy_drop=MAX_ACCURACY_DROP)
     return found, f"No rule was given: --max-accuracy-drop {MAX_ACCURACY_DROP:g} is taken."
 
 
-def _examples(model: str) -> str:
+def check_teachable(recovery: Recovery, data: str | None) -> None:
+    """Refuse fine-tuning by labels on images that surely have none, before any is read.
+
+    Raises:
+        DataError: As said.
+    """
+    if recovery.epochs and not recovery.recipe.distill and recovery.loss is None and has_no_labels(data):
+        raise no_teacher(f", and {data} has no class folders")
+
+
+def _examples(model: str, data: str) -> str:
     begin = f"topocompress prune {shlex.quote(model)}"
-    lines = (
-        f"{begin} --max-accuracy-drop 1 --data imagefolder:PHOTOS   # a folder of images for each class",
-        f"{begin} --target-latency 0.6                              # six tenths of the time",
-        f"{begin} --target-macs 0.5                                 # half of the multiply-accumulates",
-    )
-    return "Say what you want, for example:\n" + "\n".join(f"  {line}" for line in lines)
+    given = f" --data {shlex.quote(data)}" if data else ""
+    lines = [
+        (f"{begin} --data PHOTOS --max-accuracy-drop 1", "a folder of images for each class in PHOTOS"),
+        (f"{begin}{given} --target-latency 0.6", "six tenths of the time"),
+        (f"{begin}{given} --target-macs 0.5", "half of the multiply-accumulates"),
+    ]
+    wide = max(len(line) for line, _ in lines)
+    return "\n".join(["Say what you want, for example:", *(f"  {line:{wide}}   # {why}" for line, why in lines)])

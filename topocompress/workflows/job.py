@@ -6,31 +6,24 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
+from topocompress.data.image_sizes import common_size
 from topocompress.data.loading import Data
 from topocompress.data.looking import check_seen
 from topocompress.deploy.measurement import Predictions, count_macs, likeness
 from topocompress.deploy.metadata import metadata_of, write_metadata
 from topocompress.errors import DataError
-from topocompress.models.architectures import declared_inputs
 from topocompress.models.factories import load_factory
 from topocompress.models.loading import LoadedModel, fingerprint
-from topocompress.models.preprocessing import default_preprocessing, imagenet_preprocessing, several
-from topocompress.models.wrappers import settled, unwrapped, unwrapped_note
 from topocompress.network.capture import Batches
-from topocompress.network.copying import copied
 from topocompress.network.inference import check_steady, device_of
-from topocompress.network.inputs import packed, parts_of, take_several
 from topocompress.network.outputs import Outputs
 from topocompress.network.task import Loss, Metric, name_of
 from topocompress.runtime.arguments import check_seed
@@ -38,10 +31,10 @@ from topocompress.runtime.progress import Progress, silent
 from topocompress.runtime.resources import cpu_seconds, give_back
 from topocompress.training import processes
 from topocompress.training.step import fitted
-from topocompress.types import Architecture, Preprocessing
 from topocompress.workflows.defaults import judges_for
 from topocompress.workflows.opening import open_model
 from topocompress.workflows.options import Recovery, Removal, Scoring
+from topocompress.workflows.own_modules import own_module
 from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
 from topocompress.workflows.sampling import check_judges, no_accuracy, scaled
@@ -219,13 +212,15 @@ def open_job(
         TopocompressError: One of them is not usable.
     """
     check_seed(seed)
+    images = None if isinstance(data, Data) else functools.partial(common_size, data)
     if isinstance(model, nn.Module):
         if not isinstance(data, Data | Dataset):
             raise DataError("a module of your own needs loaded data", hint="Use topocompress.data.load_data.")
         known = isinstance(data, Data) and data.preprocessing is not None
-        loaded = _own_module(model, (data.calibration if isinstance(data, Data) else data)[0][0], known=known)
+        first = (data.calibration if isinstance(data, Data) else data)[0][0]
+        loaded = own_module(model, first, known=known, images=images)
     else:
-        loaded = model if isinstance(model, LoadedModel) else open_model(model)
+        loaded = model if isinstance(model, LoadedModel) else open_model(model, images=images)
     load: dict[str, Any] = {}
     if not isinstance(data, Data):
         load.update(samples=scoring.samples, judging=judges_for(options.get("removal", Removal())))
@@ -249,44 +244,3 @@ def open_job(
         recovery, finetune=fitted(recovery.finetune, job.model, job.data, own_loss=job.loss is not None)
     )
     return job
-
-
-def _with_several(module: nn.Module, first: Any) -> tuple[nn.Module, Preprocessing]:
-    """A copy of a network that takes several tensors, which are told by its ``example_inputs``, or by a sample."""
-    example = declared_inputs(module)
-    if example is None and isinstance(first, Mapping):
-        example = {name: torch.as_tensor(part)[None] for name, part in first.items()}
-    elif example is None:
-        example = tuple(torch.as_tensor(part)[None] for part in first)
-    parts, own = parts_of(module, example), copied(module)
-    take_several(own, parts)
-    return own, several(parts)
-
-
-def _packed_first(preprocessing: Preprocessing, first: Any) -> Tensor:
-    return packed(preprocessing.inputs, first, "sample 0") if preprocessing.inputs else first
-
-
-def _own_module(module: nn.Module, first: Any, *, known: bool) -> LoadedModel:
-    """A module of the caller's own, by what its data yields first."""
-    outer, module = module, unwrapped(module)
-    if isinstance(first, Image.Image):
-        preprocessing = default_preprocessing(Architecture(kind="object", name=type(module).__name__), module)
-    elif isinstance(first, Tensor) and declared_inputs(module) is None:
-        preprocessing = imagenet_preprocessing(tuple(first.shape))
-    else:
-        module, preprocessing = _with_several(module, first)
-    known = known or not preprocessing.is_image
-    said = unwrapped_note(outer)
-    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
-        module = settled(copied(module), lambda: _packed_first(preprocessing, first)[None])
-        said = "; ".join(filter(None, (said, "lazy layers ran once, with random weights")))
-    note = "" if known else "how images are prepared is not known; assumed, as for ImageNet: mean and std"
-    name = f"{type(module).__module__}:{type(module).__qualname__}"
-    return LoadedModel(
-        module=module,
-        architecture=Architecture(kind="object", name=name),
-        preprocessing=preprocessing,
-        source=name,
-        note="; ".join(filter(None, (said, note))),
-    )

@@ -20,9 +20,10 @@ from topocompress.planning.rules import (
     Allocation,
     Limits,
     check_activation,
+    check_allocation,
     check_block_epochs,
+    check_iterations,
     check_quantize,
-    check_rounds,
     check_rule,
     check_samples,
 )
@@ -59,7 +60,7 @@ class Removal:
         linear: Whether linear layers that see a vector per sample may be pruned too.
         allocation: With ``target_macs`` and budgets, ``global`` cuts where least is lost for what is saved; ``auto``
             does where scores of different layers can be compared.
-        rounds: In how many rounds the channels go, each scored anew and followed by fine-tuning.
+        iterations: Of iterative pruning: in so many the channels go, each scored anew and followed by fine-tuning.
 
     Raises:
         OptionError: A field is of another type; so also of the other groups.
@@ -79,10 +80,11 @@ class Removal:
     ignore: Sequence[str] = ()
     linear: bool = False
     allocation: Allocation = "auto"
-    rounds: int = 1
+    iterations: int = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_allocation(self.allocation, {}, None, "")
         _ = self.limits
 
     @property
@@ -203,7 +205,7 @@ class Options(TypedDict, total=False):
     ignore: Sequence[str]
     linear: bool
     allocation: Allocation
-    rounds: int
+    iterations: int
     criterion: str | Criterion
     samples: int | Literal["auto"]
     classes: Sequence[str] | str | Path | None
@@ -283,11 +285,13 @@ def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output
     name = criterion if isinstance(criterion, str) else criterion.name
     higher = "remove" if isinstance(criterion, str) else criterion.higher
     rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
+    comparable = None if isinstance(criterion, str) else criterion.comparable
+    check_allocation(removal.allocation, rule, comparable, name)
     if isinstance(criterion, str | CloudCriterion) and removal.max_betti is not None:
         check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
     check_task(recovery, rule)
     check_activation(recovery.activation, recovery.epochs)
     check_block_epochs(recovery.distill_blocks)
-    check_rounds(removal.rounds, rule, recovery.epochs)
+    check_iterations(removal.iterations, rule, recovery.epochs)
     check_quantize(output.quantize)
     check_opset(output.opset)

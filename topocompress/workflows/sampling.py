@@ -79,10 +79,14 @@ def check_judges(data: Data, limit: float) -> None:
     """
     count, needed = judges(data), least_samples(limit / 100)
     if count < needed:
+        parts = (data.calibration, data.train, data.judging, data.evaluation)
+        images = sum(sample_count(part) for part in parts if part is not None)
+        points = f"{limit:g} point{' is' if limit == 1 else 's are'}"
         raise DataError(
-            f"{count} labelled images cannot tell whether {limit:g} points are lost: it takes {needed} at least",
-            hint="Give more images with --data or --val-data, or allow more: --max-accuracy-drop "
-            f"{math.ceil(100 * upper_loss(0, 0, count))}.",
+            f"of {images} labelled images {count} are kept to judge by, and cannot tell whether {points} lost: it "
+            f"takes {needed} at least",
+            hint=f"Give {needed} others with --val-data, or more with --data; allow more: --max-accuracy-drop "
+            f"{math.ceil(100 * upper_loss(0, 0, count))}; or say how much is to go: --target-macs 0.5.",
         )
 
 

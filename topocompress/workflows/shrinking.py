@@ -1,4 +1,4 @@
-"""A plan carried out: channels removed, the network repaired and tuned, in one round or several."""
+"""A plan carried out: channels removed, the network repaired and tuned, in one iteration or several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from topocompress.network.task import identity_of
-from topocompress.planning.rounds import compose, round_plan
+from topocompress.planning.iterations import compose, iteration_plan
 from topocompress.planning.rules import TOPOLOGICAL
 from topocompress.planning.selection import Selection
 from topocompress.surgery.activations import Swapped, swap_activations
@@ -26,12 +26,12 @@ class Shrunk:
 
     Attributes:
         model: The network; not tuned where no tuning was asked for.
-        plan: What was removed of the original, in all rounds.
+        plan: What was removed of the original, in all iterations.
         bare: The original without it, and nothing else done.
         settled: The same with other BatchNorm statistics; ``bare`` itself where they were left alone.
         cut: The network after repair; ``settled`` itself where that changed nothing.
         repaired: What was repaired, and why not more.
-        tunings: Fine-tuning of each round.
+        tunings: Fine-tuning of each iteration.
         swapped: Activations swapped before the last of them; ``None`` if none were.
     """
 
@@ -61,16 +61,16 @@ class Choice:
 
 
 def shrink(job: Job, selection: Selection, choice: Choice) -> Shrunk:
-    """Remove what was chosen, repair and tune; in several rounds, each of which chooses the channels anew."""
+    """Remove what was chosen, repair and tune; in several iterations, each of which chooses the channels anew."""
     if choice.made is not None:
         return choice.made
-    if job.removal.rounds == 1:
+    if job.removal.iterations == 1:
         return carry_out(job, choice.plan)
     current, done = job, None
     tunings: list[FinetuneResult] = []
-    for number in range(1, job.removal.rounds + 1):
-        share, last = number / job.removal.rounds, number == job.removal.rounds
-        part = round_plan(choice.plan, done, share, selection.scores, selection.groups, selection.costs)
+    for number in range(1, job.removal.iterations + 1):
+        share, last = number / job.removal.iterations, number == job.removal.iterations
+        part = iteration_plan(choice.plan, done, share, selection.scores, selection.groups, selection.costs)
         result = carry_out(current, part, last=last, teacher=job.model)
         tunings += result.tunings
         done = part if done is None else compose(done, part)
@@ -83,12 +83,12 @@ def shrink(job: Job, selection: Selection, choice: Choice) -> Shrunk:
 
 
 def carry_out(job: Job, plan: PruningPlan, *, last: bool = True, teacher: nn.Module | None = None) -> Shrunk:
-    """One round: remove, repair, swap activations before the last fine-tuning, and tune.
+    """One iteration: remove, repair, swap activations before the last fine-tuning, and tune.
 
     Args:
         job: The model and what is asked.
         plan: What to remove of it.
-        last: Whether no other round follows.
+        last: Whether no other iteration follows.
         teacher: The unpruned network, for distillation; the job's own by default.
     """
     made = removed(job, plan)
@@ -154,7 +154,7 @@ def tune(job: Job, model: nn.Module, *, teacher: nn.Module | None = None) -> Fin
 
 
 def _as_asked(done: PruningPlan, whole: PruningPlan) -> PruningPlan:
-    """What the rounds removed, with what the first scores asked for and found dead."""
+    """What the iterations removed, with what the first scores asked for and found dead."""
     first = {entry.root: entry for entry in whole.groups}
 
     def noted(entry: GroupPlan) -> GroupPlan:

@@ -86,7 +86,7 @@ def sweep(
             "criterion": [criterion.name, criterion.settings()],
             "limits": asdict(job.removal.limits),
             "how": [job.removal.allocation, list(job.removal.ignore), job.removal.linear, job.recovery.activation],
-            "rounds": job.removal.rounds,
+            "rounds": job.removal.iterations,  # so called when points were first kept
             "reconstruct": [job.recovery.reconstruct, job.recovery.distill_blocks],
             "training": recipe.settings() if recipe.epochs else {},
             "seed": seed,

@@ -30,7 +30,7 @@
     const [gone, kept] = [true, false].map((went) => d3.extent(alive.filter((row) => row.gone === went), (row) => row.score));
     if (gone[0] === undefined || kept[0] === undefined) return null;
     const apart = report.scoring.higher === "remove" ? gone[0] >= kept[1] : gone[1] <= kept[0];
-    if (!apart) return null; // chosen in several steps, each by scores of its own
+    if (!apart) return null; // chosen in several iterations, each by scores of its own
     const at = report.scoring.higher === "remove" ? (gone[0] + kept[1]) / 2 : (gone[1] + kept[0]) / 2;
     return { at, text: `cut ${short(at)}` };
   }
@@ -200,7 +200,7 @@
       const { of, name, share } = figure.dataset;
       const history = report.finetune.history.map((epoch, at) => ({ ...epoch, at }));
       const best = history.filter((epoch) => epoch.epoch === report.finetune.best_epoch).slice(-1);
-      const steps = history.filter((epoch, at) => at && epoch.step !== history[at - 1].step).map((epoch) => epoch.at);
+      const steps = history.filter((epoch, at) => at && epoch.iteration !== history[at - 1].iteration).map((epoch) => epoch.at);
       const kinds = {
         accuracy: { label: `↑ validation ${name}`, keys: [["accuracy", "after", "validation"]], format: share ? percent : short, y: share ? { tickFormat: "%", zero: d3.min(history, (epoch) => epoch.accuracy) < 0.5 } : { tickFormat: short } },
         loss: { label: "↑ loss", keys: [["loss", "before", "training"], ["validation_loss", "after", "validation"]], format: short, y: { zero: true } },
@@ -217,7 +217,7 @@
           Plot.line(rows, { x: "at", y: "value", stroke: (row) => colour(row.look), z: "name", strokeWidth: 2 }),
           Plot.dot(rows, { x: "at", y: "value", fill: (row) => colour(row.look), r: 2.5 }),
           ...(of === "lr" ? [] : [Plot.dot(best, { x: "at", y: keys[keys.length - 1][0], stroke: colour("ink"), r: 6, strokeWidth: 1.5 })]),
-          Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${report.finetune.steps > 1 ? `step ${row.step}, ` : ""}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
+          Plot.tip(rows, Plot.pointerX({ x: "at", y: "value", title: (row) => `${report.finetune.iterations > 1 ? `iteration ${row.iteration}, ` : ""}epoch ${row.epoch}${best[0] && row.at === best[0].at ? " (kept)" : ""}\n${row.name} ${format(row.value)}` })),
         ],
       });
     },

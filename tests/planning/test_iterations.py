@@ -8,8 +8,8 @@ from tests.helpers.tiny_nets import Chain, Depthwise, Grouped, Residual, example
 from topocompress.criteria import L1
 from topocompress.dependencies.groups import find_groups
 from topocompress.errors import PlanError
+from topocompress.planning.iterations import compose, iteration_plan
 from topocompress.planning.plan import make_plan
-from topocompress.planning.rounds import compose, round_plan
 from topocompress.planning.rules import Limits
 from topocompress.surgery.removal import apply
 from topocompress.types import GroupPlan, LayerCost, PruningPlan
@@ -21,7 +21,7 @@ def plan_of(*groups, **facts):
     return PruningPlan(groups=groups, **{**settings, **facts})
 
 
-def test_channels_of_the_second_round_are_counted_in_the_original():
+def test_channels_of_the_second_iteration_are_counted_in_the_original():
     # Of 0..5 first 1 and 4 go; 0, 2, 3, 5 are left, of which the second and the last go: 2 and 5.
     first = GroupPlan(
         root="a", width=6, remove=(1, 4), dead=(4,), filters={"a": (6, 4)}, readers={"b": (12, 8)}, coupled=("a", "b")
@@ -42,25 +42,25 @@ def test_a_second_plan_of_something_else_is_refused():
         compose(plan_of(), plan_of(GroupPlan(root="c", width=6)))
 
 
-def test_each_round_takes_its_share_of_what_is_to_go():
+def test_each_iteration_takes_its_share_of_what_is_to_go():
     whole = plan_of(GroupPlan(root="conv", width=8, remove=(0, 1, 2, 3, 4)))
     costs = {"conv": LayerCost(macs=80, outputs=8, inputs=0)}
-    first = round_plan(whole, None, 1 / 2, scores({"conv": layer(range(8))}), [chain(8)], costs)
+    first = iteration_plan(whole, None, 1 / 2, scores({"conv": layer(range(8))}), [chain(8)], costs)
     assert first.groups[0].remove == (6, 7)  # half of five is two; betti removes high scores
     assert (first.macs_before, first.macs_after) == (80, 60)
     left = scores({"conv": layer([9, 0, 8, 1, 7, 2])})
-    second = round_plan(whole, first, 1.0, left, [chain(6)], {"conv": LayerCost(macs=60, outputs=6, inputs=0)})
+    second = iteration_plan(whole, first, 1.0, left, [chain(6)], {"conv": LayerCost(macs=60, outputs=6, inputs=0)})
     assert second.groups[0].remove == (0, 2, 4)
     assert compose(first, second).groups[0].remove == (0, 2, 4, 6, 7)
 
 
-def test_units_stay_whole_in_every_round_and_protected_groups_untouched():
+def test_units_stay_whole_in_every_iteration_and_protected_groups_untouched():
     whole = plan_of(GroupPlan(root="conv", width=8, remove=(0, 1, 4, 5)), GroupPlan(root="kept", width=3))
     groups = [chain(8, size=2), chain(3, root="kept", protected="feeds the model's output")]
     found = scores({"conv": layer([5, 9, 0, 0, 5, 9, 0, 0]), "kept": layer([1, 2, 3])})
-    third = round_plan(whole, None, 1 / 3, found, groups, {})
+    third = iteration_plan(whole, None, 1 / 3, found, groups, {})
     assert third.groups[0].remove == ()  # one channel of four is no whole unit of two
-    half = round_plan(whole, None, 1 / 2, found, groups, {})
+    half = iteration_plan(whole, None, 1 / 2, found, groups, {})
     assert half.groups[0].remove == (1, 5)
     assert half.groups[1] == GroupPlan(
         root="kept",
@@ -74,7 +74,7 @@ def test_units_stay_whole_in_every_round_and_protected_groups_untouched():
 
 @settings(max_examples=50)
 @given(nets(), st.integers(1, 4))
-def test_all_rounds_together_have_the_widths_of_one(net, rounds):
+def test_all_iterations_together_have_the_widths_of_one(net, iterations):
     """With scores that do not change, they remove the very same channels."""
     try:
         whole = make_plan(net.scores, net.groups, net.costs, ratio=0.6, limits=Limits(round_to=1))
@@ -82,8 +82,8 @@ def test_all_rounds_together_have_the_widths_of_one(net, rounds):
         whole = None
     assume(whole is not None)
     done, groups, found = None, net.groups, net.scores
-    for number in range(1, rounds + 1):
-        part = round_plan(whole, done, number / rounds, found, groups, {})
+    for number in range(1, iterations + 1):
+        part = iteration_plan(whole, done, number / iterations, found, groups, {})
         done = part if done is None else compose(done, part)
         groups = [_without(group, entry) for group, entry in zip(net.groups, done.groups, strict=True)]
         found = scores(

@@ -1,7 +1,7 @@
-"""Pruning in several rounds: how many channels each takes, and what the rounds are together. Pure numpy.
+"""Iterative pruning: how many channels each iteration takes, and what the iterations are together. Pure numpy.
 
-How many channels of each group go in the end is decided once, by the first scores; which ones, every round anew.
-So the widths are those of a single round, and the two can be compared.
+How many channels of each group go in the end is decided once, by the first scores; which ones, in every iteration anew.
+So the widths are those of a single iteration, and the two can be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from topocompress.planning.ranking import RankedGroup, rank
 from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
 
 
-def round_plan(
+def iteration_plan(
     whole: PruningPlan,
     before: PruningPlan | None,
     share: float,
@@ -25,18 +25,18 @@ def round_plan(
     groups: Sequence[ChannelGroup],
     costs: Mapping[str, LayerCost],
 ) -> PruningPlan:
-    """What one round removes.
+    """What one iteration removes.
 
     Args:
-        whole: The plan of the original model that all rounds together have the widths of.
-        before: What earlier rounds have removed of the original; ``None`` for the first.
-        share: Share of ``whole`` that is gone after this round, 0..1.
-        scores: Scores of what the earlier rounds left.
+        whole: The plan of the original model that all iterations together have the widths of.
+        before: What earlier iterations have removed of the original; ``None`` for the first.
+        share: Share of ``whole`` that is gone after this iteration, 0..1.
+        scores: Scores of what the earlier iterations left.
         groups: Its channel groups.
         costs: Its multiply-accumulates per layer.
 
     Returns:
-        A plan of what the earlier rounds left; it may be empty.
+        A plan of what the earlier iterations left; it may be empty.
     """
     asked = {entry.root: len(entry.remove) for entry in whole.groups}
     done = {entry.root: len(entry.remove) for entry in before.groups} if before is not None else {}
