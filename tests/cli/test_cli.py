@@ -116,7 +116,7 @@ def test_corrupt_image_is_skipped_or_refused(
     words = ["prune", "tiny.safetensors", *BASE, "--ratio", "0.5", "--criterion", "l1", "--out", "run"]
     assert "3.png" in refused(monkeypatch, capsys, *words, "--strict")
     assert run(monkeypatch, *words) == 0
-    assert "1 files could not be read" in capsys.readouterr().out
+    assert "1 file could not be read" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("unexported")
