@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import run
+from topocompress import console
 from topocompress.cli.asking import asking
 
 SCORE = ["score", "unstated:build", "--criterion", "l1", "--samples", "20", "--out", "scores.json"]
@@ -19,6 +21,14 @@ FACTORY = "import tinynet\ndef build():\n    net = tinynet.Tiny()\n    net.input
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def consoles() -> Iterator[None]:
+    """One that has been made for a terminal is not kept for other tests."""
+    console._console.cache_clear()
+    yield
+    console._console.cache_clear()
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def prune(
         allocation=cast("Allocation", allocation),  # an unknown one is refused there
         iterations=iterations,
     )
+    opening.check(model, data)
     removal, taken = settled_rule(removal, model, data, unlabelled=opening.unlabelled)
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
     usual = "betti" if of_betti else str(criterion_for(AUTO, removal))
@@ -165,7 +166,6 @@ def prune(
         command=tuple(sys.argv[1:]),
     )
     check(removal, scoring, recovery, output)  # what can be refused without torch is refused first
-    opening.check(model, data)
     if taken:
         console.note(taken)
     check_teachable(recovery, data)
