@@ -17,13 +17,13 @@ from benchmarks.activation import images as cnns
 from benchmarks.activation.sets import DEPTH
 from benchmarks.activation.sets import NAMES as DENSE
 from benchmarks.activation.stack import BATCH as DENSE_BATCH
-from benchmarks.activation.zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, FIXED, OURS, Layer
+from benchmarks.activation.zoo import ACTIVATIONS, FIRST, FIRST_FREQUENCY, FIXED, OURS, Layer, Ours
 from topocompress import TopologicalActivation, export_onnx
 from topocompress.activation.module import FREQUENCY
 from topocompress.deploy.export import open_session, run_session
 
 NAMES = ("ReLU", OURS, "SiLU", "Mish")
-ROUNDS, DENSE_ROUNDS, SERVED = 12, 300, 80
+ROUNDS, DENSE_ROUNDS, SERVED = 12, 300, 300
 SIZES = {"10 classes, as trained": (32, 64, 128, 128), "10 classes, a quarter of the width": (8, 16, 32, 32)}
 BATCH = 64
 WIDTHS = (32, 64)
@@ -36,12 +36,21 @@ def measure() -> dict[str, Any]:
 
 def _one(widths: tuple[int, ...]) -> dict[str, Any]:
     models = {name: cnns.network(name, 3, 10, 0, norm=True, widths=widths) for name in NAMES}
+    models[OURS] = _by_default(models[OURS])
     images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH) % 10
     return {
         "step": _in_turns(models, images, labels, ROUNDS),
         "onnx": {str(batch): _served(models, images[:batch]) for batch in (1, 8)},
     }
+
+
+def _by_default(model: nn.Module) -> nn.Module:
+    """The network with the product's activation as it is without a setting; a step of training fits it."""
+    for name, module in list(model.named_children()):
+        if isinstance(module, Ours):
+            setattr(model, name, TopologicalActivation(module.module.channels))
+    return model
 
 
 def dense() -> dict[str, dict[str, float]]:
