@@ -156,9 +156,21 @@ def test_judges_of_a_divided_set_are_others_of_those_held_out_or_half_of_them(he
     assert (len(parts.calibration), len(parts.train)) == (50, 50)
 
 
-@pytest.mark.parametrize(("left", "judging"), [(599, 0), (600, 300), (10_000, 2000)])
+@pytest.mark.parametrize(("left", "judging"), [(600, 300), (10_000, 2000)])
 def test_judges_of_a_set_that_is_not_divided_are_at_most_half_of_what_is_left(left, judging):
     count = round((left + 400) / (1 - HELD_OUT))
     labels = np.zeros(count, dtype=np.int64)
     parts = split(labels, samples=count - round(HELD_OUT * count) - left, eval_samples=None, seed=0, judging=2000)
     assert (len(parts.judging), len(parts.train)) == (judging, left - judging)
+
+
+@pytest.mark.parametrize(
+    ("total", "evaluation"), [(150, 50), (200, 100), (400, 300), (1249, 300), (1600, 320), (10_000, 2000)]
+)
+def test_of_few_images_more_are_held_out_where_something_is_judged(total, evaluation):
+    labels = np.arange(total, dtype=np.int64) % 2
+    parts = split(labels, samples=1000, eval_samples=None, seed=0, judging=2000)
+    assert len(parts.evaluation) == evaluation
+    assert len(parts.calibration) == min(1000, total - evaluation)
+    plain = split(labels, samples=1000, eval_samples=None, seed=0)
+    assert len(plain.evaluation) == round(HELD_OUT * total)

@@ -13,6 +13,8 @@ HELD_OUT = 0.2
 """Share of each class kept for evaluation where a source does not come divided."""
 LEAST_JUDGES = 300
 """So many samples at least judge what is chosen by trying: some 270 can tell nothing lost from a point lost."""
+LEAST_LEFT = 100
+"""Samples that stay for calibration where more than a fifth is held out to judge by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ def split(
         eval_samples: At most as many for evaluation; ``None`` for all.
         seed: Seed of every choice.
         usable: (total,) False for samples to leave out.
-        held_out: The evaluation samples, where the source says which; else a fifth of each class.
+        held_out: The evaluation samples, where the source says which; else a fifth of each class. Where these are to
+            judge and are too few, more, as long as enough are left for calibration.
         split_seed: Seed of the choice of evaluation samples, if not ``seed``.
         judging: Samples wanted to judge a choice by trying. They come from what else is held out, where the source
             says what is, or of that half; else of what is left for fine-tuning at most half.
@@ -63,9 +66,12 @@ def split(
     split_keys = keys if split_seed is None else np.random.default_rng([split_seed, 1]).permutation(total)
     candidates = np.flatnonzero(alive)
     if held_out is None:
+        share, count = HELD_OUT, max(1, len(candidates))
+        if judging and (round((1 - share) * count) - samples) // 2 < LEAST_JUDGES:  # none are left to judge apart
+            share = max(share, min(LEAST_JUDGES, count - LEAST_LEFT) / count)
         rank, size = _rank_in_class(labels[candidates], split_keys[candidates])
-        chosen = (rank + 0.5) / size < HELD_OUT
-        wanted = max(1, round(HELD_OUT * len(candidates)))
+        chosen = (rank + 0.5) / size < share
+        wanted = max(1, round(share * len(candidates)))
         if chosen.sum() < wanted / 2:  # classes of one or two samples each give none: some classes give their first
             chosen[np.lexsort((split_keys[candidates], rank))[:wanted]] = True
         evaluation, pool = candidates[chosen], candidates[~chosen]
