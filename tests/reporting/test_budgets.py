@@ -70,13 +70,29 @@ def test_a_sentence_says_who_judged_and_how_sure_it_is():
         apart=True,
         stepped_back=2,
     )
-    assert "judged on 700 samples kept for that with 95 % confidence for others like these" in line(sure)
+    assert "within it, with 95 % confidence for others like these, as judged on 700 samples kept for that" in line(sure)
     assert line(sure).endswith("the smallest network was taken, which 2 smaller were not on the held-out samples.")
     assert "which 1 smaller was not on" in line(replace(sure, stepped_back=1))
     assert "held-out samples, on which it is measured too" in line(replace(sure, apart=False))
     alone = replace(sure, probes=sure.probes[:1], stepped_back=0)
-    assert line(alone).startswith("--max-accuracy-drop 1: 1 try, within it as judged on 700 samples kept for that with")
+    assert line(alone).startswith("--max-accuracy-drop 1: 1 try, within it, with 95 % confidence for others like these")
     assert line(alone).endswith("; that network was taken.")
+
+
+def test_what_samples_were_too_few_for_is_said():
+    tries = (
+        Probe(macs=0.5, value=4.0, upper=7.2, met=False),
+        Probe(macs=0.75, value=1.0, upper=3.3, met=False),
+        Probe(macs=0.88, value=0.3, upper=2.1, met=False),
+        Probe(macs=0.94, value=-0.3, upper=0.9, met=True),
+    )
+    found = Budget(option="--max-accuracy-drop", limit=1.0, probes=tries, samples=300)
+    assert line(found).endswith(
+        "of those the smallest network was taken. One with 0.75 of the multiply-accumulates lost 1 point on these 300 "
+        "samples, too few to be sure of others: more labelled images may allow it."
+    )
+    assert "lost nothing on these" in line(replace(found, probes=(replace(tries[2], value=0.0), tries[3])))
+    assert "more labelled" not in line(replace(found, probes=(tries[0], tries[3])))
 
 
 @pytest.mark.parametrize("option", ["--max-accuracy-drop", "--max-metric-drop"])

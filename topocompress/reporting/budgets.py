@@ -43,15 +43,28 @@ def missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> str
 
 
 def line(budget: Budget) -> str:
-    """What was to be kept to, and how it was found, in one sentence."""
-    judged = _judged(budget)
+    """What was to be kept to, how it was found, and what samples were too few for."""
+    judged, unsure = _judged(budget), _unsure(budget)
     if len(budget.probes) == 1:
         return f"{asked(budget)}: 1 try, within it{judged}; that network was taken."
     met = sum(probe.met for probe in budget.probes)
     count, was = budget.stepped_back, "was" if budget.stepped_back == 1 else "were"
     back = f", which {count} smaller {was} not on the held-out samples" if count else ""
     tries = f"{len(budget.probes)} tries, {met} of them within it{judged}"
-    return f"{asked(budget)}: {tries}; of those the {_taken(budget)}{back}."
+    return f"{asked(budget)}: {tries}; of those the {_taken(budget)}{back}.{unsure}"
+
+
+def _unsure(budget: Budget) -> str:
+    """What more samples might allow; empty where they were not what was missing."""
+    within = [each for each in budget.probes if not each.met and each.upper is not None and each.value <= budget.limit]
+    if not within:
+        return ""
+    smallest = min(within, key=lambda probe: probe.macs)
+    lost = f"{smallest.value:.3g} point{'s' * (smallest.value != 1)}" if smallest.value > 0 else "nothing"
+    return (
+        f" One with {smallest.macs:.2f} of the multiply-accumulates lost {lost} on these {budget.samples} samples, too "
+        "few to be sure of others: more labelled images may allow it."
+    )
 
 
 def _judged(budget: Budget) -> str:
@@ -60,8 +73,8 @@ def _judged(budget: Budget) -> str:
         return ""
     who = "samples kept for that" if budget.apart else "held-out samples, on which it is measured too"
     sure = any(probe.upper is not None for probe in budget.probes)
-    bound = " with 95 % confidence for others like these" if sure else ""
-    return f" as judged on {budget.samples} {who}{bound}"
+    bound = ", with 95 % confidence for others like these," if sure else ""
+    return f"{bound} as judged on {budget.samples} {who}"
 
 
 def asked(budget: Budget) -> str:
