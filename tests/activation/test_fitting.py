@@ -31,16 +31,18 @@ def fitted(channels, inputs, **options):
 
 def test_dimensions_are_counted():
     square = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    assert float(dimensions(square)) == 2  # Gram matrix diag(2, 2): 16 / 8
+    assert float(dimensions(square)) == 2  # four times the covariance is diag(2, 2): 16 / 8
+    assert float(dimensions(square + 100)) == pytest.approx(2)
     assert float(dimensions(square * torch.tensor([3.0, 1.0]))) == pytest.approx(400 / 328)  # diag(18, 2)
     line = torch.tensor([[1.0, 2.0, -1.0], [-3.0, -6.0, 3.0]])
     assert float(dimensions(line)) == pytest.approx(1)
+    assert float(dimensions(torch.ones(4, 3))) == 0
 
 
 def test_strength_falls_with_the_square_of_the_dimension_from_2_on():
-    eight = torch.eye(8)
+    eight = torch.cat([torch.eye(8), -torch.eye(8)])
     assert strengths(torch.stack([eight, 5 * eight])).tolist() == pytest.approx([3 / 16, 3 / 16])  # 3 (2/8)²
-    assert float(strengths(torch.eye(2))) == 3
+    assert float(strengths(torch.eye(3))) == pytest.approx(3)  # a triangle
     assert float(strengths(torch.ones(4, 3))) == 3
 
 

@@ -22,20 +22,22 @@ def sizes(inputs: Tensor) -> Tensor:
 
 
 def dimensions(inputs: Tensor) -> Tensor:
-    """How many dimensions inputs spread over: the participation ratio (tr G)² / tr G² of their Gram matrix G.
+    """How many dimensions inputs spread over: the participation ratio (tr C)² / tr C² of their covariance C.
 
-    It is 1 if all lie on one line through 0, and the number of channels if no direction is preferred. From layer to
-    layer of a network that folds it rises: by it an activation tells the first layer from a late one.
+    It is 1 if all lie on one line, and the number of channels if no direction is preferred. From layer to layer of a
+    network that folds it rises: by it an activation tells the first layer from a late one. The mean does not count:
+    what comes from convolutions lies far to one side of 0, in many dimensions all the same.
 
     Args:
         inputs: (..., samples, channels).
 
     Returns:
-        (...), 1 to the number of channels.
+        (...), 1 to the number of channels; 0 where all are the same.
     """
-    gram = inputs.mT @ inputs
-    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return trace.square() / gram.square().sum((-2, -1))
+    apart = inputs - inputs.mean(-2, keepdim=True)
+    spread = apart.mT @ apart
+    trace = spread.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return trace.square() / spread.square().sum((-2, -1)).clamp_min(torch.finfo(spread.dtype).tiny)
 
 
 def strengths(inputs: Tensor) -> Tensor:
