@@ -46,7 +46,7 @@ def test_fewer_samples_than_asked_for_are_shared_among_the_seeds(
     words = ["--samples", "5000", "--seeds", "2", "--criteria", "l1", "--ratios", "0.5"]
     assert run(monkeypatch, "compare", "tiny.safetensors", *BASE, *words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "48 samples for calibration, where 10000 were asked for" in said
+    assert "48 samples for calibration, where 10000 were wanted" in said
     assert "Each of the 2 sets has 24 calibration samples" in said
     assert json.loads((place / "comparison" / "compare.json").read_text())["samples"] == 24
 

@@ -27,7 +27,7 @@ def test_criteria_of_weights_take_a_handful(
         assert any("one is 100 points" in line for line in report["warnings"])
     else:
         assert run(monkeypatch, *words, "--dry-run") == 0
-    assert "4 samples for calibration, where 1000 were asked for" in " ".join(capsys.readouterr().out.split())
+    assert "4 samples for calibration, where 1000 were wanted" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_small_folder_is_fine_tuned_on_what_calibrates(

@@ -55,7 +55,7 @@ def test_more_samples_than_there_are_take_all_and_say_so():
     data = load_data("digits", preprocessing=GREY, samples=5000)
     assert (len(data.calibration), data.train, len(data.evaluation)) == (1438, None, 359)
     (said,) = data.warnings
-    assert "1438 samples for calibration, where 5000 were asked for" in said
+    assert "1438 samples for calibration, where 5000 were wanted" in said
     assert "Betti numbers are smaller" in said
 
 

@@ -130,7 +130,7 @@ def shortage(
     found = []
     if there < samples:
         found.append(
-            f"{source} has {there} samples for calibration, where {samples} were asked for, beside {held_out} kept for "
+            f"{source} has {there} samples for calibration, where {samples} were wanted, beside {held_out} kept for "
             f"evaluation: all {there} are taken. With fewer samples Betti numbers are smaller (β0 is at most {there}), "
             "so that a threshold on them removes less unless it is scaled, and scores that read samples are less "
             "certain; scores of weights alone are as good."

@@ -130,7 +130,7 @@ def hasten(
         taken = sides[1].latency[0].median_ms / sides[0].latency[0].median_ms
         # More than halfway to the share of the multiply-accumulates is often out of reach.
         goal = f"{min(0.95, (taken + sides[1].macs / sides[0].macs) / 2):.2f}"
-        rules: dict[str, str | None] = dict.fromkeys(("--max-betti", "--ratio", "--target-macs", "--steps"))
+        rules: dict[str, str | None] = dict.fromkeys(("--max-betti", "--ratio", "--target-macs"))
         chosen = {} if situation.max_betti is None else {"--criterion": plan.criterion}  # which the threshold implied
         what = f"Ask for the time itself, such as {goal} of the original's in place of {taken:.2f}"
         found.append((what, _with(situation, {**rules, **chosen, "--target-latency": goal})))
