@@ -27,11 +27,11 @@ def in_batches(images: Tensor, batch: int) -> Batches:
     return [(part, torch.zeros(len(part), dtype=torch.long)) for part in images.split(batch)]
 
 
-def untrained(name: str, batches: Batches, *, seed: int = 0) -> nn.Module:
+def untrained(name: str, batches: Batches, *, classes: int = 1000, seed: int = 0) -> nn.Module:
     """A torchvision network with seeded weights whose BatchNorm statistics fit the images, so that maps carry them."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model: nn.Module = torchvision.models.get_model(name, weights=None)
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
         model.train()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -57,7 +57,7 @@ def main() -> None:
 def measured(case: str, work: Path, before: Path | None) -> dict[str, Any]:
     """Seconds, processor seconds and peak memory of each command of a case."""
     name, asked, folder = CASES[case]
-    checkpoint = made(name, work)
+    checkpoint = made(name, work, CLASSES if folder else 1000)
     data = ("--data", f"imagefolder:{photographs(work)}", "--classes", "by-order") if folder else ()
     commands = {"plain": [sys.executable, plain.__file__, name, str(checkpoint), "0.3", str(work / f"{case}.onnx")]}
     for side, checkout in (("before", before), ("ours", ROOT)):
@@ -101,12 +101,12 @@ def timed(command: Sequence[str], checkout: Path) -> dict[str, Any]:
     }
 
 
-def made(name: str, work: Path) -> Path:
+def made(name: str, work: Path, classes: int) -> Path:
     """A checkpoint, as people keep it."""
-    path = work / f"{name}.pt"
+    path = work / f"{name}-{classes}.pt"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
-        torch.save(untrained(name, images_at_224(None, 128)).state_dict(), path)
+        torch.save(untrained(name, images_at_224(None, 128), classes=classes).state_dict(), path)
     return path
 
 

@@ -11,8 +11,9 @@ import torchvision
 
 
 def main(name: str, checkpoint: str, ratio: str, target: str) -> None:
-    model = torchvision.models.get_model(name, weights=None)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True))
+    state = torch.load(checkpoint, weights_only=True)
+    model = torchvision.models.get_model(name, weights=None, num_classes=len(state["fc.bias"]))
+    model.load_state_dict(state)
     model.eval()
     example = torch.randn(1, 3, 224, 224)
     importance = tp.importance.GroupMagnitudeImportance(p=1)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topocompress.planning.confidence import least_samples, upper_loss
+from topocompress.planning.confidence import drawn_enough, least_samples, upper_loss
 
 
 def test_where_none_is_gained_it_is_wilsons_interval_of_a_single_share():
@@ -54,3 +54,13 @@ def test_the_least_number_of_samples_is_where_nothing_lost_can_be_told_from_the_
         assert upper_loss(0, 0, count) <= limit + 1e-12
         assert upper_loss(0, 0, count - 1) > limit
     assert least_samples(0.0) == 1
+
+
+def test_another_draw_tells_nothing_where_the_difference_is_certain_or_the_samples_too_few():
+    # Wilson's interval of one share at z = 3.09: 3,000 of 20,000 lies above 0.142, 2,100 above 0.098
+    assert drawn_enough(3000, 0, 20_000)
+    assert drawn_enough(0, 3000, 20_000)
+    assert not drawn_enough(2100, 0, 20_000)
+    # the error of the difference is √(5 + 4) / 201 = 0.0149, and one sample fewer makes it 0.015
+    assert not drawn_enough(5, 4, 201)
+    assert drawn_enough(5, 4, 199)

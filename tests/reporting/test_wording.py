@@ -68,6 +68,11 @@ def test_stages_say_accuracy_step_by_step_and_the_controls():
     ]
 
 
+def test_a_control_that_was_drawn_once_says_why():
+    once = report(controls=(Control(criterion="random", accuracies=(0.1,)),))
+    assert stage_lines(once)[-1].endswith("accuracy 10.0 % (one draw: on these samples more would tell nothing).")
+
+
 def test_stages_say_in_how_many_iterations_channels_went():
     lines = stage_lines(report(finetune={"epochs": 6, "best_epoch": 4, "iterations": 3}))
     assert "After 6 epochs of fine-tuning after each of 3 iterations of pruning (best: 4): accuracy 87.5 %." in lines

@@ -18,6 +18,7 @@ from topocompress.data.loading import ONE_LABEL, Data
 from topocompress.errors import DataError, ExportError, OutputError, PlanError
 from topocompress.models.loading import fingerprint, load_model
 from topocompress.reporting.page import to_html
+from topocompress.workflows import controls
 
 
 def unlabelled(count: int = 40) -> Data:
@@ -102,6 +103,15 @@ def test_a_criterion_knows_what_follows(digits, epochs, reconstruct, alone):
     result = compress("digits", digits, ratio=0.25, criterion="persistence+rounds=1", **how)
 
     assert result.scores.settings["alone"] == alone
+
+
+@pytest.mark.parametrize(("apart", "draws"), [((0, 0, 400), 3), ((200, 0, 10_000), 3), ((9, 9, 100), 1), (None, 3)])
+def test_chance_is_drawn_once_where_more_draws_would_tell_nothing(digits, monkeypatch, apart, draws):
+    monkeypatch.setattr(controls, "paired", lambda ours, drawn: apart)
+    random, *others = compress("digits", digits, ratio=0.25, criterion="l1").report.controls
+    assert len(random.accuracies) == draws
+    assert random.drawn_once == (draws == 1)
+    assert not others
 
 
 def test_controls_remove_as_much_and_depend_on_the_seed_alone(digits):

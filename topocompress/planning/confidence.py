@@ -8,6 +8,10 @@ from statistics import NormalDist
 CONFIDENCE = 0.95
 """Share of runs in which what is really lost lies within a bound."""
 _HALVINGS = 50
+_SPREAD = 0.015
+"""By how much the accuracies of networks differ whose channels were drawn at random, as a share of 1."""
+_FAR, _CERTAIN = 0.1, 0.999
+"""A difference that no other draw would make up for, and how certain it must be."""
 
 
 def upper_loss(lost: int, gained: int, samples: int, confidence: float = CONFIDENCE) -> float:
@@ -28,6 +32,22 @@ def upper_loss(lost: int, gained: int, samples: int, confidence: float = CONFIDE
         middle = (low + high) / 2
         low, high = (middle, high) if _score(lost, gained, samples, middle) < least else (low, middle)
     return high
+
+
+def drawn_enough(only_first: int, only_second: int, samples: int) -> bool:
+    """Whether drawing one of two networks anew would tell nothing more of which choice is better, and by how much.
+
+    So it is where their accuracies are certainly far apart; and where so few samples judge that the error of the
+    difference is larger than what draws differ by.
+
+    Args:
+        only_first: Samples that only the first gets right.
+        only_second: Samples that only the second gets right.
+        samples: Samples in all, at least 1.
+    """
+    lost, gained = sorted((only_first, only_second))
+    error = math.sqrt(lost + gained) / samples
+    return error > _SPREAD or upper_loss(lost, gained, samples, _CERTAIN) < -_FAR
 
 
 def least_samples(limit: float, confidence: float = CONFIDENCE) -> int:

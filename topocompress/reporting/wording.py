@@ -54,8 +54,10 @@ def stage_lines(report: Report) -> list[str]:
     untuned = ", no fine-tuning" if report.finetune else ""
     for control in report.controls:
         each = ", ".join(amount(measure, value) for value in control.accuracies)
+        once = " (one draw: on these samples more would tell nothing)" if control.drawn_once else ""
         lines.append(
-            f"Control, the same widths by {control.criterion}, {_alike(report)}{untuned}: {in_words(report)} {each}."
+            f"Control, the same widths by {control.criterion}, {_alike(report)}{untuned}: "
+            f"{in_words(report)} {each}{once}."
         )
     return lines
 

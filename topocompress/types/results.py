@@ -121,7 +121,7 @@ class Control:
 
     Attributes:
         criterion: How the channels were chosen.
-        accuracies: Top-1 accuracy in 0..1, one per seed.
+        accuracies: Top-1 accuracy in 0..1, one per seed; of chance a single one where more draws would tell nothing.
     """
 
     criterion: str
@@ -131,6 +131,11 @@ class Control:
     def mean(self) -> float:
         """Mean accuracy over the seeds."""
         return float(np.mean(self.accuracies))
+
+    @property
+    def drawn_once(self) -> bool:
+        """Whether it is chance and was drawn but once: see :func:`topocompress.planning.confidence.drawn_enough`."""
+        return self.criterion == "random" and len(self.accuracies) == 1
 
 
 @dataclass(frozen=True, kw_only=True)

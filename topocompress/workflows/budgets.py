@@ -13,6 +13,7 @@ from torch import nn
 from topocompress.deploy.export import export_onnx
 from topocompress.deploy.latency import compare_latency
 from topocompress.deploy.measurement import Predictions
+from topocompress.deploy.paired import paired
 from topocompress.errors import PlanError
 from topocompress.planning.confidence import upper_loss
 from topocompress.planning.selection import Reached
@@ -66,15 +67,12 @@ def _accuracy_drop(job: Job, limit: float, finish: Finish) -> Judge:
         raise no_accuracy(job.data)
     check_judges(job.data, limit)
     before = _said(job, job.loaded.module)
-    if before.labels is None:
-        raise no_accuracy(job.data)
-    known, right = before.labels >= 0, before.classes == before.labels
 
     def lost(plan: PruningPlan) -> Reached:
-        after = _said(job, finish(plan))
-        still = after.classes == before.labels
-        only, gained = int((right & ~still & known).sum()), int((still & ~right & known).sum())
-        total = int(known.sum())
+        found = paired(before, _said(job, finish(plan)))
+        if found is None:
+            raise no_accuracy(job.data)
+        only, gained, total = found
         return Reached(value=100 * (only - gained) / total, upper=100 * upper_loss(only, gained, total))
 
     return lost

@@ -139,7 +139,7 @@ def _result(job: Job, output: Output, directory: Path) -> Result:
     if not processes.part():
         return Result(model=shrunk.model, plan=shrunk.plan, scores=selection.scores, report=None)
     after = job.evaluated(shrunk.model, "evaluating the result")
-    controls = run_controls(job, shrunk.plan, selection) if output.controls else ()
+    controls = run_controls(job, shrunk, selection) if output.controls else ()
     delivery = deliver(
         job, directory, (job.model, before), (shrunk.model, after), int8=output.quantize == INT8, half=output.half
     )
