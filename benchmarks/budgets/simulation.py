@@ -15,6 +15,8 @@ from topocompress.planning.selection import Reached, Selection, find_within, lar
 from topocompress.types import GroupPlan, PruningPlan
 
 LIMITS, SIZES, HELD_OUT, SPLITS = (0.5, 1.0, 2.0), (500, 1000, 2000), 2000, 200
+FEW = (100, 150, 200, 300)
+"""Images that judge and are held out at once: of a folder that is too small for both."""
 _WHOLE = 1_000_000
 
 Right = NDArray[np.uint8]
@@ -59,13 +61,14 @@ class _Sizes:
         return PruningPlan(model="", rule={}, criterion="", groups=(group,), macs_before=_WHOLE, macs_after=macs)
 
 
-def simulated(networks: Mapping[float, Right], limit: float, judges: int) -> Ways:
+def simulated(networks: Mapping[float, Right], limit: float, judges: int, *, apart: bool = True) -> Ways:
     """Search on many splits.
 
     Args:
         networks: Share of the multiply-accumulates → (images,) which images a network gets right, 1.0 for the original.
         limit: Points of accuracy that may be lost.
         judges: Images that judge.
+        apart: Whether others are held out; else the same images say in the end what is lost.
     """
     original = networks[1.0].astype(bool)
     rights = {round(_WHOLE * macs): right.astype(bool) for macs, right in networks.items() if macs < 1}
@@ -81,7 +84,7 @@ def simulated(networks: Mapping[float, Right], limit: float, judges: int) -> Way
 
     def searched(seed: int, *, bound: bool) -> PruningPlan | None:
         order = np.random.default_rng(seed).permutation(len(original))
-        judging, held_out = order[:judges], order[judges : judges + HELD_OUT]
+        judging, held_out = order[:judges], order[judges : judges + HELD_OUT] if apart else order[:judges]
         met: list[PruningPlan] = []
 
         def measure(plan: PruningPlan) -> Reached:

@@ -1,7 +1,7 @@
 import pytest
 
 from topocompress.criteria import L1, Betti, Random
-from topocompress.criteria.registry import available, create, split_names
+from topocompress.criteria.registry import Declared, available, create, declared, split_names
 from topocompress.errors import CriterionError, TopologyError
 
 
@@ -93,6 +93,18 @@ def test_an_option_that_does_not_exist_is_refused_by_name():
 def test_a_wrong_setting_keeps_its_own_error():
     with pytest.raises(TopologyError, match="scale"):
         create("betti", scale="nonsense")
+
+
+@pytest.mark.parametrize("name", sorted(entry.name for entry in available() if entry.distribution == "topocompress"))
+def test_what_our_own_say_of_themselves_is_known_before_they_are_imported(name):
+    said, made = declared(name), create(name)
+    assert (said.higher, said.comparable) == (made.higher, made.comparable)
+
+
+def test_a_setting_may_turn_the_direction_round_and_of_a_plugin_nothing_is_known():
+    assert declared("betti+orientation=inverse") == Declared(higher=None, comparable=False)
+    assert declared("persistence+draws=4").comparable is True
+    assert declared("of-a-plugin") == Declared()
 
 
 @pytest.mark.parametrize(("asked", "suggested"), [("bety", "betti"), ("l_1", "l1"), ("randm", "random")])

@@ -12,6 +12,7 @@ from topocompress.cli import options, values
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
+from topocompress.errors import CriterionError
 
 
 @grouped
@@ -49,8 +50,8 @@ def compare(
     shares, recipe = values.shares("--ratios", ratios), tuning.recipe()
     check_outputs(folder_of(out, "compare", "cells"), inputs=opening.inputs(model, data))
     rounding = options.whole_or_auto("--round-to", round_to)
-    from topocompress.criteria.registry import check_name, split_names
-    from topocompress.planning.rules import Limits
+    from topocompress.criteria.registry import check_name, declared, split_names
+    from topocompress.planning.rules import Limits, check_allocation
     from topocompress.workflows.defaults import check_teachable
     from topocompress.workflows.options import Recovery
 
@@ -59,7 +60,11 @@ def compare(
     check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     _ = Limits(round_to=rounding)
     for name in names:
-        check_name(name.partition("@")[0])
+        plain, at, allocation = name.partition("@")
+        check_name(plain)
+        if at and allocation != "global":
+            raise CriterionError(f"cannot read {name!r}", hint=f"Write {plain}, or {plain}@global.")
+        check_allocation(allocation or "auto", {}, declared(plain).comparable, plain)
     from topocompress.network.inference import sample_count
 
     loaded, found = opening.load(

@@ -49,7 +49,7 @@ def sweep(
     seed: options.Seed = 0,
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
-    from topocompress.criteria.registry import check_name, create
+    from topocompress.criteria.registry import check_name, create, declared
     from topocompress.planning.rules import check_allocation
     from topocompress.runtime.outputs import check_outputs, folder_of
     from topocompress.workflows.defaults import check_teachable
@@ -60,6 +60,7 @@ def sweep(
     opening.check(model, data)
     check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     check_name(criterion)
+    check_allocation(allocation, {}, declared(criterion).comparable, criterion)
     asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     removal = Removal(
         round_to=options.whole_or_auto("--round-to", round_to),

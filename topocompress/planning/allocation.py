@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topocompress.errors import PlanError
-from topocompress.planning import rules
 from topocompress.planning.ranking import RankedGroup
-from topocompress.planning.rules import Allocation, Limits
+from topocompress.planning.rules import Allocation, Limits, check_allocation
 from topocompress.types import Scores
 
 CEILING = 0.75
@@ -20,13 +19,13 @@ network, and says little of a layer that is nearly gone."""
 Macs = Callable[[Mapping[str, Sequence[int]]], int]
 
 
-def check_allocation(allocation: Allocation, scores: Scores, target_macs: float | None) -> None:
-    """Refuse a global choice where it makes no sense.
+def check_scores(allocation: Allocation, scores: Scores, target_macs: float | None) -> None:
+    """Refuse a global choice for which scores are not fit.
 
     Raises:
         PlanError: Without a MACs target, or for scores that cannot be compared between layers.
     """
-    rules.check_allocation(allocation, {}, scores.comparable, scores.criterion)
+    check_allocation(allocation, {}, scores.comparable, scores.criterion)
     if allocation == "global" and target_macs is None:
         raise PlanError("--allocation global needs a target", hint="Give --target-macs, for example 0.5.")
 
