@@ -100,6 +100,7 @@ ANSWERED = [
     (["prune", "digits", "--target-macs", "0.5", "--allocation", "global", "--criterion", "l1"], 2),
     (["prune", "digits", "--max-betti", "300", "--criterion", "l1"], 2),
     (["prune", "digits", "--target-latency", "5ms"], 2),
+    (["prune", "resnet18", "--weights", "DEFAULT", "--ratio", "0.5", "--trained-on"], 2),
     (["prune", "digits", "--ratio", "0.5", "--arch", "mynets.build"], 2),
     (["prune", "digits", "--target-size", "2"], 2),
     (["prune", "digits", "--data", "docs/images"], 2),

@@ -6,11 +6,13 @@ import pytest
 
 from tests.helpers.reports import full_report, latency, report
 from topocompress.reporting.budgets import missed
+from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import chance, comparison_rows, comparison_table, stages
 from topocompress.reporting.wording import (
     fewer_bits,
     headline,
     inputs,
+    judges,
     over_budget,
     parity,
     scales_taken,
@@ -358,3 +360,18 @@ def test_the_scales_that_layers_took_are_said():
     assert taken("quantile:0.2") == ["Scale components:0.2 came to quantile:0.2, layer by layer."]
     assert taken("", "") == []
     assert scales_taken({}) == []
+
+
+def test_figures_on_training_images_say_so():
+    seen = report(data={**report().data, "trained_on": True})
+    assert "accuracy on training images 90.0 % → 87.5 % (-2.5 points)" in verdict(seen)
+    assert ("Accuracy on training images", "90.0 %", "87.5 %", "-2.5 points") in comparison_rows(seen)
+    assert f"Data: digits; {USES}, all of them training images." in stage_lines(seen)
+    assert judges(seen) == "397 held-out samples of digits, on which the network was trained"
+    assert "Judged on 397 held-out samples of digits, on which the network was trained." in to_markdown(seen)
+    assert "on which the network was trained" in to_html(seen)
+    for said in (None, False):
+        other = report(data={**report().data, "trained_on": said})
+        assert verdict(other) == verdict(report())
+        assert "training images" not in " ".join(stage_lines(other))
+        assert "on which the network" not in to_html(other)
