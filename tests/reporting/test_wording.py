@@ -375,3 +375,13 @@ def test_figures_on_training_images_say_so():
         assert verdict(other) == verdict(report())
         assert "training images" not in " ".join(stage_lines(other))
         assert "on which the network" not in to_html(other)
+
+
+@pytest.mark.parametrize(
+    ("option", "apart", "said"),
+    [("--max-accuracy-drop", False, True), ("--max-accuracy-drop", True, False), ("--target-latency", False, False)],
+)
+def test_a_loss_measured_on_the_samples_that_chose_the_network_says_so(option, apart, said):
+    found = report(budget=Budget(option=option, limit=3.0, probes=(Probe(macs=0.5, value=2.5, met=True),), apart=apart))
+    assert ("(-2.5 points on the samples that chose it)" in verdict(found)) == said
+    assert ("(-2.5 points)" in verdict(found)) == (not said)

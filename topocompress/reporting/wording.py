@@ -152,7 +152,8 @@ def _cost(report: Report, side: Measurement) -> list[str]:
     if measure == "metric" and first is not None and last is not None:
         return [f"{in_words(report)}{whose(report)} {amount(measure, first)} → {amount(measure, last)}"]
     if measure == "accuracy" and first is not None and last is not None:
-        moved = f"{100 * (last - first):+.1f} points"
+        chosen = report.budget is not None and report.budget.option == budgets.ACCURACY and not report.budget.apart
+        moved = f"{100 * (last - first):+.1f} points" + " on the samples that chose it" * chosen
         return [f"accuracy{whose(report)} {percent(first)} → {percent(last)} ({moved})"]
     if side.agreement is not None:
         return [f"agreement with the original {percent(side.agreement)}"]
