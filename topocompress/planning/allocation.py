@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from topocompress.types import Scores
 CEILING = 0.75
 """Largest share of a group that goes under ``global`` unless a ceiling is given: a score is an estimate near the whole
 network, and says little of a layer that is nearly gone."""
+
+WIDE = 128
+"""Channels of a group from which its network has others to cut than narrow ones: more than these, and narrow groups
+keep whole blocks, between which they would save hardly any time (docs/budgets.md)."""
 
 Macs = Callable[[Mapping[str, Sequence[int]]], int]
 
@@ -36,7 +41,9 @@ def least_loss(
     """The units to remove so that at most ``target`` multiply-accumulates stay, at the least price.
 
     The price of a unit is its squared score over the multiply-accumulates that the network has less without it. All
-    units up to one price go; groups are rounded as their alignment asks.
+    units up to one price go; groups are rounded as their alignment asks. With ``auto`` the narrow groups of a network
+    that has wide ones (:data:`WIDE`) keep whole blocks, as far as that reaches; in a network of narrow groups alone
+    such steps would cost too much accuracy.
 
     Args:
         ranked: The groups; scores that can be compared between them.
@@ -47,6 +54,16 @@ def least_loss(
     Returns:
         Root → units; ``None`` where the target is out of reach.
     """
+    if max(entry.group.width for entry in ranked) > WIDE:
+        found = _least_loss([replace(entry, blocks=True) for entry in ranked], macs, target, limits)
+        if found is not None:
+            return found
+    return _least_loss(ranked, macs, target, limits)
+
+
+def _least_loss(
+    ranked: Sequence[RankedGroup], macs: Macs, target: int, limits: Limits
+) -> dict[str, tuple[int, ...]] | None:
     whole = macs({})
     prices = {entry.group.root: _prices(entry, whole - macs({entry.group.root: entry.first(1)})) for entry in ranked}
 
