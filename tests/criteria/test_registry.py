@@ -63,12 +63,12 @@ def test_settings_may_follow_the_name():
         "dimensions": [0],
         "orientation": "inverse",
     }
-    assert create("persistence+rounds=3+signed=false").settings() == {
+    assert create("persistence+looks=3+signed=false").settings() == {
         "alone": 0.0,
         "batch": 100,
         "draws": 2,
         "norm": 0.8,
-        "rounds": 3,
+        "looks": 3,
         "seed": 0,
         "settled": False,
         "signed": False,
@@ -204,5 +204,5 @@ def test_a_broken_plugin_is_reported_and_takes_nothing_down(how, tmp_path, monke
 def test_a_setting_of_the_wrong_kind_is_refused_with_the_settings_there_are():
     with pytest.raises(CriterionError, match="persistence") as caught:
         create("persistence+alone=many")
-    assert "rounds=9" in str(caught.value.hint)
+    assert "looks=9" in str(caught.value.hint)
     assert "alone=None" in str(caught.value.hint)

@@ -51,13 +51,13 @@ Samples = Annotated[
 EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.", max=MOST_SAMPLES)]
 CriterionName = Annotated[
     str,
-    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
+    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4."),
 ]
 AnyCriterion = Annotated[
     str | None,
     typer.Option(
         "--criterion",
-        help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4.",
+        help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4.",
         show_default="betti with --max-betti or options of betti, else persistence",
     ),
 ]
