@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.commands import BASE, run
-from topocompress.cli.options import bytes_of, whole_or_auto
+from topocompress.cli.options import bytes_of, whole, whole_or_auto
 from topocompress.cli.values import points, seconds, share, shares
 from topocompress.errors import DataError, PlanError
 
@@ -71,12 +71,17 @@ def test_bytes(text: str, value: int) -> None:
 @pytest.mark.parametrize(("text", "value"), [("1000", 1000), ("1k", 1000), ("1,000", 1000), ("auto", "auto")])
 def test_numbers_of_samples(text: str, value: object) -> None:
     assert whole_or_auto("--samples", text) == value
+    assert text == "auto" or whole("--eval-samples", text) == value
 
 
 @pytest.mark.parametrize("text", ["1kk", "1,0", "k", "1.5", ""])
 def test_what_is_no_number_of_samples(text: str) -> None:
     with pytest.raises(PlanError, match="give a whole number or auto"):
         whole_or_auto("--samples", text)
+    with pytest.raises(PlanError, match=r"give a whole number$"):
+        whole("--eval-samples", text, 10)
+    with pytest.raises(PlanError, match="at most 2,000"):
+        whole("--eval-samples", "2001", 2000)
 
 
 @pytest.mark.usefixtures("place")

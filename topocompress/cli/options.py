@@ -48,7 +48,7 @@ Samples = Annotated[
         "networks down to 250, to which the threshold is then scaled.",
     ),
 ]
-EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.", max=MOST_SAMPLES)]
+EvalSamples = Annotated[str, typer.Option("--eval-samples", metavar="N", help="Held-out samples at most.")]
 CriterionName = Annotated[
     str,
     typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4."),
@@ -214,14 +214,27 @@ def whole_or_auto(option: str, text: str, most: int | None = None) -> int | Lite
     Raises:
         PlanError: It is neither, or more than that option takes.
     """
-    if text == "auto":
-        return "auto"
+    return "auto" if text == "auto" else whole(option, text, most, other=" or auto")
+
+
+def whole(option: str, text: str, most: int | None = None, *, other: str = "") -> int:
+    """Read a whole number, also as ``1,000`` or ``1k``.
+
+    Args:
+        option: What it is of, for the message.
+        text: What the user wrote.
+        most: The largest there may be.
+        other: What else may stand there, for the message.
+
+    Raises:
+        PlanError: It is none, or more than that option takes.
+    """
     short = text.lower().removesuffix("k")
     grouped = _GROUPED.fullmatch(short) is not None
     try:
         number = int(short.replace(",", "") if grouped else short) * (1 if short == text.lower() else 1000)
     except ValueError as error:
-        raise PlanError(f"{option} {text[:_SHOWN]}: give a whole number or auto") from error
+        raise PlanError(f"{option} {text[:_SHOWN]}: give a whole number{other}") from error
     if most is not None and number > most:
         raise PlanError(f"{option} {text[:_SHOWN]}: at most {most:,}")
     return number

@@ -118,7 +118,7 @@ def prune(
         bool, typer.Option(help="Measure random and L1 choices of the same widths, where there are labels.")
     ] = True,
     samples: options.Samples = "auto",
-    eval_samples: options.EvalSamples = 2000,
+    eval_samples: options.EvalSamples = "2000",
     opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
@@ -160,6 +160,7 @@ def prune(
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
     usual = "betti" if of_betti else str(criterion_for(AUTO, removal))
     name = usual if criterion is None else criterion
+    held_out = options.whole("--eval-samples", eval_samples, options.MOST_SAMPLES)
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),
@@ -195,7 +196,7 @@ def prune(
         model,
         data,
         samples=scoring.samples,
-        eval_samples=eval_samples,
+        eval_samples=held_out,
         seed=seed,
         targets=tuning.own_task,
         judging=judges_for(removal),
