@@ -144,9 +144,8 @@ def shortage(
     if there < samples:
         found.append(
             f"{source} has {there} samples for calibration, where {samples} were wanted, beside {held_out} kept for "
-            f"evaluation: all {there} are taken. With fewer samples Betti numbers are smaller (β0 is at most {there}), "
-            "so that a threshold on them removes less unless it is scaled, and scores that read samples are less "
-            "certain; scores of weights alone are as good."
+            f"evaluation: all {there} are taken. Scores that read samples are less certain with fewer, and Betti "
+            f"numbers are smaller (β0 is at most {there}): --max-betti then removes less."
         )
     if held_out < min(FEW, eval_samples or FEW):
         found.append(
