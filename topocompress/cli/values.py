@@ -125,7 +125,8 @@ def points(option: str, text: str | None) -> float | None:
         return None
     if (found := _amount(text, _POINTS)) is None:
         raise PlanError(
-            f"cannot read {option} {text[:_SHOWN]!r}", hint=f"Points of accuracy, such as {option} 1 for 91 % of 92 %"
+            f"cannot read {option} {text[:_SHOWN]!r}",
+            hint=f"In points of accuracy: {option} 1 where 92 % may become 91 %",
         )
     return found
 
