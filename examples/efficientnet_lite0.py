@@ -28,7 +28,7 @@ MEAN, STD, SHORT_SIDE = 127 / 255, 128 / 255, 256
 
 # The channels between the blocks, which every later block reads, stay; those inside the blocks may go.
 BETWEEN = ("*_project_conv", "_conv_stem", "_conv_head")
-DEFAULT = ["--criterion", "persistence+rounds=3", "--target-macs", "0.9", "--samples", "250", "--eval-samples", "200"]
+DEFAULT = ["--criterion", "persistence+looks=3", "--target-macs", "0.9", "--samples", "250", "--eval-samples", "200"]
 DEFAULT += [word for pattern in BETWEEN for word in ("--ignore", pattern)]
 
 

@@ -13,10 +13,10 @@ EPOCHS = 2
 OURS = "persistence"
 BASELINES = ("taylor", "l1", "l2", "bn-scale", "chip", "fpgm", "hrank", "random", "betti")
 SETTLED = "persistence+settled=true"
-FIRST_ORDER = "persistence+rounds=1"
-VARIANTS = (SETTLED, FIRST_ORDER, "taylor+rounds=9", "cubical")
+FIRST_ORDER = "persistence+looks=1"
+VARIANTS = (SETTLED, FIRST_ORDER, "taylor+looks=9", "cubical")
 """Not in the bar."""
-AS_TUNED = f"{OURS}+alone=1000+rounds=1"
+AS_TUNED = f"{OURS}+alone=1000+looks=1"
 """What it is where fine-tuning follows, without fine-tuning."""
 PLAIN, FIRST_PLAIN = f"{OURS}+alone=0", f"{FIRST_ORDER}+alone=0"
 """What they are without fine-tuning, fine-tuned."""
@@ -28,7 +28,7 @@ TRIED = {
     "resnet56": (PLAIN, *BETWEEN[2:], FIRST_BETWEEN),
 }
 """Fine-tuned, on which network; not in the bar either."""
-ORACLE_ONLY = ("persistence+rounds=1+signed=false",)
+ORACLE_ONLY = ("persistence+looks=1+signed=false",)
 GLOBALS = (f"{OURS}{GLOBAL}", f"taylor{GLOBAL}")
 STRONGEST, WEAKER = BASELINES[:4], BASELINES[4:]
 """Without fine-tuning."""
@@ -125,7 +125,7 @@ def scored_first(setting: Setting, asked: Sequence[Row]) -> list[Row]:
 def light(device: str) -> list[Row]:
     """Cells that do not come early with fine-tuning, the oracles, and how the device does."""
     there = [("recording", "resnet20")] if device != "cpu" else []
-    scored = [("scored", "resnet20", name) for name in ("persistence+rounds=1", "taylor", "chip", "betti", OURS)]
+    scored = [("scored", "resnet20", name) for name in ("persistence+looks=1", "taylor", "chip", "betti", OURS)]
     return [
         *(("original", network) for network in NETWORKS),
         *there,

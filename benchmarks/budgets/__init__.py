@@ -7,7 +7,8 @@ Takes CIFAR-10, Fashion-MNIST and trained weights, as the other studies; half an
 Parts:
 
     run     cut each network to many sizes by the defaults of ``prune`` and note which test images each gets right
-    show    the search of ``prune --max-accuracy-drop`` simulated on these, 200 splits each
+    show    the search of ``prune --max-accuracy-drop`` simulated on these, 200 splits each; 1,000 where few images both
+            judge and are held out
 
 A split draws images that judge and images that are held out from the 10,000 test images. All 10,000 say what is really
 lost. Beside it the same search that takes what was measured for what is lost, without a bound and without stepping

@@ -86,7 +86,7 @@ def _options() -> Iterator[Case]:
             "--distill-blocks": ("-1", "9" * 20),
             "--criterion": (
                 *("", "x", "persistence+draws=99999999999", "persistence+draws=nan", "persistence+draws=-1"),
-                *("persistence+batch=1e99", "persistence+rounds=1e9", "taylor+rounds=9999999", "l1+x=1", "betti+"),
+                *("persistence+batch=1e99", "persistence+looks=1e9", "taylor+looks=9999999", "l1+x=1", "betti+"),
                 *("random+seed=-1", "random+seed=1e99", "chip+samples=-1", "[red]x[/]", "\x1b[31mx"),
             ),
             "--lr": ("0", "nan", "inf", "-1"),

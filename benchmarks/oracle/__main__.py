@@ -22,7 +22,7 @@ from topocompress.data.loading import Data, batches, load_data
 from topocompress.models.loading import load_model
 
 CRITERIA = (
-    "persistence+rounds=1,persistence+rounds=1+signed=false,persistence,taylor,l1,l2,fpgm,bn-scale,hrank,chip,"
+    "persistence+looks=1,persistence+looks=1+signed=false,persistence,taylor,l1,l2,fpgm,bn-scale,hrank,chip,"
     "betti,random"
 )
 

@@ -12,12 +12,12 @@ from tests.helpers.commands import BASE, run
 
 @pytest.mark.usefixtures("place")
 def test_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "l1,taylor+rounds=2,random"]
+    words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "l1,taylor+looks=2,random"]
     assert run(monkeypatch, *words, "--ratios", "0.25,0.5", "--seeds", "2") == 0
     printed = capsys.readouterr().out
     content = json.loads(Path("comparison/compare.json").read_text(encoding="utf-8"))
     assert content["recommendation"] in printed.replace("\n", "")
-    assert "taylor+rounds=2" in printed
+    assert "taylor+looks=2" in printed
     assert len(content["cells"]) == 12
     assert Path("comparison/compare.png").stat().st_size > 1000
     cells = {path: path.stat().st_mtime_ns for path in Path("comparison/cells").iterdir()}
@@ -32,11 +32,11 @@ def test_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_a_setting_that_fine_tuning_changes_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+rounds=1,l1"]
+    words = ["compare", "tiny.safetensors", *BASE, "--samples", "10", "--criteria", "persistence+looks=1,l1"]
     assert run(monkeypatch, *words, "--ratios", "0.5", "--seeds", "1", "--finetune", "1", "--no-reconstruct") == 0
-    assert "persistence+rounds=1 took alone=1000" in capsys.readouterr().out.replace("\n", " ")
+    assert "persistence+looks=1 took alone=1000" in capsys.readouterr().out.replace("\n", " ")
     assert json.loads(Path("comparison/compare.json").read_text(encoding="utf-8"))["adapted"] == [
-        ["persistence+rounds=1", "alone=1000"]
+        ["persistence+looks=1", "alone=1000"]
     ]
 
 
@@ -69,14 +69,14 @@ def test_what_cannot_be_compared(
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("criterion", ["persistence+rounds=2", "hrank+samples=5", "l2"])
+@pytest.mark.parametrize("criterion", ["persistence+looks=2", "hrank+samples=5", "l2"])
 def test_score_shows_every_kind(
     criterion: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "score", "tiny.safetensors", *BASE, "--criterion", criterion, "--plot", "scores.png") == 0
     printed = capsys.readouterr().out
     assert "body.2" in printed
-    assert {"persistence+rounds=2": "3 passes over 20 samples.", "hrank+samples=5": "1 pass over 5 samples."}.get(
+    assert {"persistence+looks=2": "3 passes over 20 samples.", "hrank+samples=5": "1 pass over 5 samples."}.get(
         criterion, ""
     ) in printed
     assert json.loads(Path("scores.json").read_text(encoding="utf-8"))["criterion"] == criterion.partition("+")[0]
@@ -87,7 +87,7 @@ def test_a_run_by_persistence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     words = ["prune", "tiny.safetensors", *BASE, "--criterion", "persistence", "--ratio", "0.5", "--out", "run"]
     assert run(monkeypatch, *words) == 0
     report = json.loads(Path("run/report.json").read_text(encoding="utf-8"))
-    assert report["scoring"]["settings"]["rounds"] == 9
+    assert report["scoring"]["settings"]["looks"] == 9
     assert [control["criterion"] for control in report["controls"]] == ["random", "l1"]
     assert "Accuracy" in capsys.readouterr().out
 
@@ -95,7 +95,7 @@ def test_a_run_by_persistence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.mark.usefixtures("place")
 def test_prune_by_settings_and_globally(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", "tiny.safetensors", *BASE, "--target-macs", "0.6", "--dry-run"]
-    assert run(monkeypatch, *words, "--criterion", "persistence+rounds=2", "--allocation", "global") == 0
+    assert run(monkeypatch, *words, "--criterion", "persistence+looks=2", "--allocation", "global") == 0
     assert "channels go" in capsys.readouterr().out
     assert run(monkeypatch, *words, "--criterion", "l1", "--allocation", "global") == 2
     assert "common unit" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import pytest
 
 from topocompress.criteria import L1, Betti, Random
-from topocompress.criteria.registry import available, create, split_names
+from topocompress.criteria.registry import Declared, available, create, declared, split_names
 from topocompress.errors import CriterionError, TopologyError
 
 
@@ -63,12 +63,12 @@ def test_settings_may_follow_the_name():
         "dimensions": [0],
         "orientation": "inverse",
     }
-    assert create("persistence+rounds=3+signed=false").settings() == {
+    assert create("persistence+looks=3+signed=false").settings() == {
         "alone": 0.0,
         "batch": 100,
         "draws": 2,
         "norm": 0.8,
-        "rounds": 3,
+        "looks": 3,
         "seed": 0,
         "settled": False,
         "signed": False,
@@ -93,6 +93,18 @@ def test_an_option_that_does_not_exist_is_refused_by_name():
 def test_a_wrong_setting_keeps_its_own_error():
     with pytest.raises(TopologyError, match="scale"):
         create("betti", scale="nonsense")
+
+
+@pytest.mark.parametrize("name", sorted(entry.name for entry in available() if entry.distribution == "topocompress"))
+def test_what_our_own_say_of_themselves_is_known_before_they_are_imported(name):
+    said, made = declared(name), create(name)
+    assert (said.higher, said.comparable) == (made.higher, made.comparable)
+
+
+def test_a_setting_may_turn_the_direction_round_and_of_a_plugin_nothing_is_known():
+    assert declared("betti+orientation=inverse") == Declared(higher=None, comparable=False)
+    assert declared("persistence+draws=4").comparable is True
+    assert declared("of-a-plugin") == Declared()
 
 
 @pytest.mark.parametrize(("asked", "suggested"), [("bety", "betti"), ("l_1", "l1"), ("randm", "random")])
@@ -192,5 +204,5 @@ def test_a_broken_plugin_is_reported_and_takes_nothing_down(how, tmp_path, monke
 def test_a_setting_of_the_wrong_kind_is_refused_with_the_settings_there_are():
     with pytest.raises(CriterionError, match="persistence") as caught:
         create("persistence+alone=many")
-    assert "rounds=9" in str(caught.value.hint)
+    assert "looks=9" in str(caught.value.hint)
     assert "alone=None" in str(caught.value.hint)

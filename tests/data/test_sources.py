@@ -397,3 +397,29 @@ def test_another_folder_goes_with_a_folder(tmp_path, source):
         load_data(source, preprocessing=GREY, samples=4, validation=tmp_path)
     with pytest.raises(DataError, match="no directory"):
         load_data(tmp_path, preprocessing=GREY, samples=4, validation=tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "marked"),
+    [(None, "If the network was trained on them", None), (True, "was trained on the images that it", True)],
+)
+def test_what_is_said_of_training_images(two_classes, said, text, marked):
+    data = load_data(two_classes, preprocessing=COLOUR, samples=4, trained_on=said)
+    assert data.trained_on is marked
+    assert sum(text in warning for warning in data.warnings) == 1
+    assert sum("--val-data" in warning for warning in data.warnings) == 1
+
+
+def test_images_that_are_new_to_a_network_need_no_word(two_classes):
+    data = load_data(two_classes, preprocessing=COLOUR, samples=4, trained_on=False)
+    assert data.trained_on is False
+    assert not any("--val-data" in warning for warning in data.warnings)
+
+
+def test_other_images_are_none_that_a_network_was_trained_on(two_classes, tmp_path):
+    others = tmp_path / "others"
+    write_images(others / "cat", 3)
+    write_images(others / "dog", 3)
+    data = load_data(two_classes, preprocessing=COLOUR, samples=4, validation=others, trained_on=True)
+    assert data.trained_on is False
+    assert not any("trained on" in warning for warning in data.warnings)

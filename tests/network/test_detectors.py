@@ -175,7 +175,7 @@ def test_persistence_scores_every_prunable_filter_of_a_detector(kind):
     model = tiny_detector(kind)
     images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     batches = [(images, torch.full((6,), -1))]
-    found = score(model, batches, example=IMAGE, criterion=Persistence(rounds=1))
+    found = score(model, batches, example=IMAGE, criterion=Persistence(looks=1))
     groups = [group for group in find_groups(model, IMAGE) if not group.protected]
     for group in groups:
         assert (found.layers[group.root].values > 0).any(), group.root  # heads of boxes as well as of classes

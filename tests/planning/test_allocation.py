@@ -111,6 +111,44 @@ def test_what_makes_no_sense_is_refused():
         make_plan(found, groups, costs, target_macs=0.5, allocation="nowhere")
 
 
+def narrow_and(other):
+    """A group of 24 channels, the last six of which are worth least, and one of ``other``, all of them worth more."""
+    groups = [chain(24, root="narrow", reader="other"), chain(other, root="other", reader="head")]
+    costs = {
+        "narrow": LayerCost(macs=2400, outputs=24, inputs=0),
+        "other": LayerCost(macs=2400, outputs=other, inputs=0),
+        "head": LayerCost(macs=0, outputs=10, inputs=other),
+    }
+    values = {"narrow": layer([*range(100, 118), 1, 1, 1, 1, 1, 1]), "other": layer([10_000] * other)}
+    return replace(scores(values, criterion="persistence", higher="keep"), comparable=True), groups, costs
+
+
+@pytest.mark.parametrize(
+    ("other", "limits", "kept"),
+    [
+        (64, Limits(), 18),  # in steps of 2, an eighth of 24
+        (128, Limits(), 18),
+        (256, Limits(), 16),
+        (256, Limits(round_to=2), 18),
+    ],
+)
+def test_narrow_groups_keep_whole_blocks_where_there_are_wide_ones(other, limits, kept):
+    found, groups, costs = narrow_and(other)
+
+    plan = make_plan(found, groups, costs, target_macs=0.875, limits=limits)
+
+    assert (plan.groups[0].kept, plan.groups[1].kept) == (kept, other)
+
+
+def test_where_whole_blocks_do_not_reach_smaller_steps_do():
+    found, groups, costs = narrow_and(256)
+    limits = Limits(max_ratio=0.25)  # six channels of 24, which are no whole block
+
+    plan = make_plan(found, groups, costs, target_macs=0.75, limits=limits, allocation="global")
+
+    assert (plan.groups[0].kept, plan.groups[1].kept) == (18, 192)
+
+
 @given(nets(higher="keep"))
 @settings(max_examples=60)
 def test_the_target_is_met_and_the_prediction_is_exact(net):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,13 @@ def test_ceiling_is_not_lowered_by_floating_point():
 def test_automatic_alignment_is_a_power_of_two_up_to_an_eighth_of_the_width(width, step):
     ranked = rank(chain(width), scores({"conv": layer(range(width))}))
     assert ranked.step(Limits()) == step
+
+
+@pytest.mark.parametrize(("width", "step"), [(15, 1), (16, 8), (24, 8), (32, 8), (64, 8), (128, 16)])
+def test_whole_blocks_are_kept_where_there_are_two(width, step):
+    ranked = replace(rank(chain(width), scores({"conv": layer(range(width))})), blocks=True)
+    assert ranked.step(Limits()) == step
+    assert ranked.step(Limits(round_to=4)) == 4
 
 
 @pytest.mark.parametrize(

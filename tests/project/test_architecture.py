@@ -97,6 +97,10 @@ ANSWERED = [
     (["prune", "digits", "--ratio", "0.5", "--criterion", "l3"], 2),
     (["prune", "digits", "--ratio", "0.5", "--out", "tests"], 2),
     (["prune", "digits", "--ratio", "0.5", "--allocation", "globl"], 2),
+    (["prune", "digits", "--target-macs", "0.5", "--allocation", "global", "--criterion", "l1"], 2),
+    (["prune", "digits", "--max-betti", "300", "--criterion", "l1"], 2),
+    (["prune", "digits", "--target-latency", "5ms"], 2),
+    (["prune", "resnet18", "--weights", "DEFAULT", "--ratio", "0.5", "--trained-on"], 2),
     (["prune", "digits", "--ratio", "0.5", "--arch", "mynets.build"], 2),
     (["prune", "digits", "--target-size", "2"], 2),
     (["prune", "digits", "--data", "docs/images"], 2),
@@ -106,9 +110,12 @@ ANSWERED = [
     (["inspect", "nosuch.pt", "--layer", "a", "--filter", "0"], 2),
     (["compare", "nosuch.pt"], 2),
     (["compare", "digits", "--round-to", "0"], 2),
+    (["compare", "digits", "--criteria", "random,l1@global"], 2),
+    (["compare", "digits", "--criteria", "persistence@everywhere"], 2),
     (["compare", "digits", "--finetune", "1", "--data", "docs/images"], 2),
     (["sweep", "digits", "--finetune", "1", "--data", "docs/images"], 2),
     (["sweep", "nosuch.pt"], 2),
+    (["sweep", "digits", "--allocation", "global", "--criterion", "fpgm"], 2),
     (["bench", "nosuch.onnx"], 2),
 ]
 

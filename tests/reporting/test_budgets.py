@@ -73,7 +73,7 @@ def test_a_sentence_says_who_judged_and_how_sure_it_is():
     assert "within it, with 95 % confidence for others like these, as judged on 700 samples kept for that" in line(sure)
     assert line(sure).endswith("the smallest network was taken, which 2 smaller were not on the held-out samples.")
     assert "which 1 smaller was not on" in line(replace(sure, stepped_back=1))
-    assert "held-out samples, on which it is measured too" in line(replace(sure, apart=False))
+    assert "held-out samples, on which the loss reads smaller than it is" in line(replace(sure, apart=False))
     alone = replace(sure, probes=sure.probes[:1], stepped_back=0)
     assert line(alone).startswith("--max-accuracy-drop 1: 1 try, within it, with 95 % confidence for others like these")
     assert line(alone).endswith("; that network was taken.")

@@ -6,11 +6,13 @@ import pytest
 
 from tests.helpers.reports import full_report, latency, report
 from topocompress.reporting.budgets import missed
+from topocompress.reporting.page import to_html
 from topocompress.reporting.quantities import chance, comparison_rows, comparison_table, stages
 from topocompress.reporting.wording import (
     fewer_bits,
     headline,
     inputs,
+    judges,
     over_budget,
     parity,
     scales_taken,
@@ -363,3 +365,28 @@ def test_the_scales_that_layers_took_are_said():
     assert taken("quantile:0.2") == ["Scale components:0.2 came to quantile:0.2, layer by layer."]
     assert taken("", "") == []
     assert scales_taken({}) == []
+
+
+def test_figures_on_training_images_say_so():
+    seen = report(data={**report().data, "trained_on": True})
+    assert "accuracy on training images 90.0 % → 87.5 % (-2.5 points)" in verdict(seen)
+    assert ("Accuracy on training images", "90.0 %", "87.5 %", "-2.5 points") in comparison_rows(seen)
+    assert f"Data: digits; {USES}, all of them training images." in stage_lines(seen)
+    assert judges(seen) == "397 held-out samples of digits, on which the network was trained"
+    assert "Judged on 397 held-out samples of digits, on which the network was trained." in to_markdown(seen)
+    assert "on which the network was trained" in to_html(seen)
+    for said in (None, False):
+        other = report(data={**report().data, "trained_on": said})
+        assert verdict(other) == verdict(report())
+        assert "training images" not in " ".join(stage_lines(other))
+        assert "on which the network" not in to_html(other)
+
+
+@pytest.mark.parametrize(
+    ("option", "apart", "said"),
+    [("--max-accuracy-drop", False, True), ("--max-accuracy-drop", True, False), ("--target-latency", False, False)],
+)
+def test_a_loss_measured_on_the_samples_that_chose_the_network_says_so(option, apart, said):
+    found = report(budget=Budget(option=option, limit=3.0, probes=(Probe(macs=0.5, value=2.5, met=True),), apart=apart))
+    assert ("(-2.5 points on the samples that chose it)" in verdict(found)) == said
+    assert ("(-2.5 points)" in verdict(found)) == (not said)

@@ -70,8 +70,8 @@ def test_segmentation_has_one_point_per_sample():
     [
         {"batch": 1},
         {"draws": 0},
-        {"rounds": 0},
-        {"rounds": 1.5},
+        {"looks": 0},
+        {"looks": 1.5},
         {"alone": -1},
         {"alone": float("nan")},
         {"norm": 1.1},
@@ -84,9 +84,9 @@ def test_settings_out_of_range_are_refused(options):
 
 
 def test_fine_tuning_changes_a_setting_that_was_not_given():
-    tuned = Persistence(rounds=3, seed=5).before_tuning()
+    tuned = Persistence(looks=3, seed=5).before_tuning()
 
-    assert tuned.settings() == {**Persistence(seed=5).settings(), "alone": 1000.0, "rounds": 1}
+    assert tuned.settings() == {**Persistence(seed=5).settings(), "alone": 1000.0, "looks": 1}
     assert tuned.before_tuning().settings() == tuned.settings()
     assert Persistence(alone=0).before_tuning().settings() == Persistence().settings()
     assert create("persistence+alone=2.5").before_tuning().settings()["alone"] == 2.5

@@ -27,8 +27,8 @@ class Sum(GradientCriterion):
 
     name, higher = "sum", "keep"
 
-    def __init__(self, rounds=1, alone=0.0, norm=0.5) -> None:
-        self.rounds, self.alone, self.norm = rounds, alone, norm
+    def __init__(self, looks=1, alone=0.0, norm=0.5) -> None:
+        self.looks, self.alone, self.norm = looks, alone, norm
 
     def directions(self, outputs, labels):
         return torch.ones_like(outputs)[None]
@@ -50,11 +50,11 @@ def test_the_score_is_the_root_mean_square_of_the_effects():
     assert found.samples == 6
 
 
-@pytest.mark.parametrize("rounds", [1, 4])
-def test_scores_do_not_depend_on_batches_or_memory(rounds):
+@pytest.mark.parametrize("looks", [1, 4])
+def test_scores_do_not_depend_on_batches_or_memory(looks):
     model, x = small(), images(7)
     scored = [
-        score_layers(model, ["a", "b"], Sum(rounds), split(x, size), resources=Resources(memory=memory))
+        score_layers(model, ["a", "b"], Sum(looks), split(x, size), resources=Resources(memory=memory))
         for size, memory in ((3, None), (7, None), (7, 1))
     ]
 
@@ -72,7 +72,7 @@ def test_doubles_that_cancel_go_before_what_is_small_alone():
     batch = [(torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0)) + 1, torch.zeros(4))]
 
     alone = score_layers(model, ["a"], Sum(), batch).layers["a"].values
-    joint = score_layers(model, ["a"], Sum(rounds=2), batch).layers["a"].values
+    joint = score_layers(model, ["a"], Sum(looks=2), batch).layers["a"].values
 
     assert alone[0] == pytest.approx(alone[1])
     assert np.argsort(alone, kind="stable").tolist() == [0, 1, 2, 3]
@@ -99,9 +99,9 @@ def test_of_filters_that_do_the_same_those_of_small_weights_go_first():
     assert np.argsort(scored(alone=0.04)).tolist() == [3, 0, 1, 2]  # half of λ goes to the norm
     assert np.argsort(scored(alone=0.02)).tolist() == np.argsort(scored()).tolist() == [0, 3, 2, 1]
     np.testing.assert_allclose(np.sort(scored(alone=3.0)), np.sort(scored()))  # layers stay comparable
-    assert np.argsort(scored(rounds=2)).tolist() == [0, 3, 2, 1]
-    assert np.argsort(scored(rounds=2, alone=3.0)).tolist() == [1, 3, 2, 0]
-    np.testing.assert_allclose(np.sort(scored(rounds=2, alone=3.0)), np.sort(scored()))
+    assert np.argsort(scored(looks=2)).tolist() == [0, 3, 2, 1]
+    assert np.argsort(scored(looks=2, alone=3.0)).tolist() == [1, 3, 2, 0]
+    np.testing.assert_allclose(np.sort(scored(looks=2, alone=3.0)), np.sort(scored()))
 
 
 def test_filters_that_go_together_are_judged_together():
@@ -211,7 +211,7 @@ def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
     monkeypatch.setattr(gradients, "least_joint", watched)
     inputs = images(24)
     batches = split(inputs, 8)
-    criterion = Persistence(rounds=2, draws=1, settled=True)
+    criterion = Persistence(looks=2, draws=1, settled=True)
     before = copy.deepcopy(net.state_dict())
     score_layers(net, ["0"], criterion, batches)
 
@@ -232,7 +232,7 @@ def test_settled_rounds_look_at_networks_with_new_statistics(monkeypatch):
 def test_without_norms_there_is_nothing_to_settle():
     batches = split(images(20), 8)
     net = seeded(lambda: chain(norms=False))
-    found = [score(net, batches, criterion=Persistence(rounds=3, settled=settled)) for settled in (False, True)]
+    found = [score(net, batches, criterion=Persistence(looks=3, settled=settled)) for settled in (False, True)]
 
     for layer, values in found[0].layers.items():
         assert values.values.tolist() == found[1].layers[layer].values.tolist()

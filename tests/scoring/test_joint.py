@@ -55,13 +55,13 @@ def test_every_step_leaves_the_least_change(seed, filters):
         assert change[chosen] == pytest.approx(min(change.values()))
 
 
-@pytest.mark.parametrize(("filters", "rounds"), list(itertools.product((1, 2, 7, 64), (2, 5, 9, 40))))
-def test_the_rounds_take_five_eighths_and_the_last_the_rest(filters, rounds):
+@pytest.mark.parametrize(("filters", "looks"), list(itertools.product((1, 2, 7, 64), (2, 5, 9, 40))))
+def test_the_rounds_take_five_eighths_and_the_last_the_rest(filters, looks):
     removal = Removal(alone=np.arange(filters, dtype=float))
     before = []
-    for number in range(rounds):
+    for number in range(looks):
         before.append(len(removal.order))
-        count = removal.quota(number, rounds)
+        count = removal.quota(number, looks)
         removal.order += [f for f in range(filters) if removal.on[f]][:count]
 
     assert before[-1] == int(filters * 0.625)

@@ -33,9 +33,9 @@ def test_every_cell_is_there_with_the_same_widths(digits, monkeypatch):
         return smaller
 
     monkeypatch.setattr("topocompress.workflows.compare.apply", spy)
-    found = run(digits, criteria=["l1", "persistence+rounds=2", "random"])
+    found = run(digits, criteria=["l1", "persistence+looks=2", "random"])
 
-    assert found.criteria == ["l1", "persistence+rounds=2", "random"]
+    assert found.criteria == ["l1", "persistence+looks=2", "random"]
     assert found.ratios == [0.25, 0.5]
     assert len(found.cells) == 12
     assert [cell.macs for cell in found.cells] == applied
@@ -113,7 +113,7 @@ def test_a_criterion_knows_what_follows(digits, monkeypatch):
         return score_groups(model, groups, criterion, *given, **options)
 
     monkeypatch.setattr("topocompress.workflows.compare.score_groups", spy)
-    names = ["persistence+rounds=1", "persistence+rounds=1+alone=2"]
+    names = ["persistence+looks=1", "persistence+looks=1+alone=2"]
     found = [
         run(digits, criteria=names, ratios=[0.5], samples=20, seeds=1, finetune=epochs, reconstruct=reconstruct)
         for epochs, reconstruct in ((0, False), (1, False), (0, True))
@@ -122,8 +122,8 @@ def test_a_criterion_knows_what_follows(digits, monkeypatch):
     assert asked == [0, 2, 1000, 2, 3, 2]
     assert [comparison.adapted for comparison in found] == [
         (),
-        (("persistence+rounds=1", "alone=1000"),),
-        (("persistence+rounds=1", "alone=3, rebuilt=True"), ("persistence+rounds=1+alone=2", "rebuilt=True")),
+        (("persistence+looks=1", "alone=1000"),),
+        (("persistence+looks=1", "alone=3, rebuilt=True"), ("persistence+looks=1+alone=2", "rebuilt=True")),
     ]
 
 
@@ -131,7 +131,7 @@ def test_without_labels_agreement_is_compared(digits):
     loaded, _ = digits
     photographs = load_data(None, preprocessing=loaded.preprocessing, samples=20, eval_samples=30)
 
-    found = run((loaded, photographs), criteria=["l1", "persistence+rounds=1"], ratios=[0.25], samples=10)
+    found = run((loaded, photographs), criteria=["l1", "persistence+looks=1"], ratios=[0.25], samples=10)
 
     assert found.measure == "agreement"
     assert found.original == 1

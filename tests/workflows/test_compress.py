@@ -100,7 +100,7 @@ def test_a_dry_run_stops_after_the_plan(digits, tmp_path):
 )
 def test_a_criterion_knows_what_follows(digits, epochs, reconstruct, alone):
     how = {"finetune": epochs, "reconstruct": reconstruct, "dry_run": True}
-    result = compress("digits", digits, ratio=0.25, criterion="persistence+rounds=1", **how)
+    result = compress("digits", digits, ratio=0.25, criterion="persistence+looks=1", **how)
 
     assert result.scores.settings["alone"] == alone
 

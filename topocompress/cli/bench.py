@@ -20,7 +20,7 @@ def bench(
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads; one per core if absent.", max=options.MOST_THREADS)
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Time budget per batch size.", max=1e6)] = 60.0,
+    seconds: Annotated[str, typer.Option("--seconds", metavar="TIME", help="Time budget per batch size.")] = "60",
     input_size: InputSize = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
     seed: options.Seed = 0,
@@ -32,7 +32,7 @@ def bench(
     check_there(files)
     if out is not None:
         check_outputs([Place(out, "file", option="--json")], inputs=files)
-    size = values.pixels(input_size)
+    size, budget = values.pixels(input_size), values.seconds("--seconds", seconds)
     from topocompress.deploy.bench import bench as measure
     from topocompress.reporting.write import write_bench
 
@@ -43,7 +43,7 @@ def bench(
             runs=runs,
             warmup=warmup,
             threads=threads,
-            max_seconds=seconds,
+            max_seconds=budget,
             input_size=(size, size) if isinstance(size, int) else size,
             seed=seed,
             progress=progress,

@@ -12,6 +12,7 @@ from topocompress.cli import options, values
 from topocompress.cli.opening import Opening, opened
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.tuning_options import Tuning
+from topocompress.errors import CriterionError
 
 
 @grouped
@@ -37,10 +38,8 @@ def compare(
     ] = Path("comparison"),
     round_to: Annotated[str, typer.Option("--round-to", help="Kept widths are multiples of this.")] = "auto",
     ignore: options.Ignore = None,
-    samples: Annotated[
-        int, typer.Option("--samples", help="Calibration samples of each seed.", max=options.MOST_SAMPLES)
-    ] = 500,
-    eval_samples: options.EvalSamples = 2000,
+    samples: Annotated[str, typer.Option("--samples", metavar="N", help="Calibration samples of each seed.")] = "500",
+    eval_samples: options.EvalSamples = "2000",
     opening: Opening,
 ) -> None:
     """Let criteria compete on your model: same widths, same samples, same fine-tuning; says which to use."""
@@ -48,9 +47,13 @@ def compare(
 
     shares, recipe = values.shares("--ratios", ratios), tuning.recipe()
     check_outputs(folder_of(out, "compare", "cells"), inputs=opening.inputs(model, data))
+    count, held_out = (
+        options.whole(option, text, options.MOST_SAMPLES)
+        for option, text in (("--samples", samples), ("--eval-samples", eval_samples))
+    )
     rounding = options.whole_or_auto("--round-to", round_to)
-    from topocompress.criteria.registry import check_name, split_names
-    from topocompress.planning.rules import Limits
+    from topocompress.criteria.registry import check_name, declared, split_names
+    from topocompress.planning.rules import Limits, check_allocation
     from topocompress.workflows.defaults import check_teachable
     from topocompress.workflows.options import Recovery
 
@@ -59,18 +62,22 @@ def compare(
     check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     _ = Limits(round_to=rounding)
     for name in names:
-        check_name(name.partition("@")[0])
+        plain, at, allocation = name.partition("@")
+        check_name(plain)
+        if at and allocation != "global":
+            raise CriterionError(f"cannot read {name!r}", hint=f"Write {plain}, or {plain}@global.")
+        check_allocation(allocation or "auto", {}, declared(plain).comparable, plain)
     from topocompress.network.inference import sample_count
 
     loaded, found = opening.load(
-        model, data, samples=samples * seeds, eval_samples=eval_samples, seed=0, targets=tuning.own_task
+        model, data, samples=count * seeds, eval_samples=held_out, seed=0, targets=tuning.own_task
     )
     there = sample_count(found.calibration)
     for line in opened(loaded, found):
         console.note(line)
-    if there < samples * seeds:
-        samples = max(2, there // seeds)
-        console.note(f"Each of the {seeds} sets has {samples} calibration samples.")
+    if there < count * seeds:
+        count = max(2, there // seeds)
+        console.note(f"Each of the {seeds} sets has {count} calibration samples.")
     from topocompress.reporting import verdicts
     from topocompress.reporting.plots import plot_comparison
     from topocompress.reporting.quantities import amount, spoken, unit_of
@@ -82,7 +89,7 @@ def compare(
             found,
             criteria=names,
             ratios=shares,
-            samples=samples,
+            samples=count,
             seeds=seeds,
             finetune=recipe,
             reconstruct=tuning.reconstruct,

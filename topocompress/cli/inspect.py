@@ -29,8 +29,8 @@ def inspect(
         str, typer.Option("--dims", help="Homology dimensions to draw, among 0,1,2. With 2, lower --samples to 300.")
     ] = options.DEFAULT_DIMENSIONS,
     samples: Annotated[
-        int, typer.Option("--samples", help="Samples N: the points of the cloud.", max=options.MOST_SAMPLES)
-    ] = 1000,
+        str, typer.Option("--samples", metavar="N", help="Samples N: the points of the cloud.")
+    ] = "1000",
     map_size: options.MapSize = None,
     sketch: options.Sketch = None,
     opening: Opening,
@@ -40,14 +40,14 @@ def inspect(
     """Draw what one filter sees: barcodes, Betti curves and the cloud of its maps."""
     check_outputs([Place(out, "picture")], inputs=opening.inputs(model, data))
     opening.check(model, data)
-    maps = options.make_maps(map_size, sketch)
+    maps, count = options.make_maps(map_size, sketch), options.whole("--samples", samples, options.MOST_SAMPLES)
     budget = None if memory is None else options.bytes_of(memory)
     settings = options.make_criterion("betti", scale, dims).settings()  # refuses a bad scale or dimension
     from topocompress.data.loading import batches
     from topocompress.reporting.persistence_plots import plot_filter
     from topocompress.workflows.inspect import inspect_filter
 
-    loaded, found = opening.load(model, data, samples=samples, eval_samples=1, seed=seed, outputs_matter=False)
+    loaded, found = opening.load(model, data, samples=count, eval_samples=1, seed=seed, outputs_matter=False)
     for line in opened(loaded, found):
         console.note(line)
     with console.progress() as progress:

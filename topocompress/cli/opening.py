@@ -67,6 +67,14 @@ ValData = Annotated[
         "--val-data", metavar="FOLDER", help="Images of the same classes to measure on, in place of some of --data."
     ),
 ]
+TrainedOn = Annotated[
+    bool | None,
+    typer.Option(
+        "--trained-on/--not-trained-on",
+        help="Whether the model was trained on the images of --data: marks what is measured on them.",
+        show_default="not known",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a folder with an unreadable image.")]
 Classes = Annotated[
@@ -100,6 +108,7 @@ class Opening:
     std: Std = None
     pixel_range: Range = None
     val_data: ValData = None
+    trained_on: TrainedOn = None
     download: Download = False
     strict: Strict = False
     classes: Classes = None
@@ -119,6 +128,9 @@ class Opening:
         self._read()
         check_model(model, arch=self.arch, weights=self.weights)
         check_data(data, download=self.download, validation=self.val_data)
+        if self.trained_on is not None and data is None and model != "digits":
+            given = "--trained-on" if self.trained_on else "--not-trained-on"
+            raise DataError(f"{given} is about the images of --data, and none are given", hint="Add --data FOLDER.")
         if self.classes is not None:
             given_classes(self.classes, WORDS)
 
@@ -185,6 +197,7 @@ class Opening:
             download=self.download,
             **({} if self.val_data is None else {"validation": Path(self.val_data).expanduser()}),
             strict=self.strict,
+            trained_on=self.trained_on,
             targets=targets,
             judging=judging,
         )

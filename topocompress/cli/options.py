@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,16 +48,16 @@ Samples = Annotated[
         "networks down to 250, to which the threshold is then scaled.",
     ),
 ]
-EvalSamples = Annotated[int, typer.Option("--eval-samples", help="Held-out samples at most.", max=MOST_SAMPLES)]
+EvalSamples = Annotated[str, typer.Option("--eval-samples", metavar="N", help="Held-out samples at most.")]
 CriterionName = Annotated[
     str,
-    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4."),
+    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4."),
 ]
 AnyCriterion = Annotated[
     str | None,
     typer.Option(
         "--criterion",
-        help="See 'topocompress criteria'. Settings may follow: persistence+rounds=1+draws=4.",
+        help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4.",
         show_default="betti with --max-betti or options of betti, else persistence",
     ),
 ]
@@ -113,7 +114,9 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", 
 DEFAULT_SCALE = _SCALE
 DEFAULT_DIMENSIONS = "0,1"
 DEFAULT_ORIENTATION = "paper"
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+_UNITS |= {f"{unit}B": _UNITS[unit] for unit in "KMG"}
 
 
 def make_criterion(
@@ -187,7 +190,7 @@ def cache_folder(cache: bool) -> Path | None:
 
 
 def bytes_of(text: str, option: str = "--memory") -> int:
-    """Read ``2GB``, ``500MiB`` or a plain number of bytes.
+    """Read ``2GB``, ``2G``, ``500MiB`` or a plain number of bytes.
 
     Raises:
         DataError: The text is none of these.
@@ -206,17 +209,32 @@ def bytes_of(text: str, option: str = "--memory") -> int:
 
 
 def whole_or_auto(option: str, text: str, most: int | None = None) -> int | Literal["auto"]:
-    """Read a whole number or ``auto``.
+    """Read a whole number, also as ``1,000`` or ``1k``, or ``auto``.
 
     Raises:
         PlanError: It is neither, or more than that option takes.
     """
-    if text == "auto":
-        return "auto"
+    return "auto" if text == "auto" else whole(option, text, most, other=" or auto")
+
+
+def whole(option: str, text: str, most: int | None = None, *, other: str = "") -> int:
+    """Read a whole number, also as ``1,000`` or ``1k``.
+
+    Args:
+        option: What it is of, for the message.
+        text: What the user wrote.
+        most: The largest there may be.
+        other: What else may stand there, for the message.
+
+    Raises:
+        PlanError: It is none, or more than that option takes.
+    """
+    short = text.lower().removesuffix("k")
+    grouped = _GROUPED.fullmatch(short) is not None
     try:
-        number = int(text)
+        number = int(short.replace(",", "") if grouped else short) * (1 if short == text.lower() else 1000)
     except ValueError as error:
-        raise PlanError(f"{option} {text[:_SHOWN]}: give a whole number or auto") from error
+        raise PlanError(f"{option} {text[:_SHOWN]}: give a whole number{other}") from error
     if most is not None and number > most:
         raise PlanError(f"{option} {text[:_SHOWN]}: at most {most:,}")
     return number

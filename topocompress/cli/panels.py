@@ -15,7 +15,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     ),
     "Model and data": (
         *("data", "val_data", "arch", "weights", "weights_key", "arch_args", "trust_pickle", "samples", "eval_samples"),
-        *("classes", "unlabelled", "input_size", "resize", "mean", "std", "pixel_range", "download", "strict"),
+        *("trained_on", "classes", "unlabelled", "input_size", "resize", "mean", "std", "pixel_range", "download"),
+        "strict",
     ),
     "Limits": ("allocation", "min_channels", "max_ratio", "round_to", "ignore", "linear"),
     "Scores": (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from topocompress import console
-from topocompress.cli import options
+from topocompress.cli import options, values
 from topocompress.cli.opening import Opening
 from topocompress.cli.option_groups import grouped
 from topocompress.cli.running import run
@@ -27,14 +27,20 @@ def prune(
     max_betti: Annotated[
         float | None, typer.Option("--max-betti", help="Remove the filters whose Betti number is above this.")
     ] = None,
-    ratio: Annotated[float | None, typer.Option("--ratio", help="Remove this share of each layer's filters.")] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option("--ratio", metavar="SHARE", help="Remove this share of each layer's filters, such as 0.3 or 30%."),
+    ] = None,
     target_macs: Annotated[
-        float | None, typer.Option("--target-macs", help="Share of the multiply-accumulates to leave.")
+        str | None,
+        typer.Option("--target-macs", metavar="SHARE", help="Share of the multiply-accumulates to leave."),
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            "--max-accuracy-drop", help="Points of accuracy that may go; found by trying. 1 if no goal is given."
+            "--max-accuracy-drop",
+            metavar="POINTS",
+            help="Points of accuracy that may go; found by trying. 1 if no goal is given.",
         ),
     ] = None,
     max_metric_drop: Annotated[
@@ -42,11 +48,14 @@ def prune(
         typer.Option("--max-metric-drop", help="Remove what costs no more of the --metric; found by trying."),
     ] = None,
     target_latency: Annotated[
-        float | None,
-        typer.Option("--target-latency", help="Share of the latency in ONNX Runtime to leave; found by trying."),
+        str | None,
+        typer.Option(
+            "--target-latency", metavar="SHARE", help="Share of the latency in ONNX Runtime to leave; found by trying."
+        ),
     ] = None,
     target_size: Annotated[
-        str | None, typer.Option("--target-size", help="Leave what fits an ONNX file of this size, such as 2MB.")
+        str | None,
+        typer.Option("--target-size", metavar="SIZE", help="Leave what fits an ONNX file of this size, such as 2MB."),
     ] = None,
     allocation: Annotated[
         str,
@@ -92,8 +101,13 @@ def prune(
         int, typer.Option("--min-channels", help="Channels that each layer keeps at least.", max=1_000_000)
     ] = 1,
     max_ratio: Annotated[
-        float | None,
-        typer.Option("--max-ratio", help="Largest share of a layer that may go.", show_default="0.5 with --max-betti"),
+        str | None,
+        typer.Option(
+            "--max-ratio",
+            metavar="SHARE",
+            help="Largest share of a layer that may go.",
+            show_default="0.5 with --max-betti",
+        ),
     ] = None,
     round_to: Annotated[
         str, typer.Option("--round-to", help="Kept widths are multiples of this; aligned widths run faster.")
@@ -104,7 +118,7 @@ def prune(
         bool, typer.Option(help="Measure random and L1 choices of the same widths, where there are labels.")
     ] = True,
     samples: options.Samples = "auto",
-    eval_samples: options.EvalSamples = 2000,
+    eval_samples: options.EvalSamples = "2000",
     opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
@@ -127,14 +141,14 @@ def prune(
         check_outputs([Place(out, "run", force=force)], inputs=opening.inputs(model, data))
     removal = Removal(
         max_betti=max_betti,
-        ratio=ratio,
-        target_macs=target_macs,
-        max_accuracy_drop=max_accuracy_drop,
+        ratio=values.share("--ratio", ratio),
+        target_macs=values.share("--target-macs", target_macs),
+        max_accuracy_drop=values.points("--max-accuracy-drop", max_accuracy_drop),
         max_metric_drop=max_metric_drop,
-        target_latency=target_latency,
+        target_latency=values.share("--target-latency", target_latency),
         target_size=None if target_size is None else options.bytes_of(target_size, "--target-size"),
         min_channels=min_channels,
-        max_ratio=max_ratio,
+        max_ratio=values.share("--max-ratio", max_ratio),
         round_to=options.whole_or_auto("--round-to", round_to),
         ignore=tuple(ignore or ()),
         linear=linear,
@@ -146,6 +160,7 @@ def prune(
     of_betti = options.betti_asked(scale, dims, backend, orientation, per_class)
     usual = "betti" if of_betti else str(criterion_for(AUTO, removal))
     name = usual if criterion is None else criterion
+    held_out = options.whole("--eval-samples", eval_samples, options.MOST_SAMPLES)
     scoring = Scoring(criterion=name, samples=options.whole_or_auto("--samples", samples, options.MOST_SAMPLES))
     recovery = Recovery(
         finetune=tuning.recipe(),
@@ -181,7 +196,7 @@ def prune(
         model,
         data,
         samples=scoring.samples,
-        eval_samples=eval_samples,
+        eval_samples=held_out,
         seed=seed,
         targets=tuning.own_task,
         judging=judges_for(removal),

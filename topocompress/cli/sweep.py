@@ -42,14 +42,14 @@ def sweep(
     ignore: options.Ignore = None,
     linear: options.Linear = False,
     samples: options.Samples = "auto",
-    eval_samples: options.EvalSamples = 2000,
+    eval_samples: options.EvalSamples = "2000",
     opening: Opening,
     memory: options.Memory = None,
     workers: options.Workers = None,
     seed: options.Seed = 0,
 ) -> None:
     """Cut a network to several sizes; draw accuracy against latency in ONNX Runtime, with the Pareto front."""
-    from topocompress.criteria.registry import check_name, create
+    from topocompress.criteria.registry import check_name, create, declared
     from topocompress.planning.rules import check_allocation
     from topocompress.runtime.outputs import check_outputs, folder_of
     from topocompress.workflows.defaults import check_teachable
@@ -60,6 +60,8 @@ def sweep(
     opening.check(model, data)
     check_teachable(Recovery(finetune=recipe, loss=tuning.loss), data)
     check_name(criterion)
+    check_allocation(allocation, {}, declared(criterion).comparable, criterion)
+    held_out = options.whole("--eval-samples", eval_samples, options.MOST_SAMPLES)
     asked = options.whole_or_auto("--samples", samples, options.MOST_SAMPLES)
     removal = Removal(
         round_to=options.whole_or_auto("--round-to", round_to),
@@ -71,9 +73,7 @@ def sweep(
     check_allocation(allocation, {}, made.comparable, criterion)
     scoring = Scoring(criterion=made, resources=options.make_resources(memory, workers, None))
 
-    loaded, found = opening.load(
-        model, data, samples=asked, eval_samples=eval_samples, seed=seed, targets=tuning.own_task
-    )
+    loaded, found = opening.load(model, data, samples=asked, eval_samples=held_out, seed=seed, targets=tuning.own_task)
     for line in opened(loaded, found):
         console.note(line)
 

@@ -120,9 +120,9 @@ class GradientCriterion(Criterion):
 
     Attributes:
         needs_labels: Whether :meth:`directions` reads labels.
-        rounds: How often effects are taken. 1: each filter is judged alone, in the whole network. More: after every
-            round but the last some filters of each layer are switched off, those whose *joint* effect on top of what
-            is off already is least, and the next round takes the effects in the network that is left. Five eighths
+        looks: How often effects are taken. 1: each filter is judged alone, in the whole network. More: after every
+            look but the last some filters of each layer are switched off, those whose *joint* effect on top of what
+            is off already is least, and the next look takes the effects in the network that is left. Five eighths
             go in equal steps; see :mod:`topocompress.scoring.joint`.
         settled: Whether BatchNorm statistics are re-estimated in the network that is left, before its effects and the
             change of its outputs are taken.
@@ -131,11 +131,11 @@ class GradientCriterion(Criterion):
             go; the larger it is, the nearer the order is to that of filters judged alone.
         norm: Share of the norm in that worth, 0..1.
         rebuilt: Whether a filter counts by what the others cannot say in its place, as they can once what reads them is
-            refitted; ``rounds`` and ``settled`` do not matter then. See :mod:`topocompress.scoring.rebuilt`.
+            refitted; ``looks`` and ``settled`` do not matter then. See :mod:`topocompress.scoring.rebuilt`.
     """
 
     needs_labels: bool = False
-    rounds: int = 1
+    looks: int = 1
     settled: bool = False
     alone: float = 0.0
     norm: float = 0.5

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from topocompress.criteria.base import GradientCriterion
-from topocompress.criteria.taylor import checked_rounds
+from topocompress.criteria.taylor import checked_looks
 from topocompress.errors import CriterionError
 from topocompress.topology.trees import spanning_tree
 from topocompress.types import Direction
@@ -34,7 +34,7 @@ class Persistence(GradientCriterion):
     minus sign (it should be long, an edge within a class short). ∂T/∂z of a sample is the sum of the unit vectors
     along its edges. The effect of a filter on a sample is Σ a · ∂T/∂a over the filter's map a there.
 
-    The score is the root mean square of a filter's effects (the formula of the first order). With ``rounds`` above 1
+    The score is the root mean square of a filter's effects (the formula of the first order). With ``looks`` above 1
     the *order* within a layer is that of joint removal: see :class:`~topocompress.criteria.base.GradientCriterion`.
     With ``alone`` a filter's worth by itself counts in that order too. The sizes stay those of the first order, least
     to the first to go, so that layers can be compared.
@@ -52,7 +52,7 @@ class Persistence(GradientCriterion):
     point is its whole output averaged down to 8 × 8, and its predicted class that of the mean over the pixels. Of a
     detector it is the raw outputs of all heads, averaged down likewise, and its class the strongest number among them.
 
-    Costs ``rounds`` (2 with ``rebuilt``) × (one forward and ``draws`` backward passes), and minimum spanning trees of
+    Costs ``looks`` (2 with ``rebuilt``) × (one forward and ``draws`` backward passes), and minimum spanning trees of
     ``batch`` points.
 
     The source is this project; the objective follows the use of H0 persistence as a loss by Hofer, Kwitt, Niethammer
@@ -62,13 +62,13 @@ class Persistence(GradientCriterion):
         signed: Whether edges between different predicted classes count with a minus sign.
         batch: Samples per spanning tree. It does not depend on the batches in which the network runs.
         draws: How often the samples are divided anew into batches; each gives every sample other neighbours.
-        rounds: How often one scoring takes the effects, each time without the filters that go first; 1 for the first
+        looks: How often one scoring takes the effects, each time without the filters that go first; 1 for the first
             order alone. No pruning happens in between (that is ``iterations`` of :func:`topocompress.compress`).
         settled: Whether joint removal looks at networks with re-estimated BatchNorm statistics.
         alone: How much a filter's worth by itself counts besides the joint change: λ in
             Σ (drift - c)² + λ · E · w, with E the mean of Σ c² over the filters that are left and w that worth. By
-            default 0, 3 with ``rebuilt`` (E the mean of what a single filter leaves unsaid), and 1000 with one round
-            where fine-tuning follows (:meth:`before_tuning`). With ``rounds=1`` the order is that of
+            default 0, 3 with ``rebuilt`` (E the mean of what a single filter leaves unsaid), and 1000 with one look
+            where fine-tuning follows (:meth:`before_tuning`). With ``looks=1`` the order is that of
             s² + λ · w · mean s².
         norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
             first-order score in the whole network and n the L1 norm of its weights.
@@ -89,7 +89,7 @@ class Persistence(GradientCriterion):
         signed: bool = True,
         batch: int = 100,
         draws: int = 2,
-        rounds: int = 9,
+        looks: int = 9,
         settled: bool = False,
         alone: float | None = None,
         norm: float = NORM,
@@ -107,20 +107,20 @@ class Persistence(GradientCriterion):
         if not 0 <= norm <= 1:
             raise CriterionError(f"persistence with norm {norm}", hint="Give a share from 0 to 1.")
         self.norm = norm
-        self.rounds, self.settled = checked_rounds(rounds), settled
+        self.looks, self.settled = checked_looks(looks), settled
         self.rebuilt, self._by_itself = rebuilt, alone is None
         self.alone = alone if alone is not None else REBUILT if rebuilt else 0.0
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        names = ("alone", "batch", "draws", "norm", "rounds", "seed", "settled", "signed")
+        names = ("alone", "batch", "draws", "looks", "norm", "seed", "settled", "signed")
         return {name: getattr(self, name) for name in names} | ({"rebuilt": True} if self.rebuilt else {})
 
     def before_tuning(self) -> Persistence:
-        """With :data:`TUNED` for ``alone``, if that was not given, and one round: more change hardly anything."""
+        """With :data:`TUNED` for ``alone``, if that was not given, and one look: more change hardly anything."""
         if not self._by_itself:
             return self
-        return Persistence(**{**self.settings(), "alone": TUNED, "rounds": 1})
+        return Persistence(**{**self.settings(), "alone": TUNED, "looks": 1})
 
     def before_reconstruction(self) -> Persistence:
         """With ``rebuilt``, and :data:`REBUILT` for ``alone`` if that was not given."""

@@ -17,6 +17,7 @@ from typing import Any
 from topocompress.criteria.base import KINDS, Criterion
 from topocompress.errors import CriterionError
 from topocompress.runtime.borders import border
+from topocompress.types import Direction
 
 GROUP = "topocompress.criteria"
 
@@ -92,14 +93,42 @@ def _load(name: str, distribution: str, entry: EntryPoint) -> type[Criterion]:
     return loaded
 
 
-def _described(entry: EntryPoint) -> str | None:
-    """The docstring of one of our own, read from its source: a list of them must not wait for torch."""
+def _source_of(entry: EntryPoint) -> ast.ClassDef:
+    """The class of one of our own, as it is written: a list of them must not wait for torch."""
     found = importlib.util.find_spec(entry.module)
-    if found is None or found.origin is None:
-        return None
-    module = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
-    return ast.get_docstring(classes[entry.attr])
+    module = ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))
+    return next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == entry.attr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What a criterion says of itself.
+
+    Attributes:
+        higher: Whether a higher score speaks for keeping or for removing; ``None`` where that is not known yet.
+        comparable: Whether scores of different layers can be compared; likewise.
+    """
+
+    higher: Direction | None = None
+    comparable: bool | None = None
+
+
+def declared(name: str) -> Declared:
+    """What one of our own criteria says of itself, without importing it, which would wait for torch.
+
+    Args:
+        name: As :func:`create` takes it. A setting may turn the direction round, and a plugin is known only when it is
+            loaded.
+    """
+    plain, *settings = name.split("+")
+    if plain not in _BUILT_IN:
+        return Declared()
+    said = {
+        node.target.id: ast.literal_eval(node.value)
+        for node in _source_of(EntryPoint(plain, _BUILT_IN[plain], GROUP)).body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
+    }
+    return Declared(higher=None if settings else said["higher"], comparable=said.get("comparable", False))
 
 
 def available() -> list[CriterionInfo]:
@@ -111,7 +140,8 @@ def available() -> list[CriterionInfo]:
     found = []
     for name, distribution, entry in _entries():
         try:
-            text = _described(entry) if entry.value in _BUILT_IN.values() else _load(name, distribution, entry).__doc__
+            ours = entry.value in _BUILT_IN.values()
+            text = ast.get_docstring(_source_of(entry)) if ours else _load(name, distribution, entry).__doc__
             summary = (text or "").strip().partition("\n")[0]
             found.append(CriterionInfo(name=name, distribution=distribution, summary=summary))
         except CriterionError as error:

@@ -20,10 +20,10 @@ class Taylor(GradientCriterion):
     the cross-entropy of the sample.
 
     Args:
-        rounds: 1 as published; more ranks filters by their joint effect, as ``persistence`` does.
+        looks: 1 as published; more ranks filters by their joint effect, as ``persistence`` does.
 
     Raises:
-        CriterionError: ``rounds`` is not a positive whole number.
+        CriterionError: ``looks`` is not a positive whole number.
     """
 
     name: ClassVar[str] = "taylor"
@@ -31,12 +31,12 @@ class Taylor(GradientCriterion):
     comparable: ClassVar[bool] = True
     needs_labels = True
 
-    def __init__(self, *, rounds: int = 1) -> None:
-        self.rounds = checked_rounds(rounds)
+    def __init__(self, *, looks: int = 1) -> None:
+        self.looks = checked_looks(looks)
 
     def settings(self) -> dict[str, Any]:
-        """The number of rounds."""
-        return {"rounds": self.rounds}
+        """The number of looks."""
+        return {"looks": self.looks}
 
     def directions(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
         """Gradient of each sample's cross-entropy, softmax less one-hot, (1, samples, classes).
@@ -56,17 +56,17 @@ class Taylor(GradientCriterion):
         return gradient[None]
 
 
-MOST_ROUNDS = 1_000
+MOST_LOOKS = 1_000
 
 
-def checked_rounds(rounds: int) -> int:
-    """The number of rounds, if it makes sense.
+def checked_looks(looks: int) -> int:
+    """The number of looks, if it makes sense.
 
     Raises:
-        CriterionError: It is not a whole number from 1 to :data:`MOST_ROUNDS`.
+        CriterionError: It is not a whole number from 1 to :data:`MOST_LOOKS`.
     """
-    if not isinstance(rounds, int) or not 1 <= rounds <= MOST_ROUNDS:
+    if not isinstance(looks, int) or not 1 <= looks <= MOST_LOOKS:
         raise CriterionError(
-            f"{rounds!r} rounds", hint=f"Give a whole number to {MOST_ROUNDS}; 1 judges every filter alone."
+            f"{looks!r} looks", hint=f"Give a whole number to {MOST_LOOKS}; 1 judges every filter alone."
         )
-    return rounds
+    return looks

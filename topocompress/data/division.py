@@ -81,14 +81,27 @@ def partly_labelled(samples: SampleSet, parts: Split) -> tuple[str, ...]:
     )
 
 
-def perhaps_seen(pool: Pool) -> tuple[str, ...]:
-    """A sentence where a network may have been trained on what is held out."""
+def perhaps_seen(pool: Pool, said: bool | None = None) -> tuple[str, ...]:
+    """A sentence where a network was trained on what is held out, or may have been.
+
+    Args:
+        pool: The samples.
+        said: Whether the network was trained on them, if the user has said so.
+    """
     own = isinstance(pool.samples, FileImages | ForeignSet)
-    if not own or pool.held_out is not None or not (pool.samples.targets >= 0).any():
+    if pool.held_out is not None or said is False or not (pool.samples.targets >= 0).any():
+        return ()
+    if said:
+        return (
+            "The network was trained on the images that it is measured on: its accuracy is higher than on new images, "
+            "and pruning seems to cost more than it does. --val-data FOLDER measures on others.",
+        )
+    if not own:
         return ()
     return (
         "Held out is a part of the images given. If the network was trained on them, its accuracy here is higher than "
-        "on new images, and pruning seems to cost more than it does: --val-data FOLDER measures on others.",
+        "on new images, and pruning seems to cost more than it does: --val-data FOLDER measures on others. "
+        "--trained-on or --not-trained-on says which it is.",
     )
 
 
@@ -131,9 +144,8 @@ def shortage(
     if there < samples:
         found.append(
             f"{source} has {there} samples for calibration, where {samples} were wanted, beside {held_out} kept for "
-            f"evaluation: all {there} are taken. With fewer samples Betti numbers are smaller (β0 is at most {there}), "
-            "so that a threshold on them removes less unless it is scaled, and scores that read samples are less "
-            "certain; scores of weights alone are as good."
+            f"evaluation: all {there} are taken. Scores that read samples are less certain with fewer, and Betti "
+            f"numbers are smaller (β0 is at most {there}): --max-betti then removes less."
         )
     if held_out < min(FEW, eval_samples or FEW):
         found.append(

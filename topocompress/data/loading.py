@@ -68,6 +68,7 @@ class Data:
         judging: Held out too, to judge what is chosen by trying; ``None`` where none were wanted, or there are too few.
         threshold_samples: How many calibration samples a threshold on Betti numbers is stated for, where it is to be
             scaled to those that are there.
+        trained_on: Whether the network was trained on the samples held out; ``None`` where nobody has said so.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -84,6 +85,7 @@ class Data:
     preprocessing: Preprocessing | None = None
     judging: Dataset[tuple[Tensor, int]] | None = None
     threshold_samples: int | None = None
+    trained_on: bool | None = None
 
 
 def load_data(
@@ -100,6 +102,7 @@ def load_data(
     targets: bool = False,
     judging: int = 0,
     validation: str | Path | None = None,
+    trained_on: bool | None = None,
 ) -> Data:
     """Load calibration, fine-tuning and evaluation samples.
 
@@ -124,6 +127,8 @@ def load_data(
         targets: What a factory's datasets yield behind an input is for a metric or a loss of the user's own, and may be
             anything: masks, boxes, numbers.
         validation: Another folder of images, with the classes of the first: all held-out samples are from there.
+        trained_on: Whether the network was trained on the samples of ``source``; what is then measured on a part of
+            them is marked wherever it is reported.
         judging: Samples wanted besides to judge a choice by trying; see :func:`topocompress.data.splits.split`.
 
     Raises:
@@ -152,6 +157,7 @@ def load_data(
             for part in (made.calibration, made.evaluation):
                 sources.check_fits(part, preprocessing, source)
             seen = check_seen(made.calibration, preprocessing, source, ready=True)
+            made = made if trained_on is None else replace(made, trained_on=trained_on)
             return _noted(without_labels(made) if unlabelled else made, seen)
     if pool is None:
         train, test = made if isinstance(made, tuple | list) and len(made) == 2 else (made, None)
@@ -160,9 +166,10 @@ def load_data(
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
-    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source) + perhaps_seen(pool)
-    pool = replace(pool, warnings=pool.warnings + few + doubts)
+    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
+    pool = replace(pool, warnings=pool.warnings + few + doubts + perhaps_seen(pool, trained_on))
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
+    found = replace(found, trained_on=None if trained_on is None else trained_on and pool.held_out is None)
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
     return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 import numpy as np
 
 from topocompress.errors import PlanError
-from topocompress.planning.allocation import check_allocation, least_loss
+from topocompress.planning.allocation import check_scores, least_loss
 from topocompress.planning.ranking import RankedGroup, rank
 from topocompress.planning.rules import Allocation, Limits, check_rule, check_samples
 from topocompress.types import ChannelGroup, GroupPlan, LayerCost, PruningPlan, Scores
@@ -50,7 +50,7 @@ def make_plan(
     """
     bounds = limits or Limits()
     rule = check_rule(scores.criterion, scores.higher, max_betti=max_betti, ratio=ratio, target_macs=target_macs)
-    check_allocation(allocation, scores, target_macs)
+    check_scores(allocation, scores, target_macs)
     chosen = None
     reasons = {group.root: _reason(group, scores) for group in groups}
     if not (ranked := [rank(group, scores) for group in groups if not reasons[group.root]]):

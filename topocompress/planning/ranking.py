@@ -16,19 +16,21 @@ _FULL_ALIGNMENT = 2 * BLOCK
 
 @dataclass(frozen=True, kw_only=True)
 class RankedGroup:
-    """A group's units in the order in which they should go, dead ones first.
+    r"""A group's units in the order in which they should go, dead ones first.
 
     Attributes:
         group: The channel group.
         order: (units,) indices of units, first to go first.
         priority: (units,) mean score of a unit's filters, signed so that higher goes first.
         dead: (units,) True where every scored filter of the unit is dead.
+        blocks: Whether ``auto`` keeps whole :data:`~topocompress.planning.rules.BLOCK`\ s where there are two at least.
     """
 
     group: ChannelGroup
     order: NDArray[np.intp]
     priority: NDArray[np.float64]
     dead: NDArray[np.bool_]
+    blocks: bool = False
 
     @property
     def units(self) -> int:
@@ -60,6 +62,8 @@ class RankedGroup:
         if align == "auto":
             eighth = max(1, self.group.width // 8)
             align = min(_FULL_ALIGNMENT, 1 << (eighth.bit_length() - 1))
+            if self.blocks and self.group.width >= 2 * BLOCK:
+                align = max(align, BLOCK)
         return int(align) // math.gcd(int(align), *sizes)
 
     def aligned(self, keep: int, limits: Limits) -> int:

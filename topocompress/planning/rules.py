@@ -41,7 +41,8 @@ class Limits:
         max_ratio: Largest share of a group's channels that may go; dead channels do not count. ``None`` is 0.5 for
             a threshold, and no ceiling for a ratio or a MACs target, which say themselves how much goes.
         round_to: Kept widths are multiples of it. ``auto`` takes the largest power of two up to 16 that is at most an
-            eighth of the width: aligned widths run faster, yet narrow layers can still be cut.
+            eighth of the width: aligned widths run faster, yet narrow layers can still be cut. Where the allocation is
+            global and a network has wide groups as well, its narrow ones keep whole blocks of 8 channels.
     """
 
     min_channels: int = 1

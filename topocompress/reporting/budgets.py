@@ -10,7 +10,8 @@ from topocompress.types import Budget, Measurement
 LATENCY_NOISE = 0.05
 """Share of the original's latency by which two measurements may differ before it is worth a word."""
 
-_OF_QUALITY = ("--max-accuracy-drop", "--max-metric-drop")
+ACCURACY = "--max-accuracy-drop"
+_OF_QUALITY = (ACCURACY, "--max-metric-drop")
 
 
 def settled(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> Budget | None:
@@ -33,7 +34,7 @@ def missed(budget: Budget | None, sides: tuple[Measurement, Measurement]) -> str
             "latency. Timings on this machine differ from run to run."
         )
     tries = [probe for probe in budget.probes if probe.met]
-    gone = f"{reached:.2f} points are" if budget.option == "--max-accuracy-drop" else f"{reached:.3g} of the metric is"
+    gone = f"{reached:.2f} points are" if budget.option == ACCURACY else f"{reached:.3g} of the metric is"
     largest = max(tries, key=lambda probe: probe.macs)
     who = f"the largest of the {len(tries)} networks that were" if len(tries) > 1 else "the only network that was"
     return (
@@ -71,7 +72,8 @@ def _judged(budget: Budget) -> str:
     """Who judged, and how sure that is; empty where no samples were needed."""
     if not budget.samples:
         return ""
-    who = "samples kept for that" if budget.apart else "held-out samples, on which it is measured too"
+    same = "held-out samples, on which the loss reads smaller than it is, since they chose the network"
+    who = "samples kept for that" if budget.apart else same
     sure = any(probe.upper is not None for probe in budget.probes)
     bound = ", with 95 % confidence for others like these," if sure else ""
     return f"{bound} as judged on {budget.samples} {who}"

@@ -56,6 +56,7 @@ def data(data: Data, outputs: Outputs) -> dict[str, Any]:
         "pixels": data.pixels,
         "skipped": list(data.skipped),
         "fingerprint": data.fingerprint,
+        "trained_on": data.trained_on,
     }
 
 

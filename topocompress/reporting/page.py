@@ -43,6 +43,7 @@ def to_html(report: Report) -> str:
         over=wording.over_budget(report),
         verdict=wording.verdict(report),
         inputs=wording.inputs(report),
+        judges=wording.judges(report),
         warnings=wording.warnings(report),
         notes=wording.notes(report),
         remedies=wording.remedies(report),

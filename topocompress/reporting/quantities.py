@@ -64,6 +64,11 @@ def measure_of(report: Report) -> str:
     return "accuracy" if report.data["labelled"] else report.data.get("measure", "agreement")
 
 
+def whose(report: Report) -> str:
+    """What to say behind a figure that was measured on images which the network was trained on; empty behind others."""
+    return " on training images" if report.data.get("trained_on") else ""
+
+
 def in_words(report: Report) -> str:
     """What the report judges by, in words; the user's metric by its name."""
     return str(report.data.get("metric") or spoken(measure_of(report)))
@@ -96,12 +101,14 @@ def quantities(report: Report) -> list[Quantity]:
         each = tuple(side.metric or 0.0 for side in sides)
         moved = tuple(f"{value - each[0]:+.3g}" for value in each[1:])
         texts = tuple(amount("metric", value) for value in each)
-        found.append(Quantity(what=in_words(report), path="metric", values=each, shown=texts, changes=moved))
+        what = f"{in_words(report)}{whose(report)}"
+        found.append(Quantity(what=what, path="metric", values=each, shown=texts, changes=moved))
     if all(side.accuracy is not None for side in sides):
         shares = tuple(side.accuracy or 0.0 for side in sides)
         changes = tuple(f"{100 * (share - shares[0]):+.1f} points" for share in shares[1:])
         shown = tuple(percent(share) for share in shares)
-        found.append(Quantity(what="Accuracy", path="accuracy", values=shares, shown=shown, changes=changes))
+        what = f"{WHAT['accuracy']}{whose(report)}"
+        found.append(Quantity(what=what, path="accuracy", values=shares, shown=shown, changes=changes))
     found.append(_likeness("agreement", WHAT["agreement"], [side.agreement for side in sides]))
     explained = [side.explained_variation for side in sides]
     if any(share is not None for share in explained):

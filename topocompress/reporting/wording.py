@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from topocompress.reporting import budgets
-from topocompress.reporting.quantities import WHAT, amount, in_words, measure_of, percent, times
+from topocompress.reporting.quantities import WHAT, amount, in_words, measure_of, percent, times, whose
 from topocompress.types import Measurement, Report, in_fewer_bits
 
 _ALTERED = {"shift": ", images shifted", "natural": ", images shifted and mirrored"}
@@ -27,7 +27,7 @@ def stage_lines(report: Report) -> list[str]:
     spare = f"{counts['train']} for fine-tuning, " if report.finetune and counts["train"] else ""
     uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
     lines = [
-        f"Data: {data['source']}; {uses}.",
+        f"Data: {data['source']}; {uses}{', all of them training images' if whose(report) else ''}.",
         *(
             [f"Outputs are compared by {data['compared_by']}."]
             if data.get("compared_by") and measure != "accuracy"
@@ -152,9 +152,11 @@ def _cost(report: Report, side: Measurement) -> list[str]:
     measure = measure_of(report)
     first, last = getattr(report.before, measure), getattr(side, measure)
     if measure == "metric" and first is not None and last is not None:
-        return [f"{in_words(report)} {amount(measure, first)} → {amount(measure, last)}"]
+        return [f"{in_words(report)}{whose(report)} {amount(measure, first)} → {amount(measure, last)}"]
     if measure == "accuracy" and first is not None and last is not None:
-        return [f"accuracy {percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)"]
+        chosen = report.budget is not None and report.budget.option == budgets.ACCURACY and not report.budget.apart
+        moved = f"{100 * (last - first):+.1f} points" + " on the samples that chose it" * chosen
+        return [f"accuracy{whose(report)} {percent(first)} → {percent(last)} ({moved})"]
     if side.agreement is not None:
         return [f"agreement with the original {percent(side.agreement)}"]
     if side.explained_variation is not None:
@@ -218,6 +220,12 @@ def inputs(report: Report) -> str:
     """What goes into the network, and how images become that; empty where it is not known."""
     about = report.model.get("preprocessing", {})
     return feeding(about) or " × ".join(map(str, about.get("input_shape", ())))
+
+
+def judges(report: Report) -> str:
+    """What it was judged on."""
+    seen = ", on which the network was trained" if whose(report) else ""
+    return f"{report.data['samples']['evaluation']} held-out samples of {report.data['source']}{seen}"
 
 
 def tuning_line(finetune: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from topocompress.reporting.wording import (
     command_line,
     fewer_bits,
     inputs,
+    judges,
     machine,
     name,
     notes,
@@ -69,7 +70,7 @@ def _sections(report: Report) -> Iterator[str]:
     yield from ("## For what", "")
     yield f"- Classes, tasks and images like those of the original, {_text(report.model['source'])}; its limits stay."
     yield (
-        f"- Judged on {data['samples']['evaluation']} held-out samples of {_text(data['source'])}. "
+        f"- Judged on {_text(judges(report))}. "
         "What pruning does to images unlike these, or to single classes, is not known."
     )
     yield "- MACs count convolutions, linear layers and attention."

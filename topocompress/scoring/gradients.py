@@ -48,19 +48,19 @@ def score_gradients(
     """
     work = GradientWork.begin(model, names, criterion, batches, groups, resources, progress)
     removals: list[Removal] = []
-    for number in range(criterion.rounds):
+    for number in range(criterion.looks):
         found, drift = work.effects(number, removals)
         if not removals:
             removals = [work.begun(group, each) for group, each in zip(work.groups, found, strict=True)]
-        if criterion.rounds == 1:
+        if criterion.looks == 1:
             break
         for removal, effects in zip(removals, found, strict=True):
             each = effects.astype(np.float64)
-            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.rounds), removal.worth)
+            gone = least_joint(each, removal.on, drift, removal.quota(number, criterion.looks), removal.worth)
             drift -= each[:, gone].sum(axis=1)
             removal.order += gone
     scores = [removal.scores() if removal.order else removal.alone for removal in removals]
-    return work.scored(zip(work.groups, scores, strict=True), passes=1 + criterion.rounds)
+    return work.scored(zip(work.groups, scores, strict=True), passes=1 + criterion.looks)
 
 
 @dataclass
@@ -162,7 +162,7 @@ class GradientWork:
         if not self.criterion.alone:
             return Removal(alone=alone)
         worth = self.criterion.alone * worth_alone(alone, norms_of_units(group, self.model), self.criterion.norm)
-        if self.criterion.rounds > 1:
+        if self.criterion.looks > 1:
             return Removal(alone=alone, worth=worth)
         squares = np.square(alone)
         order = np.argsort(squares + worth * squares.mean(), kind="stable")
@@ -187,7 +187,7 @@ class GradientWork:
         widths = [len(next(iter(group.values()))) for group in self.groups]
         found = [np.zeros((draws, self.samples, width), dtype=np.float32) for width in widths]
         drift = np.zeros((draws, self.samples))
-        total = self.criterion.rounds * self.samples
+        total = self.criterion.looks * self.samples
         model = self._settled(layers, masked_filters) if self.criterion.settled and removals else self.model
         with masked(model, layers, masked_filters, layout=self.layout) as run, torch.enable_grad():
             for start, images in self.chunks():

@@ -1,4 +1,4 @@
-"""Joint removal: the order in which filters go, round by round, so that together they change least. Pure numpy."""
+"""Joint removal: the order in which filters go, look by look, so that together they change least. Pure numpy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARE = 0.625
-"""Share of the filters that the rounds before the last switch off, in equal steps; the last round ranks the rest."""
+"""Share of the filters that go at the looks before the last, in equal steps; the last ranks the rest."""
 
 
 def least_joint(
@@ -87,11 +87,11 @@ class Removal:
         kept[self.order] = False
         return kept
 
-    def quota(self, number: int, rounds: int) -> int:
-        """How many filters go in round ``number`` (from 0) of ``rounds``."""
-        if number == rounds - 1:
+    def quota(self, number: int, looks: int) -> int:
+        """How many filters go at look ``number`` (from 0) of ``looks``."""
+        if number == looks - 1:
             return len(self.alone) - len(self.order)
-        return int(len(self.alone) * SHARE * (number + 1) / (rounds - 1) + 1e-9) - len(self.order)
+        return int(len(self.alone) * SHARE * (number + 1) / (looks - 1) + 1e-9) - len(self.order)
 
     def scores(self) -> NDArray[np.float64]:
         """(filters,) the sizes of ``alone``, handed out in the order of removal: least to the first to go."""

@@ -228,9 +228,10 @@ class Report:
 
     Attributes:
         model: ``source``, ``architecture``, ``fingerprint`` and ``preprocessing``.
-        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``; ``measure`` is
-            what is judged by (``accuracy``, ``agreement`` or ``explained_variation``), ``compared_by`` says in words
-            how outputs are compared with the original's.
+        data: ``source``, ``labelled``, sample counts per use, ``note``, ``skipped`` and ``fingerprint``; ``trained_on``
+            says whether the network was trained on the held-out ones, if anybody has; ``measure`` is what is judged by
+            (``accuracy``, ``agreement`` or ``explained_variation``), ``compared_by`` says in words how outputs are
+            compared with the original's.
         scoring: Criterion, settings, samples, and per-layer quartiles.
         plan: Rule, channels before and after, channels removed, dead ones, and one row per group with the scores of its
             units and which of them went.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from topocompress.criteria.base import CloudCriterion
+from topocompress.criteria.registry import declared
 from topocompress.deploy.opsets import check_opset
 from topocompress.errors import PlanError
 from topocompress.models.factories import is_factory
@@ -276,17 +277,15 @@ def check_task(recovery: Recovery, rule: Mapping[str, float] | None = None) -> N
 def check(removal: Removal, scoring: Scoring, recovery: Recovery, output: Output) -> None:
     """Refuse what cannot be, before any work is spent.
 
-    What a criterion means is known of an instance only; of a name it is taken to fit the rule.
+    What a criterion means is known of an instance, and of the name of one of our own; else it is taken to fit the rule.
 
     Raises:
         PlanError: Not exactly one rule, a value out of range, or options that do not go together.
     """
     criterion = criterion_for(scoring.criterion, removal)
-    name = criterion if isinstance(criterion, str) else criterion.name
-    higher = "remove" if isinstance(criterion, str) else criterion.higher
-    rule = check_rule(name, higher, **{option: getattr(removal, option) for option in _RULES})
-    comparable = None if isinstance(criterion, str) else criterion.comparable
-    check_allocation(removal.allocation, rule, comparable, name)
+    name, said = (criterion, declared(criterion)) if isinstance(criterion, str) else (criterion.name, criterion)
+    rule = check_rule(name, said.higher or "remove", **{option: getattr(removal, option) for option in _RULES})
+    check_allocation(removal.allocation, rule, said.comparable, name)
     if isinstance(criterion, str | CloudCriterion) and removal.max_betti is not None:
         check_samples(USUAL_SAMPLES if scoring.samples == AUTO else scoring.samples, removal.max_betti)
     check_task(recovery, rule)

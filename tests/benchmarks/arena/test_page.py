@@ -44,7 +44,7 @@ def test_tables_by_hand():
         "| `persistence@global` | 61.0 → 71.0 → 86.0 | – | – |",
         "| `taylor` | 80.5 → 90.5 | – | – |",
     ]
-    spelled = {name.replace(OURS, f"{OURS}+alone=1000+rounds=1"): row for name, row in rows(OURS, tuned=0.86).items()}
+    spelled = {name.replace(OURS, f"{OURS}+alone=1000+looks=1"): row for name, row in rows(OURS, tuned=0.86).items()}
     assert tuned(spelled, "resnet20").splitlines()[2:] == ["| `persistence` | 87.0 ± 1.0 | – | – |"]
     assert not tuned(found, "fashion")
     ranks = {f"rank/resnet56/{name}/{seed}": [0.5, 0.4, 0.3, 0.2] for name in ("l1",) for seed in range(3)}

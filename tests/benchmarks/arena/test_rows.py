@@ -41,7 +41,7 @@ def test_scores_that_are_missing_are_made_before_cells_ask_for_them(setting):
     missing = scored_first(setting, asked)
 
     assert ("scores", "resnet20", "taylor", "0") in missing
-    assert ("scores", "resnet20", "persistence+rounds=1+signed=false", "1") in missing
+    assert ("scores", "resnet20", "persistence+looks=1+signed=false", "1") in missing
     assert len(missing) == len(set(missing)) == 9
     assert Worker(setting, {}).measured(("scores", "resnet20", "l2", "2")) == 9
     assert set(missing) - set(scored_first(setting, asked)) == {("scores", "resnet20", "l2", "2")}
@@ -64,6 +64,6 @@ def test_where_fine_tuning_changes_a_criterion_a_cell_with_it_says_nothing_of_on
         ("cell", "resnet20", "persistence+alone=3", "0.5", "0", "0"), {"cell/resnet20/persistence+alone=3/0.5/0/2"}
     )
     assert scored_as("persistence@global", 0) == "persistence"
-    assert scored_as("persistence@global", 2) == "persistence+alone=1000+rounds=1"
+    assert scored_as("persistence@global", 2) == "persistence+alone=1000+looks=1"
     assert scored_as("l1", 2) == "l1"
     assert scored_as("from a package that is not here", 2) == "from a package that is not here"

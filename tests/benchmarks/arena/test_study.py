@@ -38,7 +38,7 @@ def test_a_cell_is_that_of_compare(subject):
         skipped=(),
         fingerprint="of the calibration samples",
     )
-    names = ["persistence+rounds=2", "persistence+rounds=2@global"]
+    names = ["persistence+looks=2", "persistence+looks=2@global"]
     expected = compare(
         subject.loaded,
         data,
@@ -64,8 +64,8 @@ def test_a_cell_is_that_of_compare(subject):
 
 
 def test_what_a_cell_without_fine_tuning_has_measured_is_taken_over(setting):
-    there = {"cell/resnet20/persistence+rounds=1+alone=1000@global/0.5/1/0": {"removed": 0.25, "settled": 0.75}}
-    row = ("cell", "resnet20", "persistence+rounds=1@global", "0.5", "1", "2")
+    there = {"cell/resnet20/persistence+looks=1+alone=1000@global/0.5/1/0": {"removed": 0.25, "settled": 0.75}}
+    row = ("cell", "resnet20", "persistence+looks=1@global", "0.5", "1", "2")
     assert name_of(plain_of(row)) in there
 
     asked = []
@@ -78,7 +78,7 @@ def test_what_a_cell_without_fine_tuning_has_measured_is_taken_over(setting):
     worker = Worker(setting, there)
     worker._subjects["resnet20"] = Noting("resnet20", setting)
     worker.measured(row)
-    assert asked == [("persistence+rounds=1@global", 0.5, 1, 2, there[name_of(plain_of(row))])]
+    assert asked == [("persistence+looks=1@global", 0.5, 1, 2, there[name_of(plain_of(row))])]
     found = Subject("resnet20", setting).cell("l1", 0.5, 0, 0, {"removed": 0.25, "settled": 0.75})
     assert (found["removed"], found["settled"]) == (0.25, 0.75)
 
