@@ -241,7 +241,7 @@ def text(rows: Mapping[str, Any]) -> str:
     lines.append(
         f"Images of half the size, {STEPS} steps of 64, Adam, torch's start of weights. {len(SEEDS)} seeds at the best "
         f"rate of {rates}, accuracy in % of {TRACKED:,} test images; where there are {len(MORE)}, they are others at "
-        f"that rate, on all 10,000. After ± the standard error of the mean over seeds; steps are those to where ReLU ends."
+        f"that rate, on all 10,000. After ± the standard error of the mean over seeds; steps are those to ReLU's end."
     )
     return "\n".join(lines) + "\n"
 
