@@ -33,7 +33,9 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 SETS = {"Fashion-MNIST": "fashion", "CIFAR-10": "cifar"}
 KINDS, WIDTHS = ("plain", "residual", "depthwise", "VGG"), (8, 16)
-RATES = (1e-3, 3e-3, 1e-2)
+LADDER = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = LADDER[2:5]
+"""Tried first; where one at the edge is best, the next of :data:`LADDER` too, until none is."""
 SEEDS, MORE = (0, 1), (2, 3, 4, 5, 6, 7)
 """Of every cell, by which a rate is chosen, and of those with BatchNorm, where less is between the activations."""
 STEPS, TRACKED = 200, 2_000
@@ -165,12 +167,21 @@ def _halved(kind: str, folders: Mapping[str, Path | None], shared: Path) -> Imag
 
 def measured(cell: Cell, name: str, images: Images, steps: int) -> dict[str, Any]:
     """Test accuracy of the averaged weights as they train, at the rate where it ends highest."""
-    every = [(seed, rate) for rate in RATES for seed in SEEDS]
-    accuracies = [runs.accuracies(TRACKED) for runs in _trained(cell, name, images, every, moments(steps))]
-    curves = np.transpose(accuracies).reshape(len(RATES), len(SEEDS), -1)
-    ends = curves[:, :, -3:].mean(2)
-    best = int(ends.mean(1).argmax())
-    return _entry(RATES[best], curves[best], ends[best])
+    found: dict[float, NDArray[Any]] = {}
+    wanted: Sequence[float] = RATES
+    while wanted:
+        every = [(seed, rate) for rate in wanted for seed in SEEDS]
+        accuracies = [runs.accuracies(TRACKED) for runs in _trained(cell, name, images, every, moments(steps))]
+        found |= zip(wanted, np.transpose(accuracies).reshape(len(wanted), len(SEEDS), -1), strict=True)
+        wanted = further({rate: float(curves[:, -3:].mean()) for rate, curves in found.items()})
+    best = max(found, key=lambda rate: float(found[rate][:, -3:].mean()))
+    return _entry(best, found[best], found[best][:, -3:].mean(1))
+
+
+def further(ends: Mapping[float, float]) -> list[float]:
+    """What else has to be tried, of rates and the accuracies where they ended: the best one's neighbours."""
+    place = LADDER.index(max(ends, key=lambda rate: ends[rate]))
+    return [rate for rate in LADDER[max(0, place - 1) : place + 2] if rate not in ends]
 
 
 def repeated(cell: Cell, name: str, images: Images, steps: int, rate: float) -> dict[str, Any]:
@@ -237,7 +248,7 @@ def text(rows: Mapping[str, Any]) -> str:
                 f"(lowest {times.min():.1f}), final accuracy {ahead.mean():+.1f} points against the better of the "
                 f"others (lowest {ahead.min():+.1f}), {smooth.mean():+.1f} against GELU.\n"
             )
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    rates = ", ".join(f"{rate:g}" for rate in LADDER)
     lines.append(
         f"Images of half the size, {STEPS} steps of 64, Adam, torch's start of weights. {len(SEEDS)} seeds at the best "
         f"rate of {rates}, accuracy in % of {TRACKED:,} test images; where there are {len(MORE)}, they are others at "

@@ -16,6 +16,7 @@ from benchmarks.activation.image_grid import (
     STEPS,
     Cell,
     cells,
+    further,
     network,
     row,
     steps_to,
@@ -44,13 +45,20 @@ def test_every_kind_of_network_has_ours_everywhere(kind, norm):
     assert torch.equal(next(again.parameters()), next(model.parameters()))
 
 
-def test_a_cell_is_trained(monkeypatch):
-    monkeypatch.setattr(image_grid, "RATES", (1e-5, 1e-2))
+def test_a_cell_is_trained_at_rates_on_to_the_best(monkeypatch):
+    monkeypatch.setattr(image_grid, "RATES", (1e-4, 3e-4))
     cell = Cell(title="Fashion-MNIST", kind="plain", width=4, norm=False)
     found = image_grid.measured(cell, OURS, pictures(count=400), 60)
-    assert found["rate"] == 1e-2
+    assert 3e-4 < found["rate"] < 1e-1
     assert len(found["accuracy"]) == len(found["final"]) == len(SEEDS)
     assert min(found["final"]) > 0.9
+
+
+def test_a_best_rate_at_the_edge_calls_for_the_next():
+    assert further({1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.5}) == []
+    assert further({1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.7}) == [3e-2]
+    assert further({1e-3: 0.7, 3e-3: 0.6, 1e-2: 0.5}) == [3e-4]
+    assert further({3e-2: 0.5, 1e-1: 0.6}) == []  # none beyond
 
 
 def test_more_seeds_are_others_and_end_on_all_images(monkeypatch):
