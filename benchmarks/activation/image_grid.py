@@ -248,11 +248,12 @@ def text(rows: Mapping[str, Any]) -> str:
                 f"(lowest {times.min():.1f}), final accuracy {ahead.mean():+.1f} points against the better of the "
                 f"others (lowest {ahead.min():+.1f}), {smooth.mean():+.1f} against GELU.\n"
             )
-    rates = ", ".join(f"{rate:g}" for rate in LADDER)
+    rates, beyond = (", ".join(f"{rate:g}" for rate in each) for each in (RATES, [*LADDER[:2], *LADDER[5:]]))
     lines.append(
         f"Images of half the size, {STEPS} steps of 64, Adam, torch's start of weights. {len(SEEDS)} seeds at the best "
-        f"rate of {rates}, accuracy in % of {TRACKED:,} test images; where there are {len(MORE)}, they are others at "
-        f"that rate, on all 10,000. After ± the standard error of the mean over seeds; steps are those to ReLU's end."
+        f"rate of {rates}, and beyond ({beyond}) as long as the outermost is best; accuracy in % of {TRACKED:,} test "
+        f"images. Where there are {len(MORE)} seeds, they are others at that rate, and all 10,000 images. After ± the "
+        f"standard error of the mean over seeds; steps are those to where ReLU ends, 0 if it is not reached."
     )
     return "\n".join(lines) + "\n"
 
