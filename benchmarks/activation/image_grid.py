@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.activation.data import Images, chosen, keep, kept
@@ -32,8 +33,13 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 SETS = {"Fashion-MNIST": "fashion", "CIFAR-10": "cifar"}
 KINDS, WIDTHS = ("plain", "residual", "depthwise", "VGG"), (8, 16)
-RATES, SEEDS = (1e-3, 3e-3, 1e-2), (0, 1)
+LADDER = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = LADDER[2:5]
+"""Tried first; where one at the edge is best, the next of :data:`LADDER` too, until none is."""
+SEEDS, MORE = (0, 1), (2, 3, 4, 5, 6, 7)
+"""Of every cell, by which a rate is chosen, and of those with BatchNorm, where less is between the activations."""
 STEPS, TRACKED = 200, 2_000
+"""Of a run; and test images on which it is tested as it goes. With more seeds the last three tests are on all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,20 +136,23 @@ def study(
     images: dict[str, Images] = {}
     with tempfile.TemporaryDirectory() as shared:
         for cell, name in itertools.product(listed, names):
-            if row(cell, name) in results.rows:
+            wanted = [row(cell, name), *([row(cell, name, more=True)] if cell.norm else [])]
+            if results.rows.keys() >= set(wanted):
                 continue
             if time.time() > deadline:
                 return
             if cell.title not in images:
                 images[cell.title] = _halved(SETS[cell.title], folders, Path(shared))
-            steps = 20 if quick else STEPS
-            found = results.once(row(cell, name), partial(measured, cell, name, images[cell.title], steps))
+            given = cell, name, images[cell.title], 20 if quick else STEPS
+            found = results.once(wanted[0], partial(measured, *given))
+            if cell.norm:
+                found = results.once(wanted[1], partial(repeated, *given, found["rate"]))
             print(row(cell, name), found["rate"], found["final"], flush=True)
 
 
-def row(cell: Cell, name: str) -> str:
+def row(cell: Cell, name: str, *, more: bool = False) -> str:
     """What a measurement is called in the file of results."""
-    return f"image-grid/{cell.name}/{name}"
+    return f"image-grid/{cell.name}/{name}{'/more seeds' if more else ''}"
 
 
 def _halved(kind: str, folders: Mapping[str, Path | None], shared: Path) -> Images:
@@ -153,65 +162,106 @@ def _halved(kind: str, folders: Mapping[str, Path | None], shared: Path) -> Imag
     keep(kind, source, shared)
     images = chosen(kept(kind, shared), range(10), CPU)
     (train, learned), (test, wanted) = images.training, images.test
-    test, wanted = test[:TRACKED], wanted[:TRACKED]
     return replace(images, training=(F.avg_pool2d(train, 2), learned), test=(F.avg_pool2d(test, 2), wanted))
 
 
 def measured(cell: Cell, name: str, images: Images, steps: int) -> dict[str, Any]:
     """Test accuracy of the averaged weights as they train, at the rate where it ends highest."""
-    channels = images.training[0].shape[1]
-    make = partial(network, cell, ACTIVATIONS[name], channels)
-    seeds = [seed for _ in RATES for seed in SEEDS]
-    runs = Runs(make, len(seeds), images, steps, CPU)
-    runs.begin(seeds, [rate for rate in RATES for _ in SEEDS])
-    tests, accuracies = moments(steps), []
-    for step in range(1, steps + 1):
+    found: dict[float, NDArray[Any]] = {}
+    wanted: Sequence[float] = RATES
+    while wanted:
+        every = [(seed, rate) for rate in wanted for seed in SEEDS]
+        accuracies = [runs.accuracies(TRACKED) for runs in _trained(cell, name, images, every, moments(steps))]
+        found |= zip(wanted, np.transpose(accuracies).reshape(len(wanted), len(SEEDS), -1), strict=True)
+        wanted = further({rate: float(curves[:, -3:].mean()) for rate, curves in found.items()})
+    best = max(found, key=lambda rate: float(found[rate][:, -3:].mean()))
+    return _entry(best, found[best], found[best][:, -3:].mean(1))
+
+
+def further(ends: Mapping[float, float]) -> list[float]:
+    """What else has to be tried, of rates and the accuracies where they ended: the best one's neighbours."""
+    place = LADDER.index(max(ends, key=lambda rate: ends[rate]))
+    return [rate for rate in LADDER[max(0, place - 1) : place + 2] if rate not in ends]
+
+
+def repeated(cell: Cell, name: str, images: Images, steps: int, rate: float) -> dict[str, Any]:
+    """The same with more seeds at the rate that is chosen, and at the end on all test images."""
+    tests, tracked, last = moments(steps), [], []
+    for step, runs in zip(tests, _trained(cell, name, images, [(seed, rate) for seed in MORE], tests), strict=True):
+        tracked.append(runs.accuracies(TRACKED))
+        if step in tests[-3:]:
+            last.append(runs.accuracies())
+    return _entry(rate, np.transpose(tracked), np.mean(last, 0))
+
+
+def _entry(rate: float, accuracy: NDArray[Any], final: NDArray[Any]) -> dict[str, Any]:
+    return {"rate": rate, "accuracy": accuracy.round(4).tolist(), "final": final.round(5).tolist()}
+
+
+def _trained(
+    cell: Cell, name: str, images: Images, every: Sequence[tuple[int, float]], tests: Sequence[int]
+) -> Iterator[Runs]:
+    """Networks of such seeds and rates side by side, at each of the tests."""
+    make = partial(network, cell, ACTIVATIONS[name], images.training[0].shape[1])
+    runs = Runs(make, len(every), images, tests[-1], CPU)
+    runs.begin(*zip(*every, strict=True))
+    for step in range(1, tests[-1] + 1):
         runs.step()
         if step in tests:
-            accuracies.append(runs.accuracies())
-    curves = np.transpose(accuracies).reshape(len(RATES), len(SEEDS), -1)
-    ends = curves[:, :, -3:].mean(2)
-    best = int(ends.mean(1).argmax())
-    return {
-        "rate": RATES[best],
-        "accuracy": curves[best].round(4).tolist(),
-        "final": ends[best].round(4).tolist(),
-    }
+            yield runs
 
 
 def steps_to(accuracies: Sequence[Sequence[float]], goal: float) -> float:
     """When the mean of the seeds is first that good; infinite if never."""
-    means = np.mean(accuracies, 0)
+    means = np.mean(accuracies, 0).round(9)
     return next((float(step) for step, mean in zip(moments(STEPS), means, strict=True) if mean >= goal), math.inf)
 
 
 def text(rows: Mapping[str, Any]) -> str:
     """Cell by cell the final accuracies and the steps to where ReLU ends, and what they come to."""
-    found = {cell: [rows.get(row(cell, name)) for name in ACTIVATIONS] for cell in cells()}
-    whole = {cell: entries for cell, entries in found.items() if all(entries)}
+    whole = {cell: entries for cell in cells() if (entries := _entries(rows, cell))}
     if not whole:
         return "Nothing measured yet.\n"
-    lines = [f"{len(whole)} of {len(found)} cells measured.\n"]
-    lines += [f"| network | {' | '.join(ACTIVATIONS)} | steps, ReLU ÷ ours |", "|---|---:|---:|---:|---:|"]
-    leads: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    lines = [f"{len(whole)} of {len(cells())} cells measured.\n"]
+    lines += [
+        f"| network | seeds | {' | '.join(ACTIVATIONS)} | ours − better | steps, ReLU ÷ ours |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    leads: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     for cell, entries in sorted(whole.items(), key=lambda item: (item[0].norm, item[0].name)):
-        ends = [100 * float(np.mean(entry["final"])) for entry in entries]
-        goal = ends[1] / 100
+        ends = 100 * np.array([entry["final"] for entry in entries])
+        ahead = ends[0] - ends[1 + int(ends[1:].mean(1).argmax())]
+        error = ahead.std(ddof=1) / math.sqrt(len(ahead))
+        goal = round(float(np.mean([run[-3:] for run in entries[1]["accuracy"]])), 9)
         times = steps_to(entries[1]["accuracy"], goal) / steps_to(entries[0]["accuracy"], goal)
-        leads[cell.norm].append((times, ends[0] - max(ends[1:])))
-        lines.append(f"| {cell.name} | {' | '.join(f'{end:.1f}' for end in ends)} | {times:.1f}× |")
+        leads[cell.norm].append((times, ahead.mean(), (ends[0] - ends[2]).mean()))
+        lines.append(
+            f"| {cell.name} | {len(ahead)} | {' | '.join(f'{end:.1f}' for end in ends.mean(1))} "
+            f"| {ahead.mean():+.1f} ± {error:.1f} | {times:.1f}× |"
+        )
     lines.append("")
     for norm, some in leads.items():
         if some:
-            times, ahead = (np.array(each) for each in zip(*some, strict=True))
+            times, ahead, smooth = (np.array(each) for each in zip(*some, strict=True))
             lines.append(
                 f"{'With' if norm else 'Without'} BatchNorm: {np.median(times):.1f} times fewer steps than ReLU "
                 f"(lowest {times.min():.1f}), final accuracy {ahead.mean():+.1f} points against the better of the "
-                f"others (lowest {ahead.min():+.1f}).\n"
+                f"others (lowest {ahead.min():+.1f}), {smooth.mean():+.1f} against GELU.\n"
             )
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    rates, beyond = (", ".join(f"{rate:g}" for rate in each) for each in (RATES, [*LADDER[:2], *LADDER[5:]]))
     lines.append(
-        f"Images of half the size, {STEPS} steps of 64, Adam, the best rate of {rates}, {len(SEEDS)} seeds, torch's "
-        f"start of weights; accuracy in % of {TRACKED:,} test images."
+        f"Images of half the size, {STEPS} steps of 64, Adam, torch's start of weights. {len(SEEDS)} seeds at the best "
+        f"rate of {rates}, and beyond ({beyond}) as long as the outermost is best; accuracy in % of {TRACKED:,} test "
+        f"images. Where there are {len(MORE)} seeds, they are others at that rate, and all 10,000 images. After ± the "
+        f"standard error of the mean over seeds; steps are those to where ReLU ends, 0 if it is not reached."
     )
     return "\n".join(lines) + "\n"
+
+
+def _entries(rows: Mapping[str, Any], cell: Cell) -> list[Any]:
+    """Of each activation, with more seeds if all have them; none unless all are there."""
+    for more in (True, False):
+        found = [rows.get(row(cell, name, more=more)) for name in ACTIVATIONS]
+        if all(found):
+            return found
+    return []

@@ -15,7 +15,7 @@ from torch import nn
 
 from tests.helpers.waves import normal
 from topocompress import TopologicalActivation, export_onnx
-from topocompress.activation.fitting import dimensions, strengths
+from topocompress.activation.fitting import FEW, dimensions, local_dimensions, strengths
 from topocompress.activation.module import Hinge, arch, wave
 from topocompress.deploy.export import open_session
 
@@ -44,6 +44,37 @@ def test_strength_falls_with_the_square_of_the_dimension_from_2_on():
     assert strengths(torch.stack([eight, 5 * eight])).tolist() == pytest.approx([3 / 16, 3 / 16])  # 3 (2/8)²
     assert float(strengths(torch.eye(3))) == pytest.approx(3)  # a triangle
     assert float(strengths(torch.ones(4, 3))) == 3
+
+
+def test_local_dimensions_are_those_of_the_manifold():
+    turn = 2 * torch.pi * torch.rand(2, 500, generator=torch.Generator().manual_seed(0))
+    circle = torch.stack([turn.cos(), turn.sin(), (2 * turn).cos()], -1)
+    torus = torch.cat([circle[:1], circle[1:]], -1)
+    assert local_dimensions(circle).tolist() == pytest.approx([1, 1], abs=0.15)
+    assert local_dimensions(torus).tolist() == pytest.approx([2], abs=0.3)
+    assert float(local_dimensions(normal(500, 20))) > 10
+    # Two and two: each has the others at 1, 10 and 11, or at 1, 9 and 10, and two ratios to the last.
+    pairs = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+    ratios = torch.tensor([11, 11 / 10, 10, 10 / 9] * 2)
+    assert float(local_dimensions(pairs)) == pytest.approx(8 / float(ratios.log().sum()))
+
+
+def test_local_dimensions_do_not_exceed_the_linear_ones():
+    grid = torch.cartesian_prod(torch.arange(20.0), torch.arange(20.0))
+    assert float(local_dimensions(grid @ normal(2, 16, seed=2))) <= 2
+    assert float(local_dimensions(torch.ones(9, 3))) == 0
+    assert float(local_dimensions(normal(3, 3))) == 0  # too few
+    assert float(local_dimensions(torch.cat([normal(50, 2)] * 2))) <= 2  # each there twice
+
+
+def test_inputs_of_many_dimensions_that_vary_most_along_one_hardly_fold():
+    bright = torch.cat([10 * normal(64, 1), normal(64, 31, seed=1)], 1)
+    assert float(dimensions(bright)) < 2
+    near = float(local_dimensions(bright))
+    assert near > FEW
+    assert float(strengths(bright)) == pytest.approx(3 * (2 / near) ** 2)
+    flat = torch.cat([10 * normal(64, 1), normal(64, 1, seed=1), torch.zeros(64, 30)], 1)
+    assert float(strengths(flat)) == 3
 
 
 def test_the_first_batch_is_measured_and_no_other():
