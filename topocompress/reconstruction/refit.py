@@ -107,7 +107,7 @@ def reconstruct(
 
     def at(name: str, inputs: Sequence[Tensor]) -> None:
         found.append(work.refit(name, inputs))
-        give_back()  # each of the threads that batches run in keeps what was freed
+        give_back(cycles=False)  # each of the threads that batches run in keeps what was freed
         progress("reconstructing", len(found), len(stops))
 
     with evaluating(work.pruned):

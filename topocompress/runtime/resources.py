@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,15 @@ def cpu_seconds() -> float:
     return float(taken)
 
 
-def give_back() -> None:
-    """Let the system have memory that was freed and that the C library keeps, where that is glibc."""
+def give_back(*, cycles: bool = True) -> None:
+    """Let the system have memory that was freed and that the C library keeps, where that is glibc.
+
+    Args:
+        cycles: First free what only refers to itself, as a traced network and its graph do: Python would wait with that
+            until there are many such objects, however large they are. It takes some tenths of a second.
+    """
+    if cycles:
+        gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
