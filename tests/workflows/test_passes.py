@@ -66,7 +66,7 @@ def test_a_network_is_asked_once_as_long_as_it_stays_what_it_is():
 
 def test_what_is_held_out_of_repair_is_taken_from_what_is_known():
     found, known, alone = passes(), Asked(), Asked()
-    whole = found.said(known, "repair")
+    whole = found.said(known, "choice")
     part = found.said(known, "held out")
     assert known.seen == 40
     assert part.classes.tolist() == whole.classes[HELD_OUT - 1 :: HELD_OUT].tolist()
@@ -96,11 +96,33 @@ def test_a_network_that_is_gone_is_forgotten():
 def test_how_many_samples_repair_takes(macs, source, expected):
     found = passes(300, macs=macs, source=source)
     taken = numbers(found.repair)
-    assert len(taken) == found.repair_count == expected
+    assert len(taken) == expected
     assert taken == sorted(set(taken))
     assert (taken[0], taken[-1]) == (0, 299)  # spread over all of them
     assert set(numbers(found.statistics)) <= set(taken)
     assert len(numbers(found.calibration)) == 300
+
+
+@pytest.mark.parametrize(
+    ("macs", "expected"),
+    [
+        (1, range(300)),
+        (2.5e11 / 110, [number for number in range(300) if number % 5 > 2]),  # 110 samples, of 60 a fifth
+    ],
+)
+def test_repair_is_chosen_by_whole_fifths_the_one_held_out_first(macs, expected):
+    found = passes(300, macs=macs)
+    taken = numbers(found.repair)
+    assert numbers(found.choice) == [taken[number] for number in expected]
+    assert found.choice_count == len(expected)
+    assert numbers(found.held_out) == taken[HELD_OUT - 1 :: HELD_OUT]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_of_a_few_samples_all_choose_and_where_none_can_be_held_out_all_judge(count):
+    found = passes(count)
+    assert len(numbers(found.choice)) == count
+    assert len(numbers(found.held_out)) == (1 if count == 7 else count)
 
 
 def test_large_images_run_a_few_at_a_time():

@@ -39,6 +39,9 @@ from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
 from topocompress.workflows.sampling import check_judges, no_accuracy, scaled
 
+_TRACING = ("find groups", "remove", "repair", "export")
+"""Steps that leave traced networks behind, whose graphs refer to themselves."""
+
 
 @dataclass(kw_only=True)
 class Job:
@@ -137,7 +140,7 @@ class Job:
         """Add the seconds spent inside to the step's, by the clock and of the processors."""
         started, taken = time.perf_counter(), cpu_seconds()
         yield
-        give_back()
+        give_back(cycles=step in _TRACING)
         for kept, spent in ((self.seconds, time.perf_counter() - started), (self.cpu_seconds, cpu_seconds() - taken)):
             kept[step] = round(kept.get(step, 0.0) + spent, 2)
 
@@ -151,7 +154,7 @@ class Job:
             )
 
     def likeness(self, model: nn.Module, *, held_out: bool = False) -> float:
-        """How much like the job's own a network answers on the samples for repair, at most 1.
+        """How much like the job's own a network answers on the samples that choose a way of repair, at most 1.
 
         See :func:`topocompress.deploy.measurement.likeness`.
 
@@ -159,7 +162,7 @@ class Job:
             model: The network.
             held_out: Count only the samples that reconstruction holds out.
         """
-        use: Use = "held out" if held_out else "repair"
+        use: Use = "held out" if held_out else "choice"
         return processes.from_main(lambda: likeness(*(self.passes.said(each, use) for each in (self.model, model))))
 
     def explained(self, model: nn.Module) -> float:

@@ -23,7 +23,7 @@ from topocompress.network.outputs import Outputs
 from topocompress.network.task import Metric, measured
 from topocompress.reconstruction.pairs import HELD_OUT
 
-Use = Literal["evaluation", "judging", "repair", "held out"]
+Use = Literal["evaluation", "judging", "choice", "held out"]
 
 _ROOM = 1 << 30
 """Bytes of images kept in memory, by use."""
@@ -35,6 +35,8 @@ _STAND_IN_WORK, _LEAST_STAND_IN, _MOST_STAND_IN = 2.5e11, 64, 100
 """The same where photographs stand in, of which more do no more good, and samples it has at most."""
 _STATISTICS_WORK, _LEAST_STATISTICS = 1.25e11, 32
 """The same of a pass for BatchNorm statistics, which need fewer."""
+_CHOICE_WORK, _LEAST_CHOICE = 2.5e11, 64
+"""The same of a pass that chooses between two ways of repair."""
 
 
 class Passes:
@@ -97,14 +99,19 @@ class Passes:
         return self._batches(_spaced(self._part, most), larger=2)
 
     @functools.cached_property
-    def held_out(self) -> Batches:
-        """Those of the samples for repair that reconstruction holds out."""
-        return self._batches(Subset(self._part, self._numbers_held_out))
+    def choice(self) -> Batches:
+        """Those of the samples for repair by which one way of it is chosen over another."""
+        return self._batches(Subset(self._part, self._chosen_by))
 
     @functools.cached_property
-    def repair_count(self) -> int:
-        """How many samples there are for repair."""
-        return sample_count(self._part)
+    def held_out(self) -> Batches:
+        """Those of the samples for repair that reconstruction holds out."""
+        return self._batches(Subset(self._part, [*filter(self._is_held_out, self._chosen_by)]))
+
+    @functools.cached_property
+    def choice_count(self) -> int:
+        """How many samples choose."""
+        return len(self._chosen_by)
 
     def said(self, model: nn.Module, use: Use, outputs: Outputs | None = None, **options: Any) -> Predictions:
         """What a network says of samples; asked once, as long as its weights stay what they are.
@@ -120,8 +127,9 @@ class Passes:
         if use == "judging" and self._data.judging is None:
             use = "evaluation"
         key = use, compared.measure, _versions(model)
-        if key not in known and use == "held out" and ("repair", *key[1:]) in known:
-            known[key] = known["repair", *key[1:]].part(self._numbers_held_out)
+        if key not in known and use == "held out" and ("choice", *key[1:]) in known:
+            places = [place for place, number in enumerate(self._chosen_by) if self._is_held_out(number)]
+            known[key] = known["choice", *key[1:]].part(places)
         if key not in known:
             samples = {"held out": "held_out"}.get(use, use)
             known[key] = evaluate(
@@ -156,9 +164,15 @@ class Passes:
         return max(least, int(work / max(1, self._macs())))
 
     @functools.cached_property
-    def _numbers_held_out(self) -> range:
-        count = self.repair_count
-        return range(HELD_OUT - 1, count, HELD_OUT) or range(count)
+    def _chosen_by(self) -> list[int]:
+        """Numbers of samples for repair: whole fifths, as many as it takes."""
+        count = sample_count(self._part)
+        fifth = max(1, count // HELD_OUT)
+        wanted = -(-self._within(_CHOICE_WORK, _LEAST_CHOICE) // fifth)
+        return [number for number in range(count) if number % HELD_OUT >= HELD_OUT - wanted]
+
+    def _is_held_out(self, number: int) -> bool:
+        return number % HELD_OUT == HELD_OUT - 1 or sample_count(self._part) < HELD_OUT
 
     @functools.cached_property
     def _layout(self) -> torch.memory_format:

@@ -98,7 +98,7 @@ def _refitted(job: Job, pruned: nn.Module, plan: PruningPlan) -> Repaired:
     best = found.model
     if job.data.source != STAND_IN and any(with_statistics(best)):
         estimated, kept = recalibrate_batchnorm(best, job.passes.statistics), job.likeness(best)
-        noise = math.sqrt(max(0.0, kept) * (1 - kept) / job.passes.repair_count)
+        noise = math.sqrt(max(0.0, kept) * (1 - kept) / job.passes.choice_count)
         if job.likeness(estimated) > kept + noise:  # layers were fitted to the statistics that are there
             best = estimated
     refits = tuple(refit for refit in found.layers if refit.ridge is not None)
