@@ -155,3 +155,13 @@ def test_filters_are_read_after_the_whole_activation():
         run(images)
     assert torch.equal(delivered["0"], model[:2](images))
     assert torch.equal(delivered["4"], model[:6](images))
+
+
+def test_weights_of_another_network_leave_it_to_fit_itself():
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), TopologicalActivation(8))
+    missing = net.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["1.amplitude", "1.fit"]
+    assert net[1].fit.tolist() == [0, 0, 0, 0]
+    net.train()(torch.randn(4, 3, 8, 8))
+    assert net[1].fit[3] == 1

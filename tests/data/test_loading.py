@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from tests.helpers.imagesets import COLOUR, GREY, numbers, stacked, write_images
 from topocompress.data.loading import Data, batches, check_classes, load_data
-from topocompress.errors import DataError
+from topocompress.errors import DataError, OptionError
 from topocompress.types import Preprocessing
 
 
@@ -231,3 +231,13 @@ def test_unknown_source_lists_the_forms(source):
     with pytest.raises(DataError, match="unknown data source") as caught:
         load_data(source, preprocessing=GREY)
     assert "imagefolder:PATH" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"trained_on": "no"}, "trained_on='no'"), ({"samples": "x"}, "samples='x'"), ({"samples": 2.5}, "samples=2.5"),
+     ({"validation": 3}, "validation=3"), ({"seed": "a"}, "seed='a'")],
+)  # fmt: skip
+def test_an_argument_of_another_type_is_refused(wrong, said):
+    with pytest.raises(OptionError, match=said):
+        load_data("digits", preprocessing=GREY, **wrong)

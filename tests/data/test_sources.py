@@ -423,3 +423,4 @@ def test_other_images_are_none_that_a_network_was_trained_on(two_classes, tmp_pa
     data = load_data(two_classes, preprocessing=COLOUR, samples=4, validation=others, trained_on=True)
     assert data.trained_on is False
     assert not any("trained on" in warning for warning in data.warnings)
+    assert sum("count as new ones" in warning for warning in data.warnings) == 1

@@ -144,9 +144,16 @@ def test_a_bound_decides_what_is_within_a_budget_and_the_value_is_kept():
 
 
 def test_one_out_of_reach_says_how_sure_that_is():
-    with pytest.raises(PlanError, match=r"and it may be .* judged on so few samples") as refused:
-        find_within(hundred(), {"max_accuracy_drop": 1.0}, lambda _: Reached(value=0.5, upper=3.0))
+    with pytest.raises(PlanError, match=r"2 points are gone, and it may be .* judged on so few samples") as refused:
+        find_within(hundred(), {"max_accuracy_drop": 1.0}, lambda _: Reached(value=2.0, upper=3.0))
     assert "More labelled images" in refused.value.hint
+
+
+@pytest.mark.parametrize(("lost", "said"), [(0.5, "0.5"), (-0.7, "0")])
+def test_where_so_little_was_lost_only_images_are_missing(lost, said):
+    with pytest.raises(PlanError, match=rf"cannot be shown .* {said} points are gone, but up to 3 may be") as refused:
+        find_within(hundred(), {"max_accuracy_drop": 1.0}, lambda _: Reached(value=lost, upper=3.0))
+    assert refused.value.hint.startswith("Give more of them")
 
 
 def test_a_share_that_a_global_choice_does_not_reach_sends_the_search_to_larger_ones():

@@ -254,3 +254,24 @@ def test_a_threshold_gives_way_to_a_latency_by_the_same_criterion():
 
 def test_a_run_from_python_has_no_command_to_change():
     assert hastened((), GLOBAL, 1.2) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "close"),
+    # the standard error of 0.9 less 0.8 is √(2 · 0.85 · 0.15 / n): 0.101 of 25, 0.099 of 26
+    [(25, " On 25 samples that is no clear difference from l1."), (26, ""), (0, "")],
+)
+def test_what_few_samples_cannot_tell_from_a_control_is_said(samples, close):
+    controls = [Control(criterion="random", accuracies=(0.5,)), Control(criterion="l1", accuracies=(0.8,))]
+    found = ahead("betti", 0.9, controls, tuned=False, samples=samples)
+    assert found == f"At these widths betti kept 90.0 %, random 50.0 % and l1 80.0 %.{close}"
+
+
+def test_a_metric_has_no_error_that_is_known():
+    assert "clear" not in ahead("betti", 0.9, [L1], "metric", tuned=False, samples=4)
+
+
+def test_labelled_images_of_ones_own_are_not_said_to_be_without_labels():
+    said = ("prune", "m.pt", "--data", "photos/", "--unlabelled", "--trained-on", "--ratio", "0.5")
+    own = dict(advice(said, labelled=False, max_betti=None))[LABELS]
+    assert words(own) == ["prune", "m.pt", "--ratio", "0.5", "--data", "imagefolder:PATH", "--finetune", "5", "--force"]

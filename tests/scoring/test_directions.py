@@ -83,6 +83,14 @@ def test_settings_out_of_range_are_refused(options):
         Persistence(**options)
 
 
+def test_reconstruction_changes_what_filters_are_judged_by_unless_that_is_said():
+    assert Persistence().before_reconstruction().rebuilt
+    assert Persistence(rebuilt=True).before_reconstruction().rebuilt
+    asked = create("persistence+rebuilt=false")
+    assert asked.before_reconstruction() is asked
+    assert asked.settings() == Persistence().settings()
+
+
 def test_fine_tuning_changes_a_setting_that_was_not_given():
     tuned = Persistence(looks=3, seed=5).before_tuning()
 

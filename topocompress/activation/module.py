@@ -228,8 +228,8 @@ class TopologicalActivation(nn.Module):
         return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        if self.adaptive and f"{prefix}fit" not in state_dict:
-            # From before there was a fit: the formula as it was then.
+        if self.adaptive and f"{prefix}fit" not in state_dict and f"{prefix}amplitude" in state_dict:
+            # From before there was a fit: the formula as it was then. (Without amplitudes it is another network's.)
             state_dict[f"{prefix}fit"] = torch.ones(4)
         super()._load_from_state_dict(state_dict, prefix, *others)
         if self.adaptive:

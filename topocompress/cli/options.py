@@ -51,13 +51,13 @@ Samples = Annotated[
 EvalSamples = Annotated[str, typer.Option("--eval-samples", metavar="N", help="Held-out samples at most.")]
 CriterionName = Annotated[
     str,
-    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4."),
+    typer.Option("--criterion", help="See 'topocompress criteria'. Settings may follow: persistence+draws=4+batch=50."),
 ]
 AnyCriterion = Annotated[
     str | None,
     typer.Option(
         "--criterion",
-        help="See 'topocompress criteria'. Settings may follow: persistence+looks=1+draws=4.",
+        help="See 'topocompress criteria'. Settings may follow: persistence+draws=4+batch=50.",
         show_default="betti with --max-betti or options of betti, else persistence",
     ),
 ]

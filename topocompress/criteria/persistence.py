@@ -72,7 +72,8 @@ class Persistence(GradientCriterion):
             s² + λ · w · mean s².
         norm: What that worth is made of: w = (1 - norm) · s² / mean s² + norm · n² / mean n², with s a filter's
             first-order score in the whole network and n the L1 norm of its weights.
-        rebuilt: Whether filters are judged by what the others cannot say (:meth:`before_reconstruction`).
+        rebuilt: Whether filters are judged by what the others cannot say; ``looks`` and ``settled`` do not matter then.
+            If ``None``, where what reads them is refitted (:meth:`before_reconstruction`).
         seed: Seed of the division into batches.
 
     Raises:
@@ -93,7 +94,7 @@ class Persistence(GradientCriterion):
         settled: bool = False,
         alone: float | None = None,
         norm: float = NORM,
-        rebuilt: bool = False,
+        rebuilt: bool | None = None,
         seed: int = 0,
     ) -> None:
         if not (2 <= batch <= MOST_BATCH and 1 <= draws <= MOST_DRAWS):
@@ -108,7 +109,7 @@ class Persistence(GradientCriterion):
             raise CriterionError(f"persistence with norm {norm}", hint="Give a share from 0 to 1.")
         self.norm = norm
         self.looks, self.settled = checked_looks(looks), settled
-        self.rebuilt, self._by_itself = rebuilt, alone is None
+        self.rebuilt, self._never, self._by_itself = bool(rebuilt), rebuilt is False, alone is None
         self.alone = alone if alone is not None else REBUILT if rebuilt else 0.0
 
     def settings(self) -> dict[str, Any]:
@@ -123,7 +124,9 @@ class Persistence(GradientCriterion):
         return Persistence(**{**self.settings(), "alone": TUNED, "looks": 1})
 
     def before_reconstruction(self) -> Persistence:
-        """With ``rebuilt``, and :data:`REBUILT` for ``alone`` if that was not given."""
+        """With ``rebuilt`` unless that is ``False``, and :data:`REBUILT` for ``alone`` if that was not given."""
+        if self._never:
+            return self
         given = {} if not self._by_itself else {"alone": None}
         return Persistence(**{**self.settings(), **given, "rebuilt": True})
 

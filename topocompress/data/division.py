@@ -89,6 +89,10 @@ def perhaps_seen(pool: Pool, said: bool | None = None) -> tuple[str, ...]:
         said: Whether the network was trained on them, if the user has said so.
     """
     own = isinstance(pool.samples, FileImages | ForeignSet)
+    if pool.held_out is not None and said:
+        return (
+            "--trained-on is taken to be said of the images that are not held out: those that are count as new ones.",
+        )
     if pool.held_out is not None or said is False or not (pool.samples.targets >= 0).any():
         return ()
     if said:

@@ -24,6 +24,7 @@ from topocompress.errors import DataError
 from topocompress.models.class_names import given_classes, imagenet_classes
 from topocompress.models.factories import call_factory, is_factory
 from topocompress.network.task import collated
+from topocompress.runtime.arguments import checked
 from topocompress.types import Preprocessing
 
 STAND_IN = "photographs"
@@ -88,6 +89,7 @@ class Data:
     trained_on: bool | None = None
 
 
+@checked
 def load_data(
     source: Dataset[Any] | str | Path | None,
     *,

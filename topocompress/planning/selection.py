@@ -185,6 +185,13 @@ def _out_of_reach(name: str, limit: float, probes: Sequence[Probe]) -> PlanError
     if name in QUALITY:
         mildest = max(probes, key=lambda probe: probe.macs)
         least = min(probes, key=lambda probe: probe.value)
+        if mildest.upper is not None and mildest.value <= limit:
+            return PlanError(
+                f"{option(name)} {limit:g} cannot be shown to be kept: with {mildest.macs:.1%} of the "
+                f"multiply-accumulates left {max(0.0, mildest.value):.3g} points are gone, but up to "
+                f"{mildest.upper:.3g} may be, as far as so few labelled images tell",
+                hint="Give more of them (--val-data FOLDER), or allow a larger drop.",
+            )
         return PlanError(
             f"{option(name)} {limit:g} is out of reach: with {mildest.macs:.1%} of the multiply-accumulates left, "
             f"{mildest.value:.3g}{' points' * (name == QUALITY[0])} are gone"

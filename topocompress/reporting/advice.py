@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from topocompress.reporting.quantities import amount
 from topocompress.surgery.activations import some
 from topocompress.types import Control, Measurement, PruningPlan, Scores
 
-_FLAGS = {"--force", "--distill", "--no-reconstruct"}
+_FLAGS = {"--force", "--distill", "--no-reconstruct", "--unlabelled", "--trained-on", "--not-trained-on"}
 _BLOCKS_SHARE = 0.8
 """Speed-up divided by MACs reduction that widths in whole blocks come to (docs/budgets.md)."""
 TOLERATED_LOSS = 0.05
@@ -82,7 +83,8 @@ def advise(
         found.append((what, _with(situation, {"--distill-blocks": "40"})))
     if situation.classifies and not situation.labelled:
         what = "Fine-tune on your own labelled images (one folder per class)"
-        found.append((what, _with(situation, {"--data": "imagefolder:PATH", "--finetune": "5"})))
+        others = dict.fromkeys(("--unlabelled", "--trained-on", "--not-trained-on"))  # said of the images of this run
+        found.append((what, _with(situation, {**others, "--data": "imagefolder:PATH", "--finetune": "5"})))
     whole = sum(entry.width for entry in plan.groups if not entry.protected)
     if situation.max_betti is not None:
         above = np.concatenate([layer.values for layer in scores.layers.values()])
@@ -165,15 +167,38 @@ def outdone(
 
 
 def ahead(
-    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
+    criterion: str,
+    accuracy: float | None,
+    controls: Sequence[Control],
+    measure: str = "accuracy",
+    *,
+    tuned: bool,
+    samples: int = 0,
 ) -> str:
-    """One sentence where the criterion kept more than every control, before fine-tuning if there is any; else empty."""
+    """What the criterion kept where that is more than every control, before fine-tuning if there is any; else empty.
+
+    Args:
+        criterion: Its name.
+        accuracy: What it kept, in 0..1, or the user's metric.
+        controls: What others kept.
+        measure: By what it is judged.
+        tuned: Whether fine-tuning followed.
+        samples: How many judged. Who is within the standard error of the difference of two accuracies is named.
+    """
     if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure, tuned=tuned):
         return ""
     kept = amount(measure, accuracy)
+    found = f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
     if not tuned:
-        return f"At these widths {criterion} kept {kept}, {_kept_by(controls, measure)}."
-    return f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
+        found = f"At these widths {criterion} kept {kept}, {_kept_by(controls, measure)}."
+    close = [each.criterion for each in controls if measure == "accuracy" and _close(accuracy, each.mean, samples)]
+    return found + f" On {samples} samples that is no clear difference from {' and '.join(close)}." * bool(close)
+
+
+def _close(first: float, second: float, samples: int) -> bool:
+    """Whether two accuracies, in 0..1, differ by less than the standard error that their difference has at most."""
+    mean = (first + second) / 2
+    return samples > 0 and abs(first - second) < math.sqrt(2 * mean * (1 - mean) / samples)
 
 
 def _kept_by(controls: Sequence[Control], measure: str) -> str:
