@@ -366,6 +366,7 @@ def test_all_that_is_held_out_is_from_another_folder_whose_classes_are_matched_b
         assert paths[index].parent.name.lower() == data.classes[label]
     assert all(paths[index].is_relative_to(photos) for index in data.calibration.indices)
     assert f"evaluated on {other}" in data.note
+    assert data.held_out_source == str(other)
     assert not any("--val-data" in warning for warning in data.warnings)
 
 

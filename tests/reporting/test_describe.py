@@ -57,6 +57,7 @@ def test_where_the_samples_came_from_and_how_many_there_are():
         "skipped": ["bad.png"],
         "fingerprint": "sha256:2",
         "trained_on": None,
+        "held_out_source": None,
     }
     assert describe.data(data(), OUTPUTS)["samples"]["train"] == 7
     assert describe.data(data(source=STAND_IN), OUTPUTS)["stand_in"]

@@ -88,6 +88,12 @@ def test_samples_to_fine_tune_on_are_counted_only_where_there_were_some(finetune
     )
 
 
+def test_samples_held_out_of_another_folder_are_said_to_be_from_there():
+    other = report(data={**report().data, "held_out_source": "others/"})
+    assert stage_lines(other)[0].endswith("held out from others/.")
+    assert judges(other) == f"{report().data['samples']['evaluation']} held-out samples of others/"
+
+
 def test_a_note_on_the_data_is_said_once():
     noted = report(data={**report().data, "note": "handwritten"}, notes=("handwritten",))
     assert to_markdown(noted).count("handwritten") == 1

@@ -70,6 +70,7 @@ class Data:
         threshold_samples: How many calibration samples a threshold on Betti numbers is stated for, where it is to be
             scaled to those that are there.
         trained_on: Whether the network was trained on the samples held out; ``None`` where nobody has said so.
+        held_out_source: Where these are from, if from another folder than the others.
     """
 
     calibration: Dataset[tuple[Tensor, int]]
@@ -87,6 +88,7 @@ class Data:
     judging: Dataset[tuple[Tensor, int]] | None = None
     threshold_samples: int | None = None
     trained_on: bool | None = None
+    held_out_source: str | None = None
 
 
 @checked
@@ -171,7 +173,8 @@ def load_data(
     doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
     pool = replace(pool, warnings=pool.warnings + few + doubts + perhaps_seen(pool, trained_on))
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
-    found = replace(found, trained_on=None if trained_on is None else trained_on and pool.held_out is None)
+    told = None if trained_on is None else trained_on and pool.held_out is None
+    found = replace(found, trained_on=told, held_out_source=None if validation is None else str(validation))
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
     return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))
 

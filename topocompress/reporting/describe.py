@@ -57,6 +57,7 @@ def data(data: Data, outputs: Outputs) -> dict[str, Any]:
         "skipped": list(data.skipped),
         "fingerprint": data.fingerprint,
         "trained_on": data.trained_on,
+        "held_out_source": data.held_out_source,
     }
 
 

@@ -25,9 +25,10 @@ def stage_lines(report: Report) -> list[str]:
     measure, data, removed = measure_of(report), report.data, report.removed
     counts = data["samples"]
     spare = f"{counts['train']} for fine-tuning, " if report.finetune and counts["train"] else ""
+    elsewhere = f" from {data['held_out_source']}" if data.get("held_out_source") else ""
     uses = f"{counts['calibration']} samples to calibrate, {spare}{counts['evaluation']} held out"
     lines = [
-        f"Data: {data['source']}; {uses}{', all of them training images' if whose(report) else ''}.",
+        f"Data: {data['source']}; {uses}{elsewhere}{', all of them training images' if whose(report) else ''}.",
         *(
             [f"Outputs are compared by {data['compared_by']}."]
             if data.get("compared_by") and measure != "accuracy"
@@ -225,7 +226,8 @@ def inputs(report: Report) -> str:
 def judges(report: Report) -> str:
     """What it was judged on."""
     seen = ", on which the network was trained" if whose(report) else ""
-    return f"{report.data['samples']['evaluation']} held-out samples of {report.data['source']}{seen}"
+    source = report.data.get("held_out_source") or report.data["source"]
+    return f"{report.data['samples']['evaluation']} held-out samples of {source}{seen}"
 
 
 def tuning_line(finetune: Mapping[str, Any]) -> str:
