@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topocompress.planning.confidence import drawn_enough, least_samples, upper_loss
+from topocompress.planning.confidence import drawn_enough, least_samples, paired_error, upper_loss
 
 
 def test_where_none_is_gained_it_is_wilsons_interval_of_a_single_share():
@@ -64,3 +64,9 @@ def test_another_draw_tells_nothing_where_the_difference_is_certain_or_the_sampl
     # the error of the difference is √(5 + 4) / 201 = 0.0149, and one sample fewer makes it 0.015
     assert not drawn_enough(5, 4, 201)
     assert drawn_enough(5, 4, 199)
+
+
+def test_the_error_of_a_paired_difference_is_mcnemars():
+    # 3 + 13 samples differ of 100: each is +1 or -1 with even odds, so the variance of their sum is 16
+    assert paired_error(3, 13, 100) == pytest.approx(0.04)
+    assert paired_error(0, 0, 100) == 0

@@ -1,10 +1,13 @@
+import gc
+import weakref
+
 import numpy as np
 import psutil
 import pytest
 
 from topocompress.errors import DataError
 from topocompress.runtime import resources
-from topocompress.runtime.resources import Resources, available_memory, cores, peak_memory
+from topocompress.runtime.resources import Resources, available_memory, cores, give_back, peak_memory
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 0}, {"memory": -5}, {"workers": 0}, {"workers": -1}])
@@ -70,3 +73,20 @@ def test_peak_memory_only_grows_and_counts_what_was_held():
     assert peak_memory() >= before + (16 << 20)
     del block
     assert peak_memory() >= before + (16 << 20)
+
+
+def test_what_only_refers_to_itself_is_freed_where_that_is_asked_for():
+    class Graph:
+        pass
+
+    gc.disable()
+    try:
+        graph = Graph()
+        graph.itself, left = graph, weakref.ref(graph)
+        del graph
+        give_back(cycles=False)
+        assert left() is not None
+        give_back()
+        assert left() is None
+    finally:
+        gc.enable()

@@ -15,8 +15,10 @@ from torch.utils.data import TensorDataset
 from tests.helpers.tiny_nets import tiny_detector
 from topocompress import Betti, compress, load
 from topocompress.data.loading import ONE_LABEL, Data
+from topocompress.deploy.paired import Paired
 from topocompress.errors import DataError, ExportError, OutputError, PlanError
 from topocompress.models.loading import fingerprint, load_model
+from topocompress.planning.confidence import paired_error
 from topocompress.reporting.page import to_html
 from topocompress.workflows import controls
 
@@ -107,10 +109,11 @@ def test_a_criterion_knows_what_follows(digits, epochs, reconstruct, alone):
 
 @pytest.mark.parametrize(("apart", "draws"), [((0, 0, 400), 3), ((200, 0, 10_000), 3), ((9, 9, 100), 1), (None, 3)])
 def test_chance_is_drawn_once_where_more_draws_would_tell_nothing(digits, monkeypatch, apart, draws):
-    monkeypatch.setattr(controls, "paired", lambda ours, drawn: apart)
+    monkeypatch.setattr(controls, "paired", lambda ours, drawn: apart and Paired(*apart))
     random, *others = compress("digits", digits, ratio=0.25, criterion="l1").report.controls
     assert len(random.accuracies) == draws
     assert random.drawn_once == (draws == 1)
+    assert random.error == (None if apart is None else paired_error(*apart))
     assert not others
 
 

@@ -138,6 +138,7 @@ def load_data(
     Raises:
         DataError: Unknown source, missing or damaged files, too few samples, or samples that do not fit the model or
             are blank or all alike.
+        OptionError: An argument of another type.
     """
     if samples < 2:
         raise DataError(f"{samples} calibration samples are too few for any topology", hint="Use --samples 1000.")
@@ -170,11 +171,12 @@ def load_data(
     parts, skipped = divide(pool, samples=samples, eval_samples=eval_samples, judging=judging, seed=seed, strict=strict)
     few = shortage(parts, source, samples, eval_samples, skipped, pool.samples.first_problem)
     preprocessing, pixels = settle_range(pool.samples, preprocessing, source)
-    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, source)
+    elsewhere = None if validation is None else str(validation)
+    doubts = partly_labelled(pool.samples, parts) + overlap(pool.samples, parts, elsewhere or source)
     pool = replace(pool, warnings=pool.warnings + few + doubts + perhaps_seen(pool, trained_on))
     found = _noted(_data(pool, parts, source, preprocessing, skipped=skipped), pixels)
     told = None if trained_on is None else trained_on and pool.held_out is None
-    found = replace(found, trained_on=told, held_out_source=None if validation is None else str(validation))
+    found = replace(found, trained_on=told, held_out_source=elsewhere)
     ready = isinstance(pool.samples, ForeignSet) and not pool.samples.prepares
     return _noted(found, check_seen(found.calibration, preprocessing, source, ready=ready, pixels=pixels))
 

@@ -34,6 +34,17 @@ def upper_loss(lost: int, gained: int, samples: int, confidence: float = CONFIDE
     return high
 
 
+def paired_error(only_first: int, only_second: int, samples: int) -> float:
+    """The standard error of the difference of two accuracies on the same samples, as a share of 1, if they are equal.
+
+    Args:
+        only_first: Samples that only the first network gets right.
+        only_second: Samples that only the second gets right.
+        samples: Samples in all, at least 1.
+    """
+    return math.sqrt(only_first + only_second) / samples
+
+
 def drawn_enough(only_first: int, only_second: int, samples: int) -> bool:
     """Whether drawing one of two networks anew would tell nothing more of which choice is better, and by how much.
 
@@ -46,8 +57,7 @@ def drawn_enough(only_first: int, only_second: int, samples: int) -> bool:
         samples: Samples in all, at least 1.
     """
     lost, gained = sorted((only_first, only_second))
-    error = math.sqrt(lost + gained) / samples
-    return error > _SPREAD or upper_loss(lost, gained, samples, _CERTAIN) < -_FAR
+    return paired_error(lost, gained, samples) > _SPREAD or upper_loss(lost, gained, samples, _CERTAIN) < -_FAR
 
 
 def least_samples(limit: float, confidence: float = CONFIDENCE) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
+from topocompress.planning.confidence import CONFIDENCE
 from topocompress.planning.plan import removal_counts
 from topocompress.planning.rules import BLOCK, BUDGETS
 from topocompress.reporting.bottlenecks import short_batches
@@ -167,23 +168,11 @@ def outdone(
 
 
 def ahead(
-    criterion: str,
-    accuracy: float | None,
-    controls: Sequence[Control],
-    measure: str = "accuracy",
-    *,
-    tuned: bool,
-    samples: int = 0,
+    criterion: str, accuracy: float | None, controls: Sequence[Control], measure: str = "accuracy", *, tuned: bool
 ) -> str:
     """What the criterion kept where that is more than every control, before fine-tuning if there is any; else empty.
 
-    Args:
-        criterion: Its name.
-        accuracy: What it kept, in 0..1, or the user's metric.
-        controls: What others kept.
-        measure: By what it is judged.
-        tuned: Whether fine-tuning followed.
-        samples: How many judged. Who is within the standard error of the difference of two accuracies is named.
+    Who is not behind with the confidence :data:`~topocompress.planning.confidence.CONFIDENCE` is named.
     """
     if accuracy is None or not controls or outdone(criterion, accuracy, controls, measure, tuned=tuned):
         return ""
@@ -191,14 +180,11 @@ def ahead(
     found = f"Before fine-tuning {criterion} kept {kept}, the same widths by {_kept_by(controls, measure)}."
     if not tuned:
         found = f"At these widths {criterion} kept {kept}, {_kept_by(controls, measure)}."
-    close = [each.criterion for each in controls if measure == "accuracy" and _close(accuracy, each.mean, samples)]
-    return found + f" On {samples} samples that is no clear difference from {' and '.join(close)}." * bool(close)
-
-
-def _close(first: float, second: float, samples: int) -> bool:
-    """Whether two accuracies, in 0..1, differ by less than the standard error that their difference has at most."""
-    mean = (first + second) / 2
-    return samples > 0 and abs(first - second) < math.sqrt(2 * mean * (1 - mean) / samples)
+    least = NormalDist().inv_cdf(CONFIDENCE)
+    close = [
+        each.criterion for each in controls if each.error is not None and accuracy - each.mean < least * each.error
+    ]
+    return found + f" On these samples that is no clear difference from {' and '.join(close)}." * bool(close)
 
 
 def _kept_by(controls: Sequence[Control], measure: str) -> str:

@@ -122,10 +122,13 @@ class Control:
     Attributes:
         criterion: How the channels were chosen.
         accuracies: Top-1 accuracy in 0..1, one per seed; of chance a single one where more draws would tell nothing.
+        error: Standard error, as a share of 1, of how far the accuracy of what the plan left is ahead; the largest of
+            the seeds. ``None`` where it is not known, as of the user's metric.
     """
 
     criterion: str
     accuracies: tuple[float, ...]
+    error: float | None = None
 
     @property
     def mean(self) -> float:

@@ -61,7 +61,6 @@ def report_on(
     )
     judged = (plan.criterion, left, controls, job.measure)
     tuned = recipe.epochs > 0
-    kept = ahead(*judged, tuned=tuned, samples=len(before.classes) if before.one_class_each else 0)
     budget = budgets.settled(choice.budget, sides)
     bad = loss(*sides) > TOLERATED_LOSS
     return Report(
@@ -84,7 +83,7 @@ def report_on(
         + nothing_found(before)
         + labels_doubted(before)
         + unseen(job.outputs, job.scoring.criterion),
-        notes=describe.collect_notes(job.loaded, job.data, kept, shrunk.swapped),
+        notes=describe.collect_notes(job.loaded, job.data, ahead(*judged, tuned=tuned), shrunk.swapped),
         advice=advise(situation, selection.scores, plan, controls) if bad else (),
         faster=hasten(situation, plan, sides),
         environment={

@@ -38,7 +38,7 @@ def choose(job: Job, selection: Selection) -> Choice:
         if name in QUALITY:
             latest[:] = [carry_out(job, plan)]
             return latest[0].model
-        with job.timed("remove"):
+        with job.timed("remove", traces=True):
             bare = apply(job.model, plan, example=job.example)  # speed depends on no statistics
         swapped = swap(job, bare)
         return swapped.model if swapped else bare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,8 +10,8 @@ from topocompress.criteria import L1, Random
 from topocompress.criteria.base import Criterion
 from topocompress.dependencies.groups import explicit
 from topocompress.deploy.measurement import Predictions, agreement
-from topocompress.deploy.paired import paired
-from topocompress.planning.confidence import drawn_enough
+from topocompress.deploy.paired import Paired, paired
+from topocompress.planning.confidence import drawn_enough, paired_error
 from topocompress.planning.controls import matched_plan
 from topocompress.planning.selection import Selection
 from topocompress.scoring.dispatch import score_layers
@@ -71,18 +72,27 @@ def run_controls(job: Job, shrunk: Shrunk, selection: Selection) -> tuple[Contro
         return job.evaluated(cut, f"evaluating the {other.name} control")
 
     ours, draws = job.evaluated(shrunk.cut, "evaluating the result"), list[Predictions]()
-    while len(draws) < _DRAWS and not (draws and job.metric is None and _enough(ours, draws[-1])):
+    while len(draws) < _DRAWS and not (draws and _enough(_paired(job, ours, draws[-1]))):
         draws.append(by(Random(seed=job.seed + len(draws))))
     found = {Random.name: draws}
     if shrunk.plan.criterion != L1.name:
         found[L1.name] = [by(L1())]
-    measure = "accuracy" if job.metric is None else "metric"
-    measured = {name: [getattr(each, measure) for each in said] for name, said in found.items()}
-    known = {name: tuple(value for value in values if value is not None) for name, values in measured.items()}
-    return tuple(Control(criterion=name, accuracies=values) for name, values in known.items() if values)
+    return tuple(control for name, said in found.items() if (control := _control(job, name, ours, said)).accuracies)
 
 
-def _enough(ours: Predictions, drawn: Predictions) -> bool:
+def _enough(counts: Paired | None) -> bool:
     """Whether more draws would tell nothing more."""
-    counts = paired(ours, drawn) if ours.one_class_each else None  # the pixels of an image are not independent
     return counts is not None and drawn_enough(*counts)
+
+
+def _control(job: Job, name: str, ours: Predictions, found: Sequence[Predictions]) -> Control:
+    values = [each.accuracy if job.metric is None else each.metric for each in found]
+    counts = [_paired(job, ours, each) for each in found]
+    errors = [paired_error(*each) for each in counts if each is not None]
+    known = tuple(value for value in values if value is not None)
+    return Control(criterion=name, accuracies=known, error=max(errors, default=None))
+
+
+def _paired(job: Job, ours: Predictions, other: Predictions) -> Paired | None:
+    """What only one of them gets right, where that is what is judged by; the pixels of an image are not independent."""
+    return paired(ours, other) if job.metric is None and ours.one_class_each else None

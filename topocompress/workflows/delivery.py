@@ -62,7 +62,7 @@ def deliver(
     images = torch.stack([evaluation[index][0] for index in range(min(wanted, sample_count(evaluation)))])
     sample = images[:1].numpy()
     paths = [directory / ORIGINAL_FILE, directory / MODEL_FILE]
-    with job.timed("export"):
+    with job.timed("export", traces=True):
         job.progress("exporting", 0, 2)
         export_onnx(original[0], paths[0], samples=images, opset=job.opset, outputs=job.outputs)
         job.progress("exporting", 1, 2)

@@ -39,9 +39,6 @@ from topocompress.workflows.passes import Passes, Use
 from topocompress.workflows.samples import open_data, outputs_with
 from topocompress.workflows.sampling import check_judges, no_accuracy, scaled
 
-_TRACING = ("find groups", "remove", "repair", "export")
-"""Steps that leave traced networks behind, whose graphs refer to themselves."""
-
 
 @dataclass(kw_only=True)
 class Job:
@@ -136,11 +133,16 @@ class Job:
         return self.passes.calibration
 
     @contextlib.contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Add the seconds spent inside to the step's, by the clock and of the processors."""
+    def timed(self, step: str, *, traces: bool = False) -> Iterator[None]:
+        """Add the seconds spent inside to the step's, by the clock and of the processors, and free what it leaves.
+
+        Args:
+            step: Under which they count.
+            traces: Whether it leaves traced networks behind, whose graphs refer to themselves.
+        """
         started, taken = time.perf_counter(), cpu_seconds()
         yield
-        give_back(cycles=step in _TRACING)
+        give_back(cycles=traces)
         for kept, spent in ((self.seconds, time.perf_counter() - started), (self.cpu_seconds, cpu_seconds() - taken)):
             kept[step] = round(kept.get(step, 0.0) + spent, 2)
 

@@ -28,7 +28,7 @@ def select(job: Job) -> Selection:
         KeyboardInterrupt: As it came; its message says what has been kept.
         TopocompressError: Nothing can be pruned or scored; the message says why.
     """
-    with job.timed("find groups"):
+    with job.timed("find groups", traces=True):
         groups = prunable_groups(job.model, job.example, ignore=job.removal.ignore, linear=job.removal.linear)
     with job.timed("score"):
         scores = score_job(job, groups)

@@ -101,9 +101,9 @@ def carry_out(job: Job, plan: PruningPlan, *, last: bool = True, teacher: nn.Mod
 
 def removed(job: Job, plan: PruningPlan) -> Shrunk:
     """The job's model without a plan's channels, repaired but not tuned."""
-    with job.timed("remove"):
+    with job.timed("remove", traces=True):
         bare = apply(job.model, plan, example=job.example)
-    with job.timed("repair"):
+    with job.timed("repair", traces=True):
         repaired = repair(job, bare, plan)
     model, settled = repaired.model, repaired.settled
     return Shrunk(model=model, plan=plan, bare=bare, settled=settled, cut=model, repaired=repaired)
